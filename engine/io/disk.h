@@ -1,0 +1,53 @@
+/*
+ * disk.h: a member of a pool as the world gives it: a raw block device or a file, by O_DIRECT; or a simulated disk.
+ *
+ * A disk is opened once per process and may be used from every reactor; a request completes where it was submitted.
+ * Buffers must be aligned to block_bytes (use buf.h). Reads and writes of at most max_bytes.
+ */
+#ifndef ENGINE_IO_DISK_H
+#define ENGINE_IO_DISK_H
+
+#include "engine/io/bdev.h"
+
+enum {
+	DISK_RDONLY = 1 << 0,
+	DISK_NO_LOCK = 1 << 1, /* look at a label while somebody else may have it open */
+};
+
+struct disk_ops {
+	/* Current reactor. No I/O in flight. Frees. */
+	void (*close)(struct disk *d);
+	/* Control path. Re-reads the size (a device or file that grew or shrank). */
+	int (*refresh)(struct disk *d, struct err *e);
+};
+
+struct disk {
+	struct bdev bdev; /* submit is the world's */
+	const struct disk_ops *ops;
+	struct world *world;
+	char *path;
+	bool is_block;	 /* block device; else a file */
+	uint64_t ident[2]; /* same for two paths to the same object (st_dev, st_ino or st_rdev) */
+	/* Writes completed and covered by a successful flush, relaxed counters over all reactors: raid skips flushes of disks
+	 * with nothing to flush. The world's submit path counts them. */
+	_Atomic uint64_t n_writes;
+	_Atomic uint64_t n_reads, n_flushes, n_errors, bytes_read, bytes_written;
+};
+
+/* Opens and locks (exclusive for writing, shared for DISK_RDONLY; -ERR_LOCKED with a sentence naming who else it may be).
+ * Refuses what is neither block device nor regular file. */
+static inline int disk_open(struct world *w, const char *path, unsigned flags, struct disk **out, struct err *e)
+{
+	return w->ops->disk_open(w, path, flags, out, e);
+}
+
+static inline void disk_close(struct disk *d) { d->ops->close(d); }
+
+/* Foreign signature by libblkid: 1 and its description in `what` ("ext4 file system", "LVM2 member", "GPT partition
+ * table"), 0 none found, negative on error. Never writes. Ashlar's own labels are not looked at. */
+static inline int disk_probe(struct world *w, const char *path, char *what, size_t len, struct err *e)
+{
+	return w->ops->disk_probe(w, path, what, len, e);
+}
+
+#endif

@@ -1,0 +1,103 @@
+/*
+ * sim.h: the simulated world. All reactors in one thread, scheduled by a seed; simulated clock; simulated disks with a
+ * volatile cache and every fault of RELIABILITY.md section 2.1.
+ *
+ * Disks live in a `struct sim_disks` that outlives worlds: a crash drops the world (sim_world_destroy) and applies the
+ * power cut to the disks (sim_disks_power_cut); then a new world opens the same disks. The same seed and the same calls
+ * give the same run, to the instruction: sim_trace_hash() is equal.
+ */
+#ifndef ENGINE_IO_SIM_H
+#define ENGINE_IO_SIM_H
+
+#include "engine/base/rng.h"
+#include "engine/io/disk.h"
+
+#define SIM_DISKS_MAX 64
+
+/* ---- disks ---- */
+
+struct sim_disk_conf {
+	uint64_t size_bytes;
+	uint32_t block_bytes; /* 512 or 4096; the granule of loss is always 512 */
+};
+
+/* What a power cut does to writes that no flush has covered. Each granule of each such write, in random order. */
+enum sim_cut {
+	SIM_CUT_RANDOM,	 /* each granule kept or lost by coin, coin's bias random per cut */
+	SIM_CUT_NONE,	 /* nothing of it persists */
+	SIM_CUT_ALL,	 /* all persists */
+	SIM_CUT_PREFIX,	 /* a random prefix in submission order */
+	SIM_CUT_ALL_BUT_ONE,
+	SIM_CUT_ONLY_ONE,
+};
+
+/* Per-disk rates are in 1/65536 per operation; 0 = never. */
+struct sim_faults {
+	uint32_t read_error, write_error, flush_error; /* -EIO once */
+	uint32_t stall;		/* completes after stall_ns more */
+	uint64_t stall_ns;
+	uint32_t lost_write;	/* success reported, nothing written */
+	uint32_t misdirected;	/* written at another place of the disk */
+	uint32_t bit_rot;	/* a bit flips in one granule of what is being read, and stays */
+	bool gone;		/* every request ends with -ENODEV */
+	bool lying_flush;	/* flush completes, nothing becomes durable */
+	bool hang;		/* nothing completes until cleared */
+};
+
+struct sim_disks;
+struct sim_disks *sim_disks_create(uint64_t seed);
+void sim_disks_destroy(struct sim_disks *ds);
+/* Adds a disk at `path` (any name; disk_open() finds it by it). Contents are zeros, stored sparsely. Returns its index. */
+unsigned sim_disks_add(struct sim_disks *ds, const char *path, const struct sim_disk_conf *conf);
+void sim_disk_remove(struct sim_disks *ds, unsigned i); /* disk_open() of its path is -ENOENT until put back */
+void sim_disk_put_back(struct sim_disks *ds, unsigned i);
+void sim_disk_set_path(struct sim_disks *ds, unsigned i, const char *path);
+struct sim_faults *sim_disk_faults(struct sim_disks *ds, unsigned i); /* to read and set */
+/* A latent error: reads of the range fail with -EIO until it is written. */
+void sim_disk_bad_range(struct sim_disks *ds, unsigned i, uint64_t off_bytes, uint64_t len_bytes);
+/* Foreign signature that disk_probe() reports; NULL: none. */
+void sim_disk_set_signature(struct sim_disks *ds, unsigned i, const char *what);
+/* Direct access to the durable image, beside the engine: for damage and checks. */
+void sim_disk_peek(struct sim_disks *ds, unsigned i, uint64_t off_bytes, void *buf, size_t len);
+void sim_disk_poke(struct sim_disks *ds, unsigned i, uint64_t off_bytes, const void *buf, size_t len);
+void sim_disk_resize(struct sim_disks *ds, unsigned i, uint64_t size_bytes);
+/* A deep copy of the whole set (disks, caches, faults): crash exploration forks states. */
+struct sim_disks *sim_disks_clone(const struct sim_disks *ds);
+/* Power cut now: in-flight and completed-unflushed writes persist by `cut`; caches empty. The worlds using it must have
+ * been destroyed or be dropped right after without running. */
+void sim_disks_power_cut(struct sim_disks *ds, enum sim_cut cut, struct rng *rng);
+/* Counts operations since creation, over all disks: the coordinate of crash points. */
+uint64_t sim_disks_n_events(const struct sim_disks *ds); /* submissions of writes and flushes + their completions */
+uint64_t sim_disk_n_ops(const struct sim_disks *ds, unsigned i, enum io_op op);
+uint64_t sim_disk_bytes_written(const struct sim_disks *ds, unsigned i);
+/* When n_events reaches this, sim_run() returns -ECANCELED at once. UINT64_MAX: never. */
+void sim_disks_stop_at(struct sim_disks *ds, uint64_t n_events);
+uint64_t sim_disks_hash(const struct sim_disks *ds); /* of the durable images */
+
+/* ---- world ---- */
+
+struct sim_options {
+	uint64_t seed;
+	unsigned n_reactors;	 /* 1..REACTORS_MAX */
+	unsigned co_requests_max; /* 0: default */
+	uint64_t latency_min_ns, latency_max_ns; /* of disk operations; 0, 0: 20 us .. 200 us */
+};
+
+struct world *sim_world_create(const struct sim_options *o, struct sim_disks *disks);
+/* Drops everything where it stands: coroutines without unwinding, memory of the world.
+ */
+void sim_world_destroy(struct world *w);
+
+/* Runs fn(arg) in a service coroutine on reactor 0 and drives the world until it returns (result in *result, returns 0),
+ * or the stop point is hit (-ECANCELED), or nothing can happen any more while it waits (-EDEADLK; prints who waits
+ * for what), or max_ns of simulated time have passed (-ETIME; 0: no limit). */
+int sim_run(struct world *w, int (*fn)(void *arg), void *arg, int *result, uint64_t max_ns);
+/* Runs until idle or for ns of simulated time, whichever is first. */
+void sim_run_for(struct world *w, uint64_t ns);
+uint64_t sim_trace_hash(const struct world *w);
+struct rng *sim_rng(struct world *w);
+
+/* A crash leaves the dropped instance's heap behind: bracket the instance's life with alloc_track_begin() and
+ * alloc_track_drop() (base.h). Disks and worlds themselves are not allocated through it. */
+
+#endif
