@@ -31,6 +31,7 @@ struct disk {
 	/* Writes completed and covered by a successful flush, relaxed counters over all reactors: raid skips flushes of disks
 	 * with nothing to flush. The world's submit path counts them. */
 	_Atomic uint64_t n_writes;
+	_Atomic uint64_t n_flushed; /* n_writes as sampled before the newest successful flush; raid advances it */
 	_Atomic uint64_t n_reads, n_flushes, n_errors, bytes_read, bytes_written;
 };
 

@@ -1,0 +1,106 @@
+/*
+ * raid.h: one reactor's instance of the RAID layer: disks below, one bdev above.
+ *
+ * The bdev is the pool's logical space, groups end to end: byte x is byte x % group_bytes of group x / group_bytes. A
+ * request lies within one group. The layer is a mechanism: descriptors, dirty-region records and decisions about disks
+ * come through hooks that the pool fills in; it knows nothing of volumes or metadata.
+ *
+ * Rules it keeps:
+ * - A write to a mirror (later: parity) region is submitted only after the region is durably recorded dirty: this
+ *   reactor holds a lease for it (co_lease). Leases of idle regions are given back (lease_return).
+ * - A region whose columns may disagree (`unsync`, after a crash) is neither read nor written before the pool has synced
+ *   it (co_sync): so all reads of it agree ever after, whichever disk is lost next.
+ * - Stale disks (present, but they missed writes) get all writes and serve no reads, except of regions that no write has
+ *   touched while they were away, when nothing else is left.
+ * - A read error is answered from another column and the bad place is rewritten; the pool is told. A write or flush error
+ *   is acknowledged only after the pool has durably put the disk out (co_disk_error returned 0) and enough columns have it.
+ * - Groups without redundancy use their disk whatever its state, as long as it is there; errors go to the caller.
+ *
+ * Context: home reactor of the instance, unless stated. One instance per reactor of the pool.
+ */
+#ifndef RAID_RAID_H
+#define RAID_RAID_H
+
+#include "engine/base/hash.h"
+#include "engine/io/disk.h"
+#include "raid/geometry.h"
+
+enum raid_disk_state {
+	RAID_DISK_ABSENT, /* not there, or given up */
+	RAID_DISK_STALE,  /* there, missed writes */
+	RAID_DISK_ONLINE,
+};
+
+struct raid;
+
+struct raid_group_info {
+	struct raid_desc desc;
+	uint64_t unsync; /* regions that must be synced before use */
+	uint64_t missed; /* regions written while a member was away (stale disks have old data there) */
+	uint64_t lease;	 /* regions recorded dirty already, leased to this reactor with the load (metadata groups: all) */
+};
+
+struct raid_hooks {
+	/* Coroutine. Fills in *info; -ENOENT: no such group. */
+	int (*co_group_load)(void *ctx, uint64_t group, struct raid_group_info *info);
+	/* Coroutine. Returns when the regions are durably recorded as dirty, and leased to this reactor. */
+	int (*co_lease)(void *ctx, uint64_t group, uint64_t mask);
+	/* Does not suspend. This reactor has no write in flight there and will ask again before the next. */
+	void (*lease_return)(void *ctx, uint64_t group, uint64_t mask);
+	/* Coroutine. Returns when the regions are in sync (the pool calls raid_clear_unsync on every instance). */
+	int (*co_sync)(void *ctx, uint64_t group, uint64_t mask);
+	/* Coroutine. A write or flush failed. 0: the disk is durably out (or was), its copies no longer count; a negative
+	 * error: the pool cannot do without it, pass the error on. */
+	int (*co_disk_error)(void *ctx, unsigned disk, enum io_op op, int error);
+	/* Does not suspend. A bad read was answered from elsewhere and rewritten (0) or could not be rewritten (error). */
+	void (*read_repaired)(void *ctx, unsigned disk, uint64_t off_bytes, uint64_t len_bytes, int error);
+};
+
+struct raid_conf {
+	uint64_t group_bytes;
+	uint64_t size_bytes; /* logical space: an upper bound for requests */
+	uint32_t block_bytes;
+	const struct raid_hooks *hooks;
+	void *ctx;
+	uint64_t lease_idle_ns; /* a lease unused so long is given back; 0: 5 s */
+};
+
+struct raid *raid_open(const struct raid_conf *conf);
+/* Nothing in flight. Gives back no leases. */
+void raid_close(struct raid *r);
+struct bdev *raid_bdev(struct raid *r); /* copies = RAID_COPIES_MAX; io.copy beyond a group's copies is -ENODATA */
+
+/* disk may be NULL (ABSENT). Requests in flight keep what they have. */
+void raid_set_disk(struct raid *r, unsigned index, struct disk *disk, enum raid_disk_state state);
+enum raid_disk_state raid_disk_state(const struct raid *r, unsigned index);
+
+/* Publishing. All act on the group if it is loaded here, else do nothing. */
+void raid_clear_unsync(struct raid *r, uint64_t group, uint64_t mask);
+void raid_set_missed(struct raid *r, uint64_t group, uint64_t missed);
+/* Coroutine. From now on requests to the range wait; returns when those in flight in the group have ended and this
+ * reactor's leases of the touched regions are dropped (without lease_return). One frozen range per group at a time. */
+void raid_co_freeze(struct raid *r, uint64_t group, uint64_t off_bytes, uint64_t len_bytes);
+void raid_unfreeze(struct raid *r, uint64_t group);
+/* Coroutine. Takes a new descriptor (relocation, replaced disk): waits for requests in flight, then switches. */
+void raid_co_group_replace(struct raid *r, const struct raid_group_info *info);
+/* Coroutine. Forgets a group (it was destroyed): no request may be submitted to it any more. */
+void raid_co_group_forget(struct raid *r, uint64_t group);
+/* Drops leases that are idle, calls lease_return. The pool calls it from its timer; all = whether or not idle long. */
+void raid_return_leases(struct raid *r, bool all);
+
+/* Coroutine, bypasses freeze, unsync and leases: makes all columns of the range equal to the chosen source (the first
+ * ONLINE column that reads; a bad source falls back to the next), writing only to columns that differ, STALE ones
+ * included. Not flushed: the caller flushes before it says "in sync". *copied counts bytes written. */
+int raid_co_resync_range(struct raid *r, uint64_t group, uint64_t off_bytes, uint64_t len_bytes, uint64_t *copied) __must_check;
+/* Coroutine, read-only: compares all ONLINE columns of the range. Returns 0 equal, 1 different (*col_off of the first
+ * difference), or an error. For pool check and scrub. */
+int raid_co_compare_range(struct raid *r, uint64_t group, uint64_t off_bytes, uint64_t len_bytes, uint64_t *diff_off) __must_check;
+/* Coroutine. Can every byte of a group with this descriptor be read with the disks as they are now? Without suspension. */
+bool raid_desc_is_readable(const struct raid *r, const struct raid_desc *d);
+
+struct raid_stats {
+	uint64_t reads, writes, flushes, fast, slow, repaired, groups_loaded;
+};
+void raid_stats_get(const struct raid *r, struct raid_stats *out);
+
+#endif
