@@ -1,0 +1,68 @@
+/*
+ * nbd.h: the NBD server. Protocol: NetworkBlockDevice/nbd doc/proto.md.
+ *
+ * It sees exports through this small provider, so that tests and fuzzers can run it on a memory device; nbd_ashlar.c fills
+ * it in from ashlar.h.
+ */
+#ifndef NBD_NBD_H
+#define NBD_NBD_H
+
+#include "engine/io/bdev.h"
+#include "engine/io/net.h"
+
+struct nbd_attach {
+	struct bdev *bdev;
+	struct reactor *home; /* the connection moves there after the handshake */
+	bool read_only;
+	void *handle;	      /* the provider's */
+};
+
+struct nbd_session; /* the attached one */
+
+struct nbd_provider {
+	/* Coroutine on the connection's reactor. -ENOENT if there is none of that name. s: for nbd_session_gone(). */
+	int (*co_attach)(void *arg, const char *name, struct nbd_session *s, struct nbd_attach *out, struct err *e);
+	/* Coroutine on the home reactor. */
+	void (*co_detach)(void *arg, struct nbd_attach *at);
+	/* Coroutine. Calls each() for every export to be listed. */
+	int (*co_list)(void *arg, void (*each)(void *each_arg, const char *name, const char *description), void *each_arg);
+	void *arg;
+};
+
+struct nbd_options {
+	unsigned max_connections;	/* 0: 1024 */
+	unsigned max_unauthenticated;	/* still in handshake; 0: 128; the oldest is dropped for a new one */
+	uint64_t handshake_ns;		/* 0: 10 s from accept to the start of transmission */
+	uint32_t max_in_flight;		/* requests per connection; 0: 256 */
+	uint64_t max_in_flight_bytes;	/* payload bytes per connection; 0: 64 MiB */
+	uint64_t max_total_bytes;	/* payload of all connections of a reactor; 0: 256 MiB */
+	void (*log)(void *arg, const char *line);
+	void *log_arg;
+};
+
+struct nbd_server;
+/* Reactor 0. */
+struct nbd_server *nbd_server_create(struct world *w, const struct nbd_provider *p, const struct nbd_options *o);
+/* Adds a listening address ("unix:PATH", "HOST:PORT"). */
+int nbd_server_listen(struct nbd_server *s, const char *addr, struct err *e) __must_check;
+/* Coroutine. Stops listening, ends all sessions (replies in flight are sent), waits for them; then frees. */
+void nbd_server_co_destroy(struct nbd_server *s);
+/* The volume of this session goes away or the server ends: no more requests are read; what is in flight is answered, then
+ * the connection closes. Home reactor of the session. */
+void nbd_session_gone(struct nbd_session *s);
+/* Coroutine. Serves one stream from the greeting to the end, takes it over. For listeners, tests and fuzzers. */
+void nbd_server_co_serve(struct nbd_server *s, struct stream *st);
+
+struct nbd_connection_info {
+	char peer[64];
+	char export_name[256];
+	uint64_t reads, writes, bytes_read, bytes_written, since_wall_ns;
+};
+/* Coroutine, reactor 0. The caller frees with xfree(). */
+int nbd_server_co_connections(struct nbd_server *s, struct nbd_connection_info **out, size_t *n);
+
+/* Provider from an engine. Exports by ashlar_co_export_list() and ashlar_co_attach(). */
+struct ashlar;
+void nbd_provider_from_ashlar(struct ashlar *a, struct nbd_provider *out);
+
+#endif
