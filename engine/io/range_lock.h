@@ -16,6 +16,7 @@ struct range_hold {
 
 struct range_lock {
 	struct list holds; /* granted and waiting, in order of arrival */
+	unsigned n_waiting;
 };
 
 void range_lock_init(struct range_lock *l);

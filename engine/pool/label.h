@@ -1,0 +1,61 @@
+/*
+ * label.h: labels in memory: encode, decode, read and write the rings of one disk.
+ *
+ * encode/decode are pure functions; decode trusts nothing. A label is durable when label_co_write() has returned 0.
+ */
+#ifndef ENGINE_POOL_LABEL_H
+#define ENGINE_POOL_LABEL_H
+
+#include "engine/io/disk.h"
+#include "engine/pool/ashlar.h"
+#include "engine/pool/label_format.h"
+#include "raid/geometry.h"
+
+struct label_disk {
+	struct uuid uuid;
+	uint64_t size_bytes, out_generation;
+	uint8_t state;
+	char path[97];
+};
+
+struct label {
+	struct uuid pool, disk;
+	char name[64 + 1];
+	uint64_t compat, ro_compat, incompat;
+	uint64_t generation, acked_generation;
+	uint16_t disk_index, n_disks, n_meta;
+	struct raid_profile profile;
+	uint32_t block_bytes, cluster_bytes, strip_bytes;
+	uint64_t group_bytes, extent_bytes, data_off;
+	uint64_t checkpoint, root_addr;
+	uint32_t root_crc;
+	bool clean;
+	uint64_t journal_off, journal_bytes, epoch, disk_bytes, created_wall_ns;
+	struct label_disk disks[LABEL_DISKS_MAX];
+	struct {
+		uint64_t group;
+		uint8_t n_cols;
+		struct raid_col cols[RAID_COPIES_MAX];
+	} meta[LABEL_META_GROUPS_MAX];
+};
+
+/* buf: LABEL_SLOT_BYTES. Returns the length to write (a multiple of 4096). Fills in disk, disk_index and disk_bytes for
+ * the given entry. */
+size_t label_encode(const struct label *l, unsigned disk_index, uint64_t disk_bytes, void *buf);
+/* len: what was read, up to LABEL_SLOT_BYTES. 0; -ENOENT: no Ashlar label here (magic); -ERR_CSUM, -ERR_FORMAT,
+ * -ERR_FEATURE (unknown version or incompat bits: *out has what could be read) with a sentence. */
+int label_decode(const void *buf, size_t len, struct label *out, struct err *e) __must_check;
+
+/* Coroutine. Newest valid label of both rings. -ENOENT: none, and none damaged; -ERR_CSUM/-ERR_FORMAT: there is a label
+ * but no valid one; -ERR_FEATURE. *damaged (may be NULL): slots that had the magic and did not verify, beside the newest. */
+int label_co_read(struct disk *d, struct label *out, unsigned *damaged, struct err *e) __must_check;
+/* Coroutine. Writes slot generation % LABEL_SLOTS of both areas with FUA. 0 if at least one area has it... both errors
+ * are counted: returns the error only if neither could be written, *partial (may be NULL) if just one could not. */
+int label_co_write(struct disk *d, const struct label *l, unsigned disk_index, bool *partial) __must_check;
+/* Coroutine. Overwrites both areas with zeros, flushed. */
+int label_co_wipe(struct disk *d) __must_check;
+
+/* Usable extents of a disk of that size under this geometry. */
+uint64_t label_disk_extents(const struct label *l, uint64_t disk_bytes);
+
+#endif

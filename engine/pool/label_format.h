@@ -1,0 +1,93 @@
+/*
+ * label_format.h: what a label is on disk. docs/format.md describes it byte by byte.
+ *
+ * Each disk carries two label areas of LABEL_AREA_BYTES: at byte 0 and ending at the disk's size rounded down to 4 KiB. An
+ * area is a ring of LABEL_SLOTS slots; generation g is written to slot g % LABEL_SLOTS of both areas, so that a torn
+ * write never touches the newest whole label. A label is `used_bytes` long (a multiple of 4096): header, disk table,
+ * metadata groups, zeros.
+ */
+#ifndef ENGINE_POOL_LABEL_FORMAT_H
+#define ENGINE_POOL_LABEL_FORMAT_H
+
+#include <assert.h>
+#include "engine/base/le.h"
+#include "engine/base/uuid.h"
+
+#define LABEL_MAGIC "ASHLAR\r\n" /* 8 bytes */
+#define LABEL_VERSION 1
+#define LABEL_SLOTS 8
+#define LABEL_SLOT_BYTES (32 * 1024)
+#define LABEL_AREA_BYTES (LABEL_SLOTS * LABEL_SLOT_BYTES)
+#define LABEL_DISKS_MAX 128
+#define LABEL_META_GROUPS_MAX 160
+
+/* Known features. Unknown bits: compat ignored, ro_compat forbids writing, incompat forbids opening. */
+#define LABEL_COMPAT_KNOWN 0ULL
+#define LABEL_RO_COMPAT_KNOWN 0ULL
+#define LABEL_INCOMPAT_KNOWN 0ULL
+
+enum label_disk_state { LABEL_DISK_FREE = 0, LABEL_DISK_ONLINE = 1, LABEL_DISK_OUT = 2 };
+
+struct label_header_disk {
+	uint8_t magic[8];	/* 0 */
+	le32 version;		/* 8 */
+	le32 crc;		/* 12: crc32c of used_bytes with this field zero */
+	le64 compat;		/* 16 */
+	le64 ro_compat;		/* 24 */
+	le64 incompat;		/* 32 */
+	struct uuid pool;	/* 40 */
+	struct uuid disk;	/* 56 */
+	le64 generation;	/* 72: one more with every label written */
+	le64 acked_generation;	/* 80: newest one known to be on every ONLINE disk */
+	le32 used_bytes;	/* 88 */
+	le16 disk_index;	/* 92 */
+	le16 n_disks;		/* 94: entries of the disk table */
+	le16 n_meta;		/* 96: metadata groups */
+	uint8_t layout;		/* 98: pool's default profile */
+	uint8_t copies;		/* 99 */
+	le32 block_bytes;	/* 100: 512 or 4096 */
+	le32 cluster_bytes;	/* 104 */
+	le32 strip_bytes;	/* 108 */
+	le64 group_bytes;	/* 112 */
+	le64 extent_bytes;	/* 120 */
+	le64 data_off;		/* 128: of extent 0 on each disk */
+	le64 checkpoint;	/* 136: number */
+	le64 root_addr;		/* 144: metadata page address of the root page */
+	le32 root_crc;		/* 152 */
+	le32 clean;		/* 156: 1 after an orderly close, nothing to replay or resync */
+	le64 journal_off;	/* 160: in the pool's logical space */
+	le64 journal_bytes;	/* 168 */
+	le64 epoch;		/* 176: number of the opening that wrote this; journal blocks carry it */
+	le64 disk_bytes;	/* 184: size of this disk when labelled */
+	le64 created_wall_ns;	/* 192 */
+	uint8_t name[64];	/* 200: pool name, NUL padded */
+	uint8_t pad[248];	/* 264: zeros */
+};
+static_assert(sizeof(struct label_header_disk) == 512, "label header");
+static_assert(offsetof(struct label_header_disk, name) == 200, "label header");
+
+struct label_disk_disk {
+	struct uuid uuid;   /* 0 */
+	le64 size_bytes;    /* 16 */
+	le64 out_generation; /* 24: generation of the first label that said OUT */
+	uint8_t state;	    /* 32: enum label_disk_state */
+	uint8_t pad[31];    /* 33 */
+	uint8_t path[96];   /* 64: where it was last seen (its end, if longer), NUL padded */
+};
+static_assert(sizeof(struct label_disk_disk) == 160, "label disk entry");
+
+/* A metadata group: layout raid1 (or single column twice on one disk), `n_cols` copies, column = group_bytes. */
+struct label_meta_disk {
+	le64 group;   /* 0 */
+	uint8_t n_cols; /* 8: 1..3 */
+	uint8_t pad[7];
+	struct {
+		le16 disk;
+		uint8_t pad[6];
+		le64 off_bytes;
+	} cols[3]; /* 16 */
+};
+static_assert(sizeof(struct label_meta_disk) == 64, "label metadata group");
+static_assert(512 + LABEL_DISKS_MAX * 160 + LABEL_META_GROUPS_MAX * 64 <= LABEL_SLOT_BYTES, "label slot");
+
+#endif
