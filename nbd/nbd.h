@@ -15,16 +15,20 @@ struct nbd_attach {
 	struct reactor *home; /* the connection moves there after the handshake */
 	bool read_only;
 	void *handle;	      /* the provider's */
+	const char *name;	 /* canonical name and description of the export, the provider's until detached; */
+	const char *description; /* either may be NULL */
 };
 
 struct nbd_session; /* the attached one */
 
 struct nbd_provider {
-	/* Coroutine on the connection's reactor. -ENOENT if there is none of that name. s: for nbd_session_gone(). */
+	/* Coroutine on the connection's reactor. -ENOENT if there is none of that name (a name is valid UTF-8 of 0 to 4096
+	 * bytes without control characters; empty: the default export). s: for nbd_session_gone(). Called for INFO and
+	 * metadata contexts too, and soon detached then. */
 	int (*co_attach)(void *arg, const char *name, struct nbd_session *s, struct nbd_attach *out, struct err *e);
 	/* Coroutine on the home reactor. */
 	void (*co_detach)(void *arg, struct nbd_attach *at);
-	/* Coroutine. Calls each() for every export to be listed. */
+	/* Coroutine. Calls each() for every export to be listed; each() does not suspend; description may be NULL. */
 	int (*co_list)(void *arg, void (*each)(void *each_arg, const char *name, const char *description), void *each_arg);
 	void *arg;
 };
@@ -36,7 +40,7 @@ struct nbd_options {
 	uint32_t max_in_flight;		/* requests per connection; 0: 256 */
 	uint64_t max_in_flight_bytes;	/* payload bytes per connection; 0: 64 MiB */
 	uint64_t max_total_bytes;	/* payload of all connections of a reactor; 0: 256 MiB */
-	void (*log)(void *arg, const char *line);
+	void (*log)(void *arg, const char *line); /* any reactor; printable, rate limited */
 	void *log_arg;
 };
 
@@ -50,7 +54,7 @@ void nbd_server_co_destroy(struct nbd_server *s);
 /* The volume of this session goes away or the server ends: no more requests are read; what is in flight is answered, then
  * the connection closes. Home reactor of the session. */
 void nbd_session_gone(struct nbd_session *s);
-/* Coroutine. Serves one stream from the greeting to the end, takes it over. For listeners, tests and fuzzers. */
+/* Coroutine, reactor 0. Serves one stream from the greeting to the end, takes it over. For listeners, tests and fuzzers. */
 void nbd_server_co_serve(struct nbd_server *s, struct stream *st);
 
 struct nbd_connection_info {

@@ -5,6 +5,11 @@
  * Disks live in a `struct sim_disks` that outlives worlds: a crash drops the world (sim_world_destroy) and applies the
  * power cut to the disks (sim_disks_power_cut); then a new world opens the same disks. The same seed and the same calls
  * give the same run, to the instruction: sim_trace_hash() is equal.
+ *
+ * A disk's requests: the payload moves at a random moment between submission and completion, latencies are random, so
+ * completions come in any order. A read buffer is filled with junk at submission. A write may persist from submission on.
+ * A flush makes durable what was completed before it was submitted, FUA its own request. A failed write may have written
+ * some of its granules. Discard turns whole 4 KiB pages to zeros or leaves them, by the seed.
  */
 #ifndef ENGINE_IO_SIM_H
 #define ENGINE_IO_SIM_H
@@ -23,11 +28,12 @@ struct sim_disk_conf {
 
 /* What a power cut does to writes that no flush has covered. Each granule of each such write, in random order. */
 enum sim_cut {
-	SIM_CUT_RANDOM,	 /* each granule kept or lost by coin, coin's bias random per cut */
+	SIM_CUT_RANDOM,	 /* each kept or lost by coin; per disk and cut the coin's bias is random, and whether it is thrown per
+			  * granule (torn everywhere), per 4 KiB page or per write (stale but valid) */
 	SIM_CUT_NONE,	 /* nothing of it persists */
 	SIM_CUT_ALL,	 /* all persists */
-	SIM_CUT_PREFIX,	 /* a random prefix in submission order */
-	SIM_CUT_ALL_BUT_ONE,
+	SIM_CUT_PREFIX,	 /* per disk, a random prefix in submission order */
+	SIM_CUT_ALL_BUT_ONE, /* of all disks' granules, or (by coin) of all disks' writes */
 	SIM_CUT_ONLY_ONE,
 };
 
@@ -39,8 +45,8 @@ struct sim_faults {
 	uint32_t lost_write;	/* success reported, nothing written */
 	uint32_t misdirected;	/* written at another place of the disk */
 	uint32_t bit_rot;	/* a bit flips in one granule of what is being read, and stays */
-	bool gone;		/* every request ends with -ENODEV */
-	bool lying_flush;	/* flush completes, nothing becomes durable */
+	bool gone;		/* every request ends with -ENODEV, opening too */
+	bool lying_flush;	/* flush and FUA complete, nothing becomes durable */
 	bool hang;		/* nothing completes until cleared */
 };
 
@@ -57,20 +63,24 @@ struct sim_faults *sim_disk_faults(struct sim_disks *ds, unsigned i); /* to read
 void sim_disk_bad_range(struct sim_disks *ds, unsigned i, uint64_t off_bytes, uint64_t len_bytes);
 /* Foreign signature that disk_probe() reports; NULL: none. */
 void sim_disk_set_signature(struct sim_disks *ds, unsigned i, const char *what);
-/* Direct access to the durable image, beside the engine: for damage and checks. */
+/* Direct access to the durable image, beside the engine: for damage and checks. What is poked is durable at once and seen
+ * by later reads; un-flushed writes of the same granules are forgotten. */
 void sim_disk_peek(struct sim_disks *ds, unsigned i, uint64_t off_bytes, void *buf, size_t len);
 void sim_disk_poke(struct sim_disks *ds, unsigned i, uint64_t off_bytes, const void *buf, size_t len);
 void sim_disk_resize(struct sim_disks *ds, unsigned i, uint64_t size_bytes);
-/* A deep copy of the whole set (disks, caches, faults): crash exploration forks states. */
+/* A deep copy of the whole set (disks, caches, faults): crash exploration forks states. Copy on write, so it costs a few
+ * microseconds. Locks and the stop point are not copied. With a world running on the original, its writes in flight are in
+ * flight in the copy too. The copy may be used from another thread. */
 struct sim_disks *sim_disks_clone(const struct sim_disks *ds);
-/* Power cut now: in-flight and completed-unflushed writes persist by `cut`; caches empty. The worlds using it must have
- * been destroyed or be dropped right after without running. */
+/* Power cut now: in-flight and completed-unflushed writes persist by `cut`; caches empty; the stop point is cleared. The
+ * worlds using it must have been destroyed or be dropped right after without running. */
 void sim_disks_power_cut(struct sim_disks *ds, enum sim_cut cut, struct rng *rng);
 /* Counts operations since creation, over all disks: the coordinate of crash points. */
 uint64_t sim_disks_n_events(const struct sim_disks *ds); /* submissions of writes and flushes + their completions */
 uint64_t sim_disk_n_ops(const struct sim_disks *ds, unsigned i, enum io_op op);
 uint64_t sim_disk_bytes_written(const struct sim_disks *ds, unsigned i);
-/* When n_events reaches this, sim_run() returns -ECANCELED at once. UINT64_MAX: never. */
+/* When n_events reaches this, sim_run() returns -ECANCELED at once: what the step that is running still submits does not
+ * reach the disks (unless the stop point is moved and the world runs on). UINT64_MAX: never. */
 void sim_disks_stop_at(struct sim_disks *ds, uint64_t n_events);
 uint64_t sim_disks_hash(const struct sim_disks *ds); /* of the durable images */
 
@@ -84,13 +94,14 @@ struct sim_options {
 };
 
 struct world *sim_world_create(const struct sim_options *o, struct sim_disks *disks);
-/* Drops everything where it stands: coroutines without unwinding, memory of the world.
- */
+/* Drops everything where it stands: coroutines without unwinding, open disks and their locks, memory of the world. Payloads
+ * in flight are read one last time: call it before alloc_track_drop(). Without a power cut after it (a crash of the process
+ * alone), whoever opens a disk next finds each write that was in flight done or, if it had not begun, never done. */
 void sim_world_destroy(struct world *w);
 
 /* Runs fn(arg) in a service coroutine on reactor 0 and drives the world until it returns (result in *result, returns 0),
- * or the stop point is hit (-ECANCELED), or nothing can happen any more while it waits (-EDEADLK; prints who waits
- * for what), or max_ns of simulated time have passed (-ETIME; 0: no limit). */
+ * or the stop point is hit (-ECANCELED), or nothing can happen any more while it waits (-EDEADLK; prints what
+ * there is to know), or max_ns of simulated time have passed (-ETIME; 0: no limit). */
 int sim_run(struct world *w, int (*fn)(void *arg), void *arg, int *result, uint64_t max_ns);
 /* Runs until idle or for ns of simulated time, whichever is first. */
 void sim_run_for(struct world *w, uint64_t ns);

@@ -46,6 +46,11 @@ size_t label_encode(const struct label *l, unsigned disk_index, uint64_t disk_by
  * -ERR_FEATURE (unknown version or incompat bits: *out has what could be read) with a sentence. */
 int label_decode(const void *buf, size_t len, struct label *out, struct err *e) __must_check;
 
+/* Where the tail area of a disk of that size begins; 0: too small to have one. */
+uint64_t label_tail_off(uint64_t disk_bytes);
+/* Takes the path's end, if it is too long for a label. */
+void label_disk_set_path(struct label_disk *d, const char *path);
+
 /* Coroutine. Newest valid label of both rings. -ENOENT: none, and none damaged; -ERR_CSUM/-ERR_FORMAT: there is a label
  * but no valid one; -ERR_FEATURE. *damaged (may be NULL): slots that had the magic and did not verify, beside the newest. */
 int label_co_read(struct disk *d, struct label *out, unsigned *damaged, struct err *e) __must_check;

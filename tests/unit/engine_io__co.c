@@ -23,6 +23,7 @@ static void begin(void)
 	clock_ns = 1000;
 	trace[0] = 0;
 	reactor_init(&reactor, &world, 0);
+	reactor.now_ns = clock_ns;
 	reactor_enter(&reactor);
 }
 

@@ -1,0 +1,180 @@
+/*
+ * Linux AIO for disks that refuse RWF_NOWAIT (tmpfs files, zram, some device-mapper targets).
+ *
+ * io_uring hands every request to such a disk to a worker thread: two context switches, and more CPU than the I/O. Here
+ * they are gathered over a loop and submitted by one io_submit(), which carries them out, or starts them, in this thread.
+ * RAM-backed disks have completed all of them when it returns; the completions are read from the ring that the kernel
+ * maps into our memory, without a system call. A disk whose completions are seen to come late gets an eventfd with its
+ * requests, on which the reactor's ring waits; while requests from before that was known are in flight, the loop polls.
+ */
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "engine/io/uring_priv.h"
+
+/* The head of the completion ring, as in the kernel's fs/aio.c and as other programs rely on. */
+struct aio_ring {
+	unsigned id, nr;
+	unsigned head, tail;
+	unsigned magic, compat_features, incompat_features, header_bytes;
+	struct io_event events[];
+};
+#define AIO_RING_MAGIC 0xa10a10a1
+
+static int sys_io_setup(unsigned n, aio_context_t *ctx) { return (int)syscall(SYS_io_setup, n, ctx); }
+static int sys_io_destroy(aio_context_t ctx) { return (int)syscall(SYS_io_destroy, ctx); }
+static int sys_io_submit(aio_context_t ctx, long n, struct iocb **v) { return (int)syscall(SYS_io_submit, ctx, n, v); }
+
+static bool aio_init(struct ur_aio *a)
+{
+	struct aio_ring *ring;
+	unsigned i;
+
+	a->tried = true;
+	a->event_fd = eventfd(0, EFD_CLOEXEC);
+	if (a->event_fd < 0)
+		return false;
+	if (sys_io_setup(AIO_EVENTS, &a->ctx) < 0) {
+		close(a->event_fd);
+		return false;
+	}
+	ring = (struct aio_ring *)a->ctx;
+	if (ring->magic != AIO_RING_MAGIC || ring->incompat_features) {
+		sys_io_destroy(a->ctx);
+		close(a->event_fd);
+		a->ctx = 0;
+		return false;
+	}
+	for (i = 0; i < AIO_BATCH; i++)
+		a->ptrs[i] = &a->iocbs[i];
+	return true;
+}
+
+bool ur_aio_is_usable(struct ur *u)
+{
+	struct ur_aio *a = &u->aio;
+
+	if (u->w->opt.no_aio || (!a->ctx && (a->tried || !aio_init(a))))
+		return false;
+	return a->n + a->inflight < AIO_EVENTS;
+}
+
+void ur_aio_fini(struct ur *u)
+{
+	if (!u->aio.ctx)
+		return;
+	sys_io_destroy(u->aio.ctx);
+	close(u->aio.event_fd);
+	u->aio.ctx = 0;
+}
+
+static void event_arm(struct ur *u)
+{
+	struct io_uring_sqe *sqe = ur_sqe(u);
+
+	u->aio.armed = true;
+	io_uring_prep_read(sqe, u->aio.event_fd, &u->aio.event_value, sizeof(u->aio.event_value), 0);
+	ur_sqe_tag(sqe, NULL, UR_AIO_EVENT);
+}
+
+/* The eventfd has been read: what has completed is found by the next ur_aio_poll(). */
+void ur_aio_event(struct ur *u)
+{
+	u->aio.armed = false;
+	if (u->aio.inflight > u->aio.blind)
+		event_arm(u);
+}
+
+/* Submits the gathered ones. What AIO refuses goes to the ring, which has the same error for it, or none. */
+static void aio_flush(struct ur *u)
+{
+	struct ur_aio *a = &u->aio;
+	unsigned i = 0, n = a->n;
+	struct io *io;
+	int r;
+
+	a->n = 0;
+	a->seq++;
+	while (i < n) {
+		r = sys_io_submit(a->ctx, (long)(n - i), a->ptrs + i);
+		if (r > 0) {
+			a->inflight += (unsigned)r;
+			i += (unsigned)r;
+			continue;
+		}
+		io = (struct io *)(uintptr_t)a->iocbs[i++].aio_data;
+		a->blind -= uio_of(io)->aio_blind;
+		udisk_ring_rw(u, io);
+	}
+	if (a->inflight > a->blind && !a->armed)
+		event_arm(u);
+}
+
+void ur_aio_queue(struct ur *u, struct io *io)
+{
+	struct ur_aio *a = &u->aio;
+	struct uio *s = uio_of(io);
+	bool write = io->op == IO_WRITE, late = atomic_load_explicit(&s->disk->aio_late, memory_order_relaxed);
+	const struct iovec *iov;
+	struct iovec one;
+	struct iocb *cb;
+	unsigned n;
+
+	if (a->n == AIO_BATCH)
+		aio_flush(u);
+	n = uio_left(io, &one, &iov);
+	cb = &a->iocbs[a->n++];
+	*cb = (struct iocb){ .aio_data = (uintptr_t)io,
+			     .aio_fildes = (uint32_t)s->disk->fd,
+			     .aio_offset = (int64_t)(io->off_bytes + s->at_bytes) };
+	if (n == 1) {
+		cb->aio_lio_opcode = write ? IOCB_CMD_PWRITE : IOCB_CMD_PREAD;
+		cb->aio_buf = (uintptr_t)iov->iov_base;
+		cb->aio_nbytes = iov->iov_len;
+	} else {
+		cb->aio_lio_opcode = write ? IOCB_CMD_PWRITEV : IOCB_CMD_PREADV;
+		cb->aio_buf = (uintptr_t)iov;
+		cb->aio_nbytes = n;
+	}
+	if (write && (io->flags & IO_FUA))
+		cb->aio_rw_flags = RWF_DSYNC;
+	if (late) {
+		cb->aio_flags = IOCB_FLAG_RESFD;
+		cb->aio_resfd = (uint32_t)a->event_fd;
+	}
+	s->aio_seq = a->seq;
+	s->aio_blind = !late;
+	a->blind += !late;
+}
+
+unsigned ur_aio_poll(struct ur *u)
+{
+	struct ur_aio *a = &u->aio;
+	struct aio_ring *ring = (struct aio_ring *)a->ctx;
+	unsigned done = 0, head, tail;
+	struct io_event ev;
+	struct uio *s;
+	struct io *io;
+
+	if (a->n)
+		aio_flush(u);
+	head = ring->head;
+	tail = __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE);
+	for (; head != tail; done++) {
+		ev = ring->events[head];
+		head = head + 1 == ring->nr ? 0 : head + 1;
+		__atomic_store_n(&ring->head, head, __ATOMIC_RELEASE);
+		a->inflight--;
+		io = (struct io *)(uintptr_t)ev.data;
+		s = uio_of(io);
+		a->blind -= s->aio_blind;
+		if (unlikely(s->aio_seq + 1 != a->seq))
+			atomic_store_explicit(&s->disk->aio_late, true, memory_order_relaxed);
+		udisk_complete(u, io, (int)ev.res);
+	}
+	if (u->n_counted)
+		ur_publish_counts(u);
+	return done;
+}

@@ -1,0 +1,115 @@
+/*
+ * The ring of a reactor: set up on its own thread (it is the single issuer), with the best flags the kernel knows, files
+ * and buffers registered as far as the memlock limit goes, and restricted to the operations in use.
+ */
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "engine/io/uring_priv.h"
+
+#define SQ_ENTRIES 1024
+#define CQ_ENTRIES 8192
+
+static const uint8_t ops_in_use[] = {
+	IORING_OP_READ,	      IORING_OP_WRITE,	     IORING_OP_READV, IORING_OP_WRITEV,	   IORING_OP_READ_FIXED,
+	IORING_OP_WRITE_FIXED, IORING_OP_FSYNC,	     IORING_OP_FALLOCATE, IORING_OP_URING_CMD, IORING_OP_RECV,
+	IORING_OP_SEND,	      IORING_OP_RECVMSG,     IORING_OP_SENDMSG,	  IORING_OP_ACCEPT,    IORING_OP_TIMEOUT,
+};
+
+static const uint8_t registers_in_use[] = { IORING_REGISTER_FILES_UPDATE, IORING_UNREGISTER_RING_FDS };
+
+/* Two calls that some builds of liburing do not export. */
+static int ring_register_raw(struct io_uring *ring, unsigned op, void *arg, unsigned n)
+{
+	return syscall(SYS_io_uring_register, ring->ring_fd, op, arg, n) < 0 ? -errno : 0;
+}
+
+static void ring_restrict(struct io_uring *ring)
+{
+	struct io_uring_restriction res[ARRAY_LEN(ops_in_use) + ARRAY_LEN(registers_in_use) + 1];
+	unsigned i, n = 0;
+
+	memset(res, 0, sizeof(res));
+	for (i = 0; i < ARRAY_LEN(ops_in_use); i++, n++) {
+		res[n].opcode = IORING_RESTRICTION_SQE_OP;
+		res[n].sqe_op = ops_in_use[i];
+	}
+	for (i = 0; i < ARRAY_LEN(registers_in_use); i++, n++) {
+		res[n].opcode = IORING_RESTRICTION_REGISTER_OP;
+		res[n].register_op = registers_in_use[i];
+	}
+	res[n].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
+	res[n].sqe_flags = IOSQE_FIXED_FILE;
+	/* An old kernel may not know an operation or restrictions at all: then there are none. */
+	(void)!ring_register_raw(ring, IORING_REGISTER_RESTRICTIONS, res, n + 1);
+}
+
+static void ring_register(struct ur *u)
+{
+	struct iovec iov = { .iov_base = u->arena, .iov_len = u->arena_len };
+
+	for (; iov.iov_len >= (256u << 10); iov.iov_len /= 2) {
+		if (io_uring_register_buffers(&u->ring, &iov, 1) == 0) {
+			u->arena_registered = iov.iov_len;
+			break;
+		}
+	}
+	u->files_registered = io_uring_register_files_sparse(&u->ring, UR_SLOTS) == 0;
+}
+
+int ur_ring_init(struct ur *u)
+{
+	static const unsigned tries[] = {
+		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_R_DISABLED |
+			IORING_SETUP_SUBMIT_ALL,
+		IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_R_DISABLED | IORING_SETUP_SUBMIT_ALL,
+		IORING_SETUP_R_DISABLED,
+		0,
+	};
+	struct io_uring_params p;
+	int r = -ENOSYS;
+	unsigned i;
+
+	for (i = 0; i < ARRAY_LEN(tries); i++) {
+		memset(&p, 0, sizeof(p));
+		p.flags = tries[i] | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
+		p.cq_entries = CQ_ENTRIES;
+		r = io_uring_queue_init_params(SQ_ENTRIES, &u->ring, &p);
+		if (r != -EINVAL)
+			break;
+	}
+	if (r < 0)
+		return r;
+	io_uring_ring_dontfork(&u->ring);
+	if (!u->w->opt.no_register)
+		ring_register(u);
+	if (p.flags & IORING_SETUP_R_DISABLED) {
+		ring_restrict(&u->ring);
+		r = ring_register_raw(&u->ring, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+		if (r < 0) {
+			io_uring_queue_exit(&u->ring);
+			return r;
+		}
+	}
+	return 0;
+}
+
+void ur_ring_fini(struct ur *u)
+{
+	io_uring_queue_exit(&u->ring);
+}
+
+struct io_uring_sqe *ur_sqe_slow(struct ur *u)
+{
+	struct io_uring_sqe *sqe;
+
+	while (!(sqe = io_uring_get_sqe(&u->ring))) {
+		int r = io_uring_submit(&u->ring);
+
+		CHECK(r >= 0 || r == -EBUSY || r == -EAGAIN || r == -EINTR);
+		if (r < 0)
+			io_uring_get_events(&u->ring);
+	}
+	return sqe;
+}

@@ -1,0 +1,404 @@
+/*
+ * The real world: threads and their loops.
+ *
+ * A loop is: a turn of the reactor; disks without RWF_NOWAIT by aio; then one io_uring_enter() that submits everything
+ * queued and, if there is nothing left to do, sleeps until a completion, the next timer or a kick. While there is work
+ * the kernel is entered only to submit, or to have it run completions that it has announced.
+ *
+ * Sleep and wake: the sleeper sets `sleeping`, then looks at its inbox; the poster puts its message, then looks at
+ * `sleeping`. Both are sequentially consistent, so one of them sees the other.
+ */
+#include <sched.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "engine/base/units.h"
+#include "engine/io/buf.h"
+#include "engine/io/uring_priv.h"
+
+#define ARENA_BYTES_DEFAULT (16u << 20)
+#define BLIND_POLL_NS (50 * NS_PER_US)
+
+static uint64_t clock_ns(clockid_t id)
+{
+	struct timespec ts;
+
+	clock_gettime(id, &ts);
+	return (uint64_t)ts.tv_sec * NS_PER_SEC + (uint64_t)ts.tv_nsec;
+}
+
+static uint64_t real_now_ns(struct world *w)
+{
+	return clock_ns(CLOCK_MONOTONIC);
+}
+
+static uint64_t real_wall_ns(struct world *w)
+{
+	return clock_ns(CLOCK_REALTIME);
+}
+
+static void real_random(struct world *w, void *buf, size_t len)
+{
+	char *p = buf;
+	ssize_t r;
+
+	while (len > 0) {
+		r = getrandom(p, len, 0);
+		if (r < 0) {
+			CHECK(errno == EINTR);
+			continue;
+		}
+		p += r;
+		len -= (size_t)r;
+	}
+}
+
+static void real_kick(struct world *w, struct reactor *to)
+{
+	uint64_t one = 1;
+
+	CHECK(write(container_of(to, struct ur, r)->kick_fd, &one, sizeof(one)) == sizeof(one));
+}
+
+static void *real_arena(struct reactor *r, size_t *len)
+{
+	struct ur *u = container_of(r, struct ur, r);
+
+	*len = u->arena_len;
+	return u->arena;
+}
+
+static const struct world_ops real_ops = {
+	.now_ns = real_now_ns,
+	.wall_ns = real_wall_ns,
+	.random = real_random,
+	.kick = real_kick,
+	.disk_open = udisk_open,
+	.disk_probe = udisk_probe,
+	.net_submit = ur_net_submit,
+	.arena = real_arena,
+};
+
+/* ---- the loop ---- */
+
+static void kick_arm(struct ur *u)
+{
+	struct io_uring_sqe *sqe = ur_sqe(u);
+
+	io_uring_prep_read(sqe, u->kick_fd, &u->kick_value, sizeof(u->kick_value), 0);
+	ur_sqe_tag(sqe, NULL, UR_KICK);
+}
+
+static void complete(struct ur *u, uint64_t user_data, int res)
+{
+	void *p = (void *)(uintptr_t)(user_data & ~(uint64_t)UR_TAG_MASK);
+
+	if (unlikely(user_data == LIBURING_UDATA_TIMEOUT))
+		return;
+	switch (user_data & UR_TAG_MASK) {
+	case UR_IO:
+		udisk_complete(u, p, res);
+		break;
+	case UR_NET:
+		ur_net_complete(u, p, res);
+		break;
+	case UR_KICK:
+		kick_arm(u);
+		break;
+	case UR_AIO_EVENT:
+		ur_aio_event(u);
+		break;
+	default:
+		CHECK(!"unknown completion");
+	}
+}
+
+/* Completions may queue new requests, which may fill and so submit the ring: each entry is given back before it is acted
+ * upon. */
+static void reap(struct ur *u)
+{
+	struct io_uring *ring = &u->ring;
+	unsigned head = *ring->cq.khead, tail = io_uring_smp_load_acquire(ring->cq.ktail);
+	struct io_uring_cqe cqe;
+
+	while (head != tail) {
+		cqe = ring->cq.cqes[head & *ring->cq.kring_mask];
+		io_uring_smp_store_release(ring->cq.khead, ++head);
+		complete(u, cqe.user_data, cqe.res);
+	}
+	if (u->n_counted)
+		ur_publish_counts(u);
+}
+
+static void submit_busy(struct ur *u)
+{
+	unsigned flags = IO_URING_READ_ONCE(*u->ring.sq.kflags);
+
+	if (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW))
+		io_uring_submit_and_get_events(&u->ring);
+	else if (io_uring_sq_ready(&u->ring))
+		io_uring_submit(&u->ring);
+}
+
+static void submit_and_sleep(struct ur *u)
+{
+	uint64_t deadline = reactor_next_deadline(&u->r), now;
+	struct __kernel_timespec ts;
+	struct io_uring_cqe *cqe;
+
+	if (deadline == UINT64_MAX && !u->aio.blind) {
+		io_uring_submit_and_wait(&u->ring, 1);
+		return;
+	}
+	now = u->r.now_ns;
+	if (deadline > now) /* the time of the turn is old: do not sleep too long */
+		now = clock_ns(CLOCK_MONOTONIC);
+	if (u->aio.blind)
+		deadline = MIN(deadline, now + BLIND_POLL_NS);
+	now = deadline > now ? deadline - now : 0;
+	ts.tv_sec = (int64_t)(now / NS_PER_SEC);
+	ts.tv_nsec = (long long)(now % NS_PER_SEC);
+	io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, &ts, NULL);
+}
+
+static void loop(struct ur *u)
+{
+	struct reactor *r = &u->r;
+	unsigned done;
+
+	while (!u->stop) {
+		r->now_ns = clock_ns(CLOCK_MONOTONIC);
+		reactor_turn(r);
+		done = u->aio.n | u->aio.inflight ? ur_aio_poll(u) : 0;
+		if (done || reactor_has_work(r)) {
+			submit_busy(u);
+		} else {
+			atomic_store(&r->sleeping, true);
+			if (!reactor_has_msg(r) && !u->stop)
+				submit_and_sleep(u);
+			atomic_store(&r->sleeping, false);
+		}
+		reap(u);
+	}
+}
+
+static int ur_start(struct ur *u)
+{
+	int r;
+
+	u->kick_fd = eventfd(0, EFD_CLOEXEC);
+	if (u->kick_fd < 0) {
+		r = -errno;
+		snprintf(u->start_error, sizeof(u->start_error), "cannot make an eventfd: %s", strerror(-r));
+		return r;
+	}
+	r = ur_ring_init(u);
+	if (r < 0) {
+		snprintf(u->start_error, sizeof(u->start_error),
+			 "cannot set up io_uring: %s%s", strerror(-r),
+			 r == -EPERM || r == -ENOSYS ? " (is it forbidden here? see sysctl kernel.io_uring_disabled)" : "");
+		close(u->kick_fd);
+		u->kick_fd = -1;
+	}
+	return r;
+}
+
+static void *ur_main(void *arg)
+{
+	struct ur *u = arg;
+	struct uring_world *w = u->w;
+	int r = ur_start(u);
+
+	if (r == 0) {
+		reactor_enter(&u->r);
+		u->r.now_ns = clock_ns(CLOCK_MONOTONIC);
+		kick_arm(u);
+	}
+	pthread_mutex_lock(&w->lock);
+	u->start_result = r;
+	w->n_started++;
+	pthread_cond_signal(&w->started);
+	pthread_mutex_unlock(&w->lock);
+	if (r < 0)
+		return NULL;
+	loop(u);
+	ur_aio_fini(u);
+	ur_ring_fini(u);
+	reactor_enter(NULL);
+	return NULL;
+}
+
+/* ---- create, run, destroy ---- */
+
+static unsigned cpus_allowed(void)
+{
+	cpu_set_t set;
+	int n = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : (int)sysconf(_SC_NPROCESSORS_ONLN);
+
+	return MIN(MAX((unsigned)n, 1u), REACTORS_MAX);
+}
+
+static struct ur *ur_create(struct uring_world *w, unsigned index)
+{
+	struct ur *u = xaligned(64, sizeof(*u));
+	void *arena;
+
+	memset(u, 0, sizeof(*u));
+	u->w = w;
+	u->kick_fd = -1;
+	list_init(&u->soon);
+	list_init(&u->soon_task.link);
+	arena = mmap(NULL, w->opt.arena_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (arena != MAP_FAILED) {
+		u->arena = arena;
+		u->arena_len = w->opt.arena_bytes;
+	}
+	reactor_init(&u->r, &w->world, index);
+	u->r.backend = u;
+	w->ur[index] = u;
+	w->world.reactors[index] = &u->r;
+	return u;
+}
+
+static void ur_destroy(struct ur *u)
+{
+	reactor_fini(&u->r);
+	if (u->arena)
+		munmap(u->arena, u->arena_len);
+	if (u->kick_fd >= 0)
+		close(u->kick_fd);
+	xfree(u);
+}
+
+static void stop_arrived(struct msg *m)
+{
+	container_of(m, struct ur, stop_msg)->stop = true;
+}
+
+static void threads_stop(struct uring_world *w, unsigned n)
+{
+	unsigned i;
+
+	for (i = 0; i < n; i++) {
+		if (w->ur[i]->start_result < 0)
+			continue;
+		w->ur[i]->stop_msg.run = stop_arrived;
+		reactor_post(&w->ur[i]->r, &w->ur[i]->stop_msg);
+	}
+	for (i = 0; i < n; i++)
+		pthread_join(w->ur[i]->thread, NULL);
+}
+
+static int threads_start(struct uring_world *w, struct err *e)
+{
+	unsigned i, n = w->world.n_reactors;
+	sigset_t all, before;
+	int r = 0;
+	char name[24];
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the program's own threads */
+	for (i = 0; i < n; i++) {
+		r = -pthread_create(&w->ur[i]->thread, NULL, ur_main, w->ur[i]);
+		if (r < 0)
+			break;
+		snprintf(name, sizeof(name), "reactor-%u", i);
+		pthread_setname_np(w->ur[i]->thread, name);
+	}
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (r < 0)
+		err_set(e, r, "cannot start thread %u of %u: %s", i + 1, n, strerror(-r));
+	n = i;
+	pthread_mutex_lock(&w->lock);
+	while (w->n_started < n)
+		pthread_cond_wait(&w->started, &w->lock);
+	for (i = 0; i < n && r == 0; i++)
+		if (w->ur[i]->start_result < 0)
+			r = err_set(e, w->ur[i]->start_result, "%s", w->ur[i]->start_error);
+	pthread_mutex_unlock(&w->lock);
+	if (r < 0)
+		threads_stop(w, n);
+	return r;
+}
+
+static void world_free(struct uring_world *w)
+{
+	unsigned i;
+
+	for (i = 0; i < w->world.n_reactors; i++)
+		ur_destroy(w->ur[i]);
+	pthread_mutex_destroy(&w->lock);
+	pthread_cond_destroy(&w->started);
+	xfree(w);
+}
+
+int uring_world_create(const struct uring_options *o, struct world **out, struct err *e)
+{
+	struct uring_world *w = xcalloc(1, sizeof(*w));
+	unsigned i;
+	int r;
+
+	w->opt = *o;
+	if (!w->opt.arena_bytes)
+		w->opt.arena_bytes = ARENA_BYTES_DEFAULT;
+	w->opt.arena_bytes = ALIGN_UP(w->opt.arena_bytes, (size_t)MIB);
+	w->world.ops = &real_ops;
+	w->world.n_reactors = o->n_reactors ? MIN(o->n_reactors, REACTORS_MAX) : cpus_allowed();
+	pthread_mutex_init(&w->lock, NULL);
+	pthread_cond_init(&w->started, NULL);
+	list_init(&w->closing);
+	for (i = 0; i < w->world.n_reactors; i++)
+		ur_create(w, i);
+	r = threads_start(w, e);
+	if (r < 0) {
+		world_free(w);
+		return r;
+	}
+	*out = &w->world;
+	return 0;
+}
+
+struct run {
+	int (*fn)(void *arg);
+	void *arg;
+	int result;
+	sem_t ended;
+};
+
+static void run_co_main(void *arg)
+{
+	struct run *run = arg;
+
+	run->result = run->fn(run->arg);
+	sem_post(&run->ended);
+}
+
+int uring_world_run(struct world *w, int (*fn)(void *arg), void *arg)
+{
+	struct run run = { .fn = fn, .arg = arg };
+
+	CHECK(!reactor_self());
+	sem_init(&run.ended, 0, 0);
+	reactor_spawn(w->reactors[0], run_co_main, &run, "main");
+	while (sem_wait(&run.ended) < 0)
+		CHECK(errno == EINTR);
+	sem_destroy(&run.ended);
+	return run.result;
+}
+
+void uring_world_destroy(struct world *world)
+{
+	struct uring_world *w = container_of(world, struct uring_world, world);
+
+	CHECK(!reactor_self());
+	threads_stop(w, w->world.n_reactors);
+	world_free(w);
+}

@@ -1,0 +1,142 @@
+/*
+ * scan.c: which labels there are on a list of paths.
+ */
+#include "engine/pool/scan.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/pool/assembly.h"
+
+void text_append(char *text, size_t cap, const char *fmt, ...)
+{
+	size_t len = strlen(text);
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text + len, cap - len, fmt, ap);
+	va_end(ap);
+}
+
+void scan_disk_fini(struct scan_disk *d)
+{
+	if (d->disk)
+		disk_close(d->disk);
+	xfree(d->label);
+	xfree(d->path);
+	memset(d, 0, sizeof(*d));
+}
+
+void scan_fini(struct scan *s)
+{
+	size_t i;
+
+	for (i = 0; i < s->n; i++)
+		scan_disk_fini(&s->v[i]);
+	xfree(s->v);
+	memset(s, 0, sizeof(*s));
+}
+
+int scan_disk_co_open(struct world *w, const char *path, unsigned flags, struct scan_disk *d, struct err *e)
+{
+	int r;
+
+	memset(d, 0, sizeof(*d));
+	r = disk_open(w, path, flags, &d->disk, e);
+	if (r < 0) /* -ENOENT means "no label" to our caller */
+		return r == -ENOENT ? -ENXIO : r;
+	d->path = xstrdup(path);
+	d->ident[0] = d->disk->ident[0];
+	d->ident[1] = d->disk->ident[1];
+	d->size_bytes = d->disk->bdev.size_bytes;
+	d->block_bytes = d->disk->bdev.block_bytes;
+	d->label = xmalloc(sizeof(*d->label));
+	r = label_co_read(d->disk, d->label, NULL, e);
+	if (r == -ERR_FEATURE) {
+		d->result = r;
+		if (e)
+			d->why = *e;
+		return 0;
+	}
+	if (r < 0)
+		scan_disk_fini(d);
+	return r;
+}
+
+static bool is_seen(const struct scan *s, const struct scan_disk *d)
+{
+	size_t i;
+
+	for (i = 0; i < s->n; i++)
+		if (s->v[i].ident[0] == d->ident[0] && s->v[i].ident[1] == d->ident[1])
+			return true;
+	return false;
+}
+
+static void scan_failed(struct scan *s, const struct err *why)
+{
+	if (!s->n_failed++)
+		s->first = *why;
+}
+
+static void scan_co_add(struct world *w, const char *path, struct scan *s)
+{
+	struct scan_disk *d = &s->v[s->n];
+	struct err *e = xcalloc(1, sizeof(*e));
+	int r = scan_disk_co_open(w, path, DISK_RDONLY | DISK_NO_LOCK, d, e);
+
+	if (r == 0) {
+		disk_close(d->disk);
+		d->disk = NULL;
+		if (is_seen(s, d))
+			scan_disk_fini(d);
+		else
+			s->n++;
+	} else if (r != -ENOENT) {
+		scan_failed(s, e);
+	}
+	xfree(e);
+}
+
+int scan_co_run(struct world *w, const char *const *paths, size_t n_paths, struct scan *s, struct err *e)
+{
+	char **all;
+	size_t i;
+	int r;
+
+	memset(s, 0, sizeof(*s));
+	r = assembly_expand_paths(w, paths, n_paths, &all, &s->n_paths, e);
+	if (r < 0)
+		return r;
+	s->v = xcalloc(s->n_paths + 1, sizeof(*s->v));
+	for (i = 0; i < s->n_paths; i++) {
+		scan_co_add(w, all[i], s);
+		xfree(all[i]);
+	}
+	xfree(all);
+	return 0;
+}
+
+size_t scan_pools(const struct scan *s, struct scan_pool **out)
+{
+	struct scan_pool *v = xcalloc(s->n + 1, sizeof(*v));
+	size_t i, k, n = 0;
+
+	for (i = 0; i < s->n; i++) {
+		const struct label *l = s->v[i].label;
+
+		for (k = 0; k < n && !uuid_is_equal(&v[k].uuid, &l->pool); k++)
+			;
+		if (k == n) {
+			v[n].uuid = l->pool;
+			v[n].word = i;
+			n++;
+		} else if (l->generation > s->v[v[k].word].label->generation) {
+			v[k].word = i;
+		}
+		v[k].n_disks++;
+	}
+	*out = v;
+	return n;
+}

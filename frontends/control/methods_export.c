@@ -1,0 +1,86 @@
+#include <string.h>
+
+#include "frontends/control/handlers.h"
+
+static json_t *export_json(const struct ashlar_export_info *x)
+{
+	return json_pack("{s:o, s:s+++, s:s, s:b, s:b, s:b, s:o, s:i}", "name", json_text(x->name), "volume", x->pool, "/", x->volume,
+			 "", "pool", x->pool, "read_only", x->read_only, "hidden", x->hidden, "is_default", x->is_default,
+			 "size_bytes", json_u64(x->size_bytes), "attached", (int)x->n_attached);
+}
+
+int export_co_list_call(struct rpc_call *c, struct err *e)
+{
+	struct control_env *env = c->env;
+	const char *pool = rpc_string(c, "pool");
+	struct ashlar_export_info *x;
+	struct ashlar_pool *p;
+	size_t i, n;
+	int r;
+
+	if (pool) {
+		r = call_pool(c, &p, e);
+		if (r < 0)
+			return r;
+	}
+	r = ashlar_co_export_list(env->a, &x, &n, e);
+	if (r < 0)
+		return r;
+	c->result = json_array();
+	for (i = 0; i < n; i++)
+		if (!pool || !strcmp(x[i].pool, pool))
+			json_array_append_new(c->result, export_json(&x[i]));
+	xfree(x);
+	return 0;
+}
+
+static int export_row(struct control_env *env, const struct volume_name *name, json_t **out, struct err *e)
+{
+	struct ashlar_export_info *x;
+	size_t i, n;
+	int r = ashlar_co_export_list(env->a, &x, &n, e);
+
+	if (r < 0)
+		return r;
+	for (i = 0; i < n && !*out; i++)
+		if (!strcmp(x[i].pool, name->pool) && !strcmp(x[i].volume, name->volume))
+			*out = export_json(&x[i]);
+	xfree(x);
+	return 0;
+}
+
+int export_co_add_call(struct rpc_call *c, struct err *e)
+{
+	char own[ASHLAR_EXPORT_NAME_MAX + 1];
+	const char *as = rpc_string(c, "name");
+	struct volume_name name;
+	struct ashlar_pool *p;
+	int r = call_volume(c, &name, &p, e);
+
+	if (r < 0)
+		return r;
+	if (!as) {
+		/* 63 + 1 + 127 bytes at most */
+		size_t n = strlen(name.pool);
+
+		memcpy(own, name.pool, n);
+		own[n] = '/';
+		memcpy(own + n + 1, name.volume, strlen(name.volume) + 1);
+		as = own;
+	}
+	r = name_check_export(as, e);
+	if (r == 0)
+		r = ashlar_co_export_add(p, name.volume, as, rpc_bool(c, "read_only"), e);
+	return r < 0 ? r : export_row(c->env, &name, &c->result, e);
+}
+
+int export_co_remove_call(struct rpc_call *c, struct err *e)
+{
+	struct volume_name name;
+	struct ashlar_pool *p;
+	int r = call_volume(c, &name, &p, e);
+
+	if (r == 0)
+		r = ashlar_co_export_remove(p, name.volume, e);
+	return r < 0 ? r : export_row(c->env, &name, &c->result, e);
+}

@@ -1,0 +1,194 @@
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "engine/base/units.h"
+#include "frontends/control/handlers.h"
+
+static void set_u64(json_t *o, const char *key, uint64_t v) { json_object_set_new(o, key, json_u64(v)); }
+
+/* As duration_parse() takes it. */
+static json_t *duration_json(uint64_t ns)
+{
+	if (ns == UINT64_MAX)
+		return json_string("forever");
+	if (ns % NS_PER_SEC == 0)
+		return json_sprintf("%llus", (unsigned long long)(ns / NS_PER_SEC));
+	return json_sprintf("%llums", (unsigned long long)(ns / NS_PER_MS));
+}
+
+static json_t *time_json(uint64_t wall_ns)
+{
+	time_t t = (time_t)(wall_ns / NS_PER_SEC);
+	struct tm tm;
+	char buf[32];
+
+	if (!gmtime_r(&t, &tm) || !strftime(buf, sizeof(buf), "%Y-%m-%dT%H:%M:%SZ", &tm))
+		return json_null();
+	return json_string(buf);
+}
+
+static json_t *volume_json(const char *pool, const struct ashlar_volume_info *v)
+{
+	json_t *o = json_object();
+
+	json_object_set_new(o, "name", json_sprintf("%s/%s", pool, v->name));
+	json_object_set_new(o, "pool", json_string(pool));
+	json_object_set_new(o, "volume", json_string(v->name));
+	set_u64(o, "id", v->id);
+	set_u64(o, "size_bytes", v->size_bytes);
+	set_u64(o, "refer_bytes", v->refer_bytes);
+	set_u64(o, "used_bytes", v->used_bytes);
+	set_u64(o, "exclusive_bytes", v->exclusive_bytes);
+	json_object_set_new(o, "layout", json_string(v->layout));
+	json_object_set_new(o, "full_wait", duration_json(v->full_wait_ns));
+	json_object_set_new(o, "full_waiting", json_boolean(v->full_waiting));
+	set_u64(o, "attached", v->n_attached);
+	json_object_set_new(o, "created", time_json(v->created_wall_ns));
+	set_u64(o, "reads", v->reads);
+	set_u64(o, "writes", v->writes);
+	set_u64(o, "bytes_read", v->bytes_read);
+	set_u64(o, "bytes_written", v->bytes_written);
+	return o;
+}
+
+int volume_row(struct ashlar_pool *p, const struct volume_name *name, json_t **out, struct err *e)
+{
+	struct ashlar_volume_info v;
+	int r = ashlar_co_volume_info(p, name->volume, &v, e);
+
+	if (r == 0)
+		*out = volume_json(name->pool, &v);
+	return r;
+}
+
+static int volume_rows(struct ashlar_pool *p, json_t *out, struct err *e)
+{
+	struct ashlar_pool_info info;
+	struct ashlar_volume_info *v;
+	size_t i, n;
+	int r = ashlar_co_volume_list(p, &v, &n, e);
+
+	if (r < 0)
+		return r;
+	ashlar_co_pool_info(p, &info);
+	for (i = 0; i < n; i++)
+		json_array_append_new(out, volume_json(info.name, &v[i]));
+	xfree(v);
+	return 0;
+}
+
+int volume_co_list_call(struct rpc_call *c, struct err *e)
+{
+	struct control_env *env = c->env;
+	struct ashlar_pool *p;
+	size_t i;
+	int r = 0;
+
+	c->result = json_array();
+	if (rpc_is_given(c, "pool")) {
+		r = call_pool(c, &p, e);
+		return r < 0 ? r : volume_rows(p, c->result, e);
+	}
+	for (i = 0; r == 0 && (p = ashlar_pool_at(env->a, i)); i++)
+		r = volume_rows(p, c->result, e);
+	return r;
+}
+
+int volume_co_show_call(struct rpc_call *c, struct err *e)
+{
+	struct volume_name name;
+	struct ashlar_pool *p;
+	int r = call_volume(c, &name, &p, e);
+
+	return r < 0 ? r : volume_row(p, &name, &c->result, e);
+}
+
+int volume_co_create_call(struct rpc_call *c, struct err *e)
+{
+	struct volume_name name;
+	struct ashlar_volume_spec s = {
+		.size_bytes = rpc_size(c, "size", 0),
+		.layout = rpc_string(c, "layout"),
+		.full_wait_ns = rpc_duration(c, "full_wait", ASHLAR_FULL_WAIT_DEFAULT_NS),
+	};
+	struct ashlar_pool *p;
+	int r = call_volume(c, &name, &p, e);
+
+	if (r == 0)
+		r = size_check_volume(s.size_bytes, e);
+	if (r < 0)
+		return r;
+	s.name = name.volume;
+	r = ashlar_co_volume_create(p, &s, e);
+	return r < 0 ? r : volume_row(p, &name, &c->result, e);
+}
+
+int volume_co_resize_call(struct rpc_call *c, struct err *e)
+{
+	uint64_t size = rpc_size(c, "size", 0);
+	struct ashlar_volume_info before;
+	struct volume_name name;
+	struct ashlar_pool *p;
+	bool dry_run = rpc_bool(c, "dry_run");
+	int r = call_volume(c, &name, &p, e);
+
+	if (r == 0)
+		r = size_check_volume(size, e);
+	if (r == 0)
+		r = ashlar_co_volume_info(p, name.volume, &before, e);
+	if (r < 0)
+		return r;
+	if (!dry_run) {
+		r = ashlar_co_volume_resize(p, name.volume, size, rpc_bool(c, "force"), e);
+		if (r < 0)
+			return r;
+	}
+	c->result = json_pack("{s:s+++, s:I, s:I, s:b}", "name", name.pool, "/", name.volume, "", "size_bytes", (json_int_t)size,
+			      "old_size_bytes", (json_int_t)before.size_bytes, "dry_run", dry_run);
+	return 0;
+}
+
+int volume_co_rename_call(struct rpc_call *c, struct err *e)
+{
+	struct volume_name name, to;
+	struct ashlar_pool *p;
+	int r = call_volume(c, &name, &p, e);
+
+	if (r == 0)
+		r = name_split_new(rpc_string(c, "new_name"), &name, &to, e);
+	if (r == 0)
+		r = ashlar_co_volume_rename(p, name.volume, to.volume, e);
+	return r < 0 ? r : volume_row(p, &to, &c->result, e);
+}
+
+int volume_co_set_call(struct rpc_call *c, struct err *e)
+{
+	struct volume_name name;
+	struct ashlar_pool *p;
+	int r = call_volume(c, &name, &p, e);
+
+	if (r < 0)
+		return r;
+	if (!rpc_is_given(c, "full_wait"))
+		return err_set(e, RPC_ERR_PARAMS, "nothing to set; settings are: full_wait");
+	r = ashlar_co_volume_set_full_wait(p, name.volume, rpc_duration(c, "full_wait", 0), e);
+	return r < 0 ? r : volume_row(p, &name, &c->result, e);
+}
+
+int volume_co_delete_call(struct rpc_call *c, struct err *e)
+{
+	struct volume_name name;
+	struct ashlar_pool *p;
+	uint64_t freed = 0;
+	bool dry_run = rpc_bool(c, "dry_run");
+	int r = call_volume(c, &name, &p, e);
+
+	if (r == 0)
+		r = ashlar_co_volume_delete(p, name.volume, rpc_bool(c, "force"), dry_run, &freed, e);
+	if (r < 0)
+		return r;
+	c->result = json_pack("{s:s+++, s:I, s:b}", "name", name.pool, "/", name.volume, "", "freed_bytes", (json_int_t)freed,
+			      "dry_run", dry_run);
+	return 0;
+}

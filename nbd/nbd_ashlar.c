@@ -1,0 +1,117 @@
+/*
+ * Exports of an engine: names are looked up in its table, nothing else. The default export (an empty name) is the only
+ * visible one, if there is exactly one.
+ */
+#include <string.h>
+
+#include "engine/pool/ashlar.h"
+#include "nbd/nbd.h"
+
+struct export {
+	struct ashlar_attach *at;
+	char name[ASHLAR_EXPORT_NAME_MAX + 1];
+};
+
+static void on_gone(void *arg)
+{
+	nbd_session_gone(arg);
+}
+
+static void on_resized(void *arg)
+{
+	/* The protocol cannot tell the client; ranges are checked against the bdev as it is. */
+}
+
+static const struct ashlar_attach_ops attach_ops = {.gone = on_gone, .resized = on_resized};
+
+struct list_call {
+	struct ashlar *a;
+	struct ashlar_export_info *v;
+	size_t n;
+};
+
+static int list_home(void *arg)
+{
+	struct list_call *c = arg;
+
+	return ashlar_co_export_list(c->a, &c->v, &c->n, NULL);
+}
+
+static int export_list(struct ashlar *a, struct list_call *c)
+{
+	*c = (struct list_call){.a = a};
+	return reactor_co_call(ashlar_world(a)->reactors[0], list_home, c);
+}
+
+static int default_name(struct ashlar *a, char *name)
+{
+	struct list_call c;
+	unsigned found = 0;
+	size_t i;
+	int r = export_list(a, &c);
+
+	if (r < 0)
+		return r;
+	for (i = 0; i < c.n; i++) {
+		if (c.v[i].hidden)
+			continue;
+		found++;
+		memcpy(name, c.v[i].name, sizeof(c.v[i].name));
+	}
+	xfree(c.v);
+	return found == 1 ? 0 : -ENOENT;
+}
+
+static int attach(void *arg, const char *name, struct nbd_session *s, struct nbd_attach *out, struct err *e)
+{
+	struct export *x;
+	int r = 0;
+
+	if (strlen(name) > ASHLAR_EXPORT_NAME_MAX)
+		return -ENOENT;
+	x = xcalloc(1, sizeof(*x));
+	if (*name)
+		memcpy(x->name, name, strlen(name));
+	else
+		r = default_name(arg, x->name);
+	if (r == 0)
+		r = ashlar_co_attach(arg, x->name, &attach_ops, s, &x->at, e);
+	if (r < 0) {
+		xfree(x);
+		return r;
+	}
+	out->bdev = ashlar_attach_bdev(x->at);
+	out->home = ashlar_attach_home(x->at);
+	out->read_only = ashlar_attach_read_only(x->at);
+	out->name = x->name;
+	out->handle = x;
+	return 0;
+}
+
+static void detach(void *arg, struct nbd_attach *at)
+{
+	struct export *x = at->handle;
+
+	ashlar_co_detach(x->at);
+	xfree(x);
+}
+
+static int list(void *arg, void (*each)(void *each_arg, const char *name, const char *description), void *each_arg)
+{
+	struct list_call c;
+	size_t i;
+	int r = export_list(arg, &c);
+
+	if (r < 0)
+		return r;
+	for (i = 0; i < c.n; i++)
+		if (!c.v[i].hidden)
+			each(each_arg, c.v[i].name, NULL);
+	xfree(c.v);
+	return 0;
+}
+
+void nbd_provider_from_ashlar(struct ashlar *a, struct nbd_provider *out)
+{
+	*out = (struct nbd_provider){.co_attach = attach, .co_detach = detach, .co_list = list, .arg = a};
+}

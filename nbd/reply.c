@@ -1,0 +1,155 @@
+/*
+ * Replies: everything that became ready in one turn of the loop goes out in one send. Headers are packed into one small
+ * buffer of the session, payload is sent from where the device put it; a request without payload is over as soon as its
+ * header is packed, one with payload when the send is.
+ */
+#include "nbd/session.h"
+
+enum nbd_error nbd_err(int code)
+{
+	switch (-err_to_errno(code)) {
+	case 0:
+		return NBD_SUCCESS;
+	case EPERM:
+	case EACCES:
+	case EROFS:
+		return NBD_EPERM;
+	case ENOMEM:
+		return NBD_ENOMEM;
+	case EINVAL:
+	case ERANGE:
+		return NBD_EINVAL;
+	case ENOSPC:
+	case EDQUOT:
+	case EFBIG:
+		return NBD_ENOSPC;
+	case EOVERFLOW:
+		return NBD_EOVERFLOW;
+	case EOPNOTSUPP:
+		return NBD_ENOTSUP;
+	case ESHUTDOWN:
+		return NBD_ESHUTDOWN;
+	default:
+		return NBD_EIO;
+	}
+}
+
+static void chunk_hdr(struct nbd_chunk_hdr *h, const struct nbd_req *r, uint16_t type, uint32_t len)
+{
+	h->magic = be32_make(NBD_STRUCTURED_REPLY_MAGIC);
+	h->flags = be16_make(NBD_REPLY_FLAG_DONE);
+	h->type = be16_make(type);
+	h->cookie = r->cookie;
+	h->len_bytes = be32_make(len);
+}
+
+/* Writes everything before the payload; returns its length, at most NBD_REPLY_HDR_MAX. */
+static size_t encode(const struct nbd_req *r, void *out)
+{
+	struct nbd_simple_reply *simple = out;
+	struct nbd_chunk_error *error = out;
+	struct nbd_chunk_data *data = out;
+	struct nbd_chunk_status *status = out;
+
+	if (!r->s->structured || (!r->result && !r->payload_bytes)) {
+		simple->magic = be32_make(NBD_SIMPLE_REPLY_MAGIC);
+		simple->error = be32_make(nbd_err(r->result));
+		simple->cookie = r->cookie;
+		return sizeof(*simple);
+	}
+	if (r->result) {
+		chunk_hdr(&error->hdr, r, NBD_REPLY_TYPE_ERROR, sizeof(*error) - sizeof(error->hdr));
+		error->error = be32_make(nbd_err(r->result));
+		error->text_bytes = be16_make(0);
+		return sizeof(*error);
+	}
+	if (r->cmd == NBD_CMD_BLOCK_STATUS) {
+		chunk_hdr(&status->hdr, r, NBD_REPLY_TYPE_BLOCK_STATUS, sizeof(status->context) + r->payload_bytes);
+		status->context = be32_make(NBD_CTX_BASE_ALLOCATION_ID);
+		return sizeof(*status);
+	}
+	chunk_hdr(&data->hdr, r, NBD_REPLY_TYPE_OFFSET_DATA, sizeof(data->off_bytes) + r->payload_bytes);
+	data->off_bytes = be64_make(r->off_bytes);
+	return sizeof(*data);
+}
+
+void nbd_req_finish(struct nbd_req *r, int result)
+{
+	struct nbd_session *s = r->s;
+
+	r->result = result;
+	if (result)
+		r->payload_bytes = 0;
+	if (!r->payload_bytes)
+		nbd_req_buf_put(r);
+	list_push_back(&s->ready, &r->link);
+	nbd_session_kick(s);
+}
+
+static void sent_done(struct net_op *op)
+{
+	struct nbd_session *s = op->owner;
+	struct list *n;
+
+	s->sending = false;
+	while ((n = list_pop_front(&s->sent)))
+		nbd_req_put(list_entry(n, struct nbd_req, link));
+	if (op->result < 0)
+		nbd_session_kill(s);
+	else if (s->closing || !list_is_empty(&s->ready))
+		nbd_session_kick(s);
+}
+
+static void ready_drop(struct nbd_session *s)
+{
+	struct list *n;
+
+	while ((n = list_pop_front(&s->ready)))
+		nbd_req_put(list_entry(n, struct nbd_req, link));
+}
+
+/* Moves replies from `ready` to the iovecs, and to `sent` while their payload is needed. Returns the number of iovecs. */
+static unsigned gather(struct nbd_session *s)
+{
+	struct iovec *iov = s->send_iov;
+	uint8_t *h = s->send_hdrs;
+	uint64_t bytes = 0;
+	unsigned n = 0, replies;
+	struct nbd_req *r;
+	size_t len;
+
+	for (replies = 0; replies < NBD_SEND_REPLIES && bytes < NBD_SEND_BYTES && !list_is_empty(&s->ready); replies++) {
+		r = list_entry(list_pop_front(&s->ready), struct nbd_req, link);
+		len = encode(r, h);
+		if (n && (uint8_t *)iov[n - 1].iov_base + iov[n - 1].iov_len == h)
+			iov[n - 1].iov_len += len;
+		else
+			iov[n++] = (struct iovec){h, len};
+		h += len;
+		if (!r->payload_bytes) {
+			nbd_req_put(r);
+			continue;
+		}
+		iov[n++] = (struct iovec){r->buf, r->payload_bytes};
+		bytes += r->payload_bytes;
+		list_push_back(&s->sent, &r->link);
+	}
+	return n;
+}
+
+void nbd_reply_send(struct nbd_session *s)
+{
+	struct net_op *op = &s->send_op;
+
+	if (s->sending || list_is_empty(&s->ready))
+		return;
+	if (s->dead) {
+		ready_drop(s);
+		return;
+	}
+	*op = (struct net_op){.kind = NET_SEND, .fd = s->st->fd, .iov = s->send_iov, .done = sent_done, .owner = s};
+	op->iov_n = gather(s);
+	s->sending = true;
+	s->send_ns = reactor_now_ns();
+	stream_submit(s->st, op);
+}

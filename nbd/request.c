@@ -1,0 +1,299 @@
+/*
+ * What a request does. Ordinary ones are one `struct io` submitted from the parser; those larger than the device takes are
+ * split into pieces, a window of them in flight; BLOCK_STATUS is a coroutine.
+ */
+#include "nbd/session.h"
+
+/* ---- what is refused ---- */
+
+enum { CMD_RANGE = 1 << 0, CMD_WRITES = 1 << 1, CMD_PAYLOAD = 1 << 2 };
+
+static const struct {
+	uint8_t traits;
+	uint16_t flags;
+} cmds[] = {
+	[NBD_CMD_READ] = {CMD_RANGE | CMD_PAYLOAD, NBD_CMD_FLAG_DF},
+	[NBD_CMD_WRITE] = {CMD_RANGE | CMD_WRITES | CMD_PAYLOAD, 0},
+	[NBD_CMD_FLUSH] = {0, 0},
+	[NBD_CMD_TRIM] = {CMD_RANGE | CMD_WRITES, 0},
+	[NBD_CMD_CACHE] = {CMD_RANGE, 0},
+	[NBD_CMD_WRITE_ZEROES] = {CMD_RANGE | CMD_WRITES, NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO},
+	[NBD_CMD_BLOCK_STATUS] = {CMD_RANGE, NBD_CMD_FLAG_REQ_ONE},
+};
+
+static int check_range(const struct bdev *b, uint16_t cmd, uint64_t off, uint32_t len)
+{
+	if (!len || !IS_ALIGNED(off | len, (uint64_t)b->block_bytes))
+		return -EINVAL;
+	if (off > b->size_bytes || len > b->size_bytes - off)
+		return cmd == NBD_CMD_WRITE || cmd == NBD_CMD_WRITE_ZEROES ? -ENOSPC : -EINVAL;
+	return 0;
+}
+
+static int check_more(const struct nbd_session *s, uint16_t cmd, uint16_t flags, uint64_t off, uint32_t len)
+{
+	const struct bdev *b = s->at.bdev;
+
+	switch (cmd) {
+	case NBD_CMD_READ:
+		return (flags & NBD_CMD_FLAG_DF) && !s->structured ? -EINVAL : 0;
+	case NBD_CMD_FLUSH:
+		return off || len ? -EINVAL : 0;
+	case NBD_CMD_TRIM:
+		return b->can_discard ? 0 : -EINVAL;
+	case NBD_CMD_BLOCK_STATUS:
+		return s->ctx_allocation ? 0 : -EINVAL;
+	default:
+		return 0;
+	}
+}
+
+static uint32_t need_of(uint16_t cmd, uint32_t len)
+{
+	switch (cmd) {
+	case NBD_CMD_READ:
+	case NBD_CMD_WRITE:
+		return len;
+	case NBD_CMD_CACHE:
+		return len > NBD_CACHE_MAX ? 0 : MIN(len, (uint32_t)NBD_CACHE_PIECE);
+	case NBD_CMD_BLOCK_STATUS:
+		return NBD_STATUS_EXTENTS * sizeof(struct nbd_extent);
+	default:
+		return 0;
+	}
+}
+
+int nbd_request_check(const struct nbd_session *s, const struct nbd_request *h, uint32_t *need_bytes)
+{
+	uint16_t cmd = be16_get(h->cmd), flags = be16_get(h->flags);
+	uint32_t len = be32_get(h->len_bytes);
+	uint64_t off = be64_get(h->off_bytes);
+	unsigned traits;
+	int r;
+
+	*need_bytes = 0;
+	if (cmd >= ARRAY_LEN(cmds) || (flags & ~(cmds[cmd].flags | NBD_CMD_FLAG_FUA)))
+		return -EINVAL;
+	traits = cmds[cmd].traits;
+	if ((traits & CMD_WRITES) && (s->at.read_only || s->at.bdev->read_only))
+		return -EPERM;
+	if ((traits & CMD_PAYLOAD) && len > NBD_PAYLOAD_MAX)
+		return cmd == NBD_CMD_READ && s->structured ? -EOVERFLOW : -EINVAL;
+	r = check_more(s, cmd, flags, off, len);
+	if (!r && (traits & CMD_RANGE))
+		r = check_range(s->at.bdev, cmd, off, len);
+	if (!r)
+		*need_bytes = need_of(cmd, len);
+	return r;
+}
+
+/* ---- one piece ---- */
+
+static void single_done(struct io *io)
+{
+	nbd_req_finish(io->owner, io->result);
+}
+
+static unsigned io_flags(const struct nbd_req *r)
+{
+	unsigned f = 0;
+
+	if ((r->flags & NBD_CMD_FLAG_FUA) && (cmds[r->cmd].traits & CMD_WRITES))
+		f |= IO_FUA;
+	if (r->flags & NBD_CMD_FLAG_NO_HOLE)
+		f |= IO_NO_HOLE;
+	if (r->flags & NBD_CMD_FLAG_FAST_ZERO)
+		f |= IO_FAST_ZERO;
+	return f;
+}
+
+static const uint8_t io_ops[] = {
+	[NBD_CMD_READ] = IO_READ,
+	[NBD_CMD_WRITE] = IO_WRITE,
+	[NBD_CMD_FLUSH] = IO_FLUSH,
+	[NBD_CMD_TRIM] = IO_DISCARD,
+	[NBD_CMD_CACHE] = IO_READ,
+	[NBD_CMD_WRITE_ZEROES] = IO_ZERO,
+};
+
+static void submit_single(struct nbd_req *r)
+{
+	io_prep(&r->io, io_ops[r->cmd], r->off_bytes, r->len_bytes, r->buf, io_flags(r));
+	r->io.done = single_done;
+	r->io.owner = r;
+	bdev_submit(r->s->at.bdev, &r->io);
+}
+
+/* ---- many pieces ---- */
+
+static uint64_t piece_bytes(const struct nbd_req *r)
+{
+	const struct bdev *b = r->s->at.bdev;
+	uint64_t max = ALIGN_DOWN((uint64_t)b->max_bytes, (uint64_t)b->block_bytes);
+
+	return r->cmd == NBD_CMD_CACHE ? MIN(max, NBD_CACHE_PIECE) : max;
+}
+
+static void split_pump(struct nbd_req *r)
+{
+	struct nbd_split *sp = r->split;
+	uint64_t len, piece = piece_bytes(r);
+	struct io *io;
+
+	if (sp->pumping) /* a piece completed inside its own submission */
+		return;
+	sp->pumping = true;
+	while (!r->result && sp->next_bytes < r->len_bytes && !list_is_empty(&sp->idle)) {
+		io = list_entry(list_pop_front(&sp->idle), struct io, link);
+		len = MIN(piece, r->len_bytes - sp->next_bytes);
+		io_prep(io, io_ops[r->cmd], r->off_bytes + sp->next_bytes, len,
+			!r->buf ? NULL : r->cmd == NBD_CMD_CACHE ? r->buf : r->buf + sp->next_bytes, io_flags(r));
+		sp->next_bytes += len;
+		sp->pending++;
+		bdev_submit(r->s->at.bdev, io);
+	}
+	sp->pumping = false;
+	if (sp->pending)
+		return;
+	xfree(sp);
+	r->split = NULL;
+	nbd_req_finish(r, r->result);
+}
+
+static void piece_done(struct io *io)
+{
+	struct nbd_req *r = io->owner;
+	struct nbd_split *sp = r->split;
+
+	if (io->result < 0 && !r->result)
+		r->result = io->result;
+	list_push_back(&sp->idle, &io->link);
+	sp->pending--;
+	split_pump(r);
+}
+
+/* All pieces of a CACHE share one buffer, so they go one by one: redundancy may be computed in it. */
+static void submit_split(struct nbd_req *r)
+{
+	struct nbd_split *sp = xcalloc(1, sizeof(*sp));
+	unsigned i, n = r->cmd == NBD_CMD_CACHE ? 1 : NBD_SPLIT_WINDOW;
+
+	list_init(&sp->idle);
+	for (i = 0; i < n; i++) {
+		sp->io[i].done = piece_done;
+		sp->io[i].owner = r;
+		list_push_back(&sp->idle, &sp->io[i].link);
+	}
+	r->split = sp;
+	split_pump(r);
+}
+
+/* ---- block status ---- */
+
+struct status_out {
+	struct nbd_extent *v;
+	unsigned n, cap;
+	uint32_t flags;	    /* of the last one, v[n - 1] */
+	uint64_t len_bytes; /* of the last one */
+};
+
+/* False: the list is full. */
+static bool status_add(struct status_out *o, const struct bdev_extent *e, uint64_t len)
+{
+	uint32_t flags = e->flags & (BDEV_HOLE | BDEV_ZERO);
+
+	if (o->n && o->flags == flags) {
+		o->len_bytes += len; /* at most the request's 32 bits in all */
+	} else {
+		if (o->n == o->cap)
+			return false;
+		o->n++;
+		o->flags = flags;
+		o->len_bytes = len;
+	}
+	o->v[o->n - 1] = (struct nbd_extent){be32_make((uint32_t)o->len_bytes), be32_make(flags)};
+	return true;
+}
+
+/* Coroutine. Looks until the range is covered, the list is full, or it has taken long; one extent at least. */
+static int status_collect(struct nbd_req *r, struct status_out *o)
+{
+	struct bdev_extent ext[128];
+	uint64_t off = 0, len;
+	unsigned round;
+	size_t n, i;
+	int err;
+
+	for (round = 0; round < 64 && off < r->len_bytes; round++) {
+		n = ARRAY_LEN(ext);
+		err = bdev_co_status(r->s->at.bdev, r->off_bytes + off, r->len_bytes - off, ext, &n);
+		if (err < 0)
+			return o->n ? 0 : err;
+		for (i = 0; i < n && off < r->len_bytes; i++) {
+			len = MIN(ext[i].len_bytes, r->len_bytes - off);
+			if (!len)
+				continue;
+			if (!status_add(o, &ext[i], len))
+				return 0;
+			off += len;
+		}
+		if (!n || r->s->closing)
+			break;
+	}
+	return o->n ? 0 : -EIO;
+}
+
+static void status_co(void *arg)
+{
+	struct nbd_req *r = arg;
+	struct status_out o = {
+		.v = (struct nbd_extent *)r->buf,
+		.cap = r->flags & NBD_CMD_FLAG_REQ_ONE ? 1 : NBD_STATUS_EXTENTS,
+	};
+	int err = status_collect(r, &o);
+
+	r->payload_bytes = o.n * (uint32_t)sizeof(struct nbd_extent);
+	nbd_req_finish(r, err);
+}
+
+/* ---- start ---- */
+
+static void count(_Atomic uint64_t *c, uint64_t n)
+{
+	atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+void nbd_request_start(struct nbd_req *r)
+{
+	struct nbd_session *s = r->s;
+	uint32_t need;
+
+	switch (r->cmd) {
+	case NBD_CMD_READ:
+		nbd_req_buf_get(r, r->len_bytes);
+		r->payload_bytes = r->len_bytes;
+		count(&s->reads, 1);
+		count(&s->bytes_read, r->len_bytes);
+		break;
+	case NBD_CMD_WRITE:
+		count(&s->writes, 1);
+		count(&s->bytes_written, r->len_bytes);
+		break;
+	case NBD_CMD_CACHE:
+		need = need_of(r->cmd, r->len_bytes);
+		if (!need) {
+			nbd_req_finish(r, 0);
+			return;
+		}
+		nbd_req_buf_get(r, need);
+		break;
+	case NBD_CMD_BLOCK_STATUS:
+		nbd_req_buf_get(r, need_of(r->cmd, r->len_bytes));
+		co_start(CO_REQUEST, status_co, r, "nbd block status");
+		return;
+	}
+	if (r->cmd == NBD_CMD_FLUSH || r->len_bytes <= piece_bytes(r))
+		submit_single(r);
+	else
+		submit_split(r);
+}

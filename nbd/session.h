@@ -1,0 +1,198 @@
+/*
+ * session.h: a connection, and what the server keeps per reactor. Private to nbd/.
+ *
+ * Life of a session: made and registered on the server's reactor (server.c), where the handshake runs (handshake.c);
+ * then nbd_transmit() runs on the home reactor of the attached volume (transmission.c: receiving and admission, request.c:
+ * what a request does, reply.c: sending); then back on the server's reactor it is taken off the lists and freed. The
+ * stream belongs to whichever reactor the session is on.
+ *
+ * Memory of a session is bounded: one receive buffer, max_in_flight requests, payload of max_in_flight_bytes. Beyond the
+ * first NBD_RESERVE_BYTES the payload comes from a budget shared by all sessions of the reactor, in order of arrival; who
+ * holds a part of it, while somebody waits, and lets his socket stand still for NBD_STALL_NS is dropped.
+ */
+#ifndef NBD_SESSION_H
+#define NBD_SESSION_H
+
+#include "engine/base/units.h"
+#include "engine/io/buf.h"
+#include "nbd/nbd.h"
+#include "nbd/proto.h"
+
+#define NBD_PAYLOAD_MAX (32 * MIB)	 /* of one read or write; advertised */
+#define NBD_DRAIN_MAX (2 * NBD_PAYLOAD_MAX) /* a longer write is not even read to the end: the connection is dropped */
+#define NBD_RECV_BYTES (256 * KIB)
+#define NBD_RESERVE_BYTES (256 * KIB)
+#define NBD_STALL_NS (30 * NS_PER_SEC)
+#define NBD_LINGER_NS (10 * NS_PER_SEC) /* a closing session waits that long for a client that does not read */
+#define NBD_SPLIT_WINDOW 8		/* pieces of one split request in flight */
+#define NBD_CACHE_PIECE (256 * KIB)
+#define NBD_CACHE_MAX (8 * MIB)		/* a longer CACHE succeeds and does nothing */
+#define NBD_STATUS_EXTENTS 4096U	/* per reply */
+#define NBD_SEND_IOV 1024
+#define NBD_SEND_BYTES (4 * MIB)	/* payload per send, at least one reply: progress can be seen */
+#define NBD_SEND_REPLIES (NBD_SEND_IOV / 2)
+#define NBD_REPLY_HDR_MAX 32
+#define NBD_REQ_SLAB 32
+#define NBD_CTX_BASE_ALLOCATION_ID 1U
+
+struct nbd_session;
+
+struct nbd_split {
+	uint64_t next_bytes; /* start of the next piece, from the request's start */
+	unsigned pending;
+	bool pumping;
+	struct list idle;    /* io.link */
+	struct io io[NBD_SPLIT_WINDOW];
+};
+
+/* One request, from its header's arrival until its reply is sent. From the session's free list. */
+struct nbd_req {
+	struct io io;	   /* of a request in one piece */
+	struct nbd_session *s;
+	struct list link;  /* free list, ready list, sending list */
+	uint16_t cmd, flags;
+	uint32_t len_bytes;
+	uint64_t off_bytes;
+	be64 cookie;
+	int result;
+	uint32_t payload_bytes; /* of the reply, in buf */
+	uint32_t buf_bytes;
+	uint8_t *buf;
+	struct nbd_split *split;
+};
+
+struct nbd_req_slab {
+	struct nbd_req_slab *next;
+	struct nbd_req req[NBD_REQ_SLAB];
+};
+
+enum nbd_phase { NBD_HANDSHAKE, NBD_TRANSMISSION };
+
+struct nbd_session {
+	struct nbd_server *srv;
+	struct stream *st;
+
+	/* server's reactor */
+	struct list link;	/* server's sessions, oldest first */
+	struct list half_link;	/* those in handshake */
+	enum nbd_phase phase;
+	bool dropped;
+	bool stop_posted;
+	struct msg stop;
+	uint64_t since_wall_ns;
+	char export_name[256];	/* for people; cut */
+
+	/* result of the handshake, constant after it */
+	struct nbd_attach at;
+	bool structured, ctx_allocation;
+
+	/* home reactor from here on */
+	bool gone;		/* may be set before transmission starts */
+	bool running;		/* between start and end of the transmission phase */
+	bool closing;		/* no more requests are taken */
+	bool dead;		/* nothing can be sent any more */
+	bool shut;		/* stream_shutdown() was called */
+	bool ended;
+	struct co *waiter;
+	struct nbd_shard *shard;
+	struct list shard_link;
+	struct loop_hook hook;
+	struct timer linger;
+
+	/* receiving */
+	struct net_op recv_op;
+	struct iovec recv_iov[2];
+	bool receiving, stalled;
+	struct list wait_link;	/* shard's waiting */
+	size_t recv_direct;	/* bytes of it that go to rx */
+	uint8_t *rbuf;
+	size_t rpos, rlen;
+	struct nbd_req *rx;	/* whose payload is being received; its buf NULL: dropped */
+	uint64_t rx_got, rx_ns;	/* bytes so far; since when */
+
+	/* requests */
+	unsigned n_reqs;
+	uint64_t n_bytes;	/* payload memory */
+	struct list free_reqs;
+	struct nbd_req_slab *slabs;
+
+	/* sending */
+	struct net_op send_op;
+	struct iovec *send_iov;	/* NBD_SEND_IOV */
+	uint8_t *send_hdrs;	/* NBD_SEND_REPLIES * NBD_REPLY_HDR_MAX */
+	bool sending;
+	uint64_t send_ns;	/* when this send started */
+	struct list ready, sent; /* requests: answered; their replies are being sent */
+
+	/* for reports: written at home, read from anywhere */
+	_Atomic uint64_t reads, writes, bytes_read, bytes_written;
+};
+
+struct nbd_log_limit {
+	uint64_t window_ns;
+	unsigned lines, suppressed;
+};
+
+/* What the server keeps per reactor; touched only there. */
+struct nbd_shard {
+	struct nbd_server *srv;
+	uint64_t n_bytes;	/* payload memory beyond the reserves of the sessions */
+	struct list waiting;	/* sessions that wait for it, FIFO */
+	struct list sessions;
+	struct timer stall;
+	struct nbd_log_limit log;
+} __attribute__((aligned(64)));
+
+struct nbd_server {
+	struct world *world;
+	struct reactor *home;
+	struct nbd_provider p;
+	struct nbd_options o;
+	struct listener **listeners;
+	size_t n_listeners;
+	struct list sessions, half_open;
+	unsigned n_sessions, n_half, n_dropped; /* dropped ones count in n_sessions until they are gone */
+	bool stopping;
+	struct co_queue idle;
+	struct nbd_shard shards[];
+};
+
+/* log.c: one line; what comes from outside is printed with %s and escaped. Any reactor. */
+void nbd_log(struct nbd_server *s, const char *fmt, ...) __printf_like(2, 3);
+/* Printable copy of bytes from outside, cut to the buffer. Returns out. */
+char *nbd_escape(const void *text, size_t len, char *out, size_t out_len);
+
+/* handshake.c. Coroutine on the server's reactor. 0: transmission may start (s->at is attached), else the session ends. */
+int nbd_handshake_co(struct nbd_session *s);
+/* UTF-8 without NUL and control characters. */
+bool nbd_string_is_valid(const void *text, size_t len);
+uint16_t nbd_transmission_flags(const struct nbd_session *s);
+
+/* transmission.c. Coroutine on the home reactor; returns when the session has ended and is detached. */
+int nbd_transmit_co(void *session);
+/* Wants the session's turn at the end of this loop: replies to send, requests to take, an end to notice. */
+static inline void nbd_session_kick(struct nbd_session *s) { reactor_hook(&s->hook); }
+/* Stops taking requests; the session ends once those in flight are answered. */
+void nbd_session_close(struct nbd_session *s);
+/* Nothing more can be sent or received. */
+void nbd_session_kill(struct nbd_session *s);
+/* Payload memory of a request, counted. */
+void nbd_req_buf_get(struct nbd_req *r, uint32_t len);
+void nbd_req_buf_put(struct nbd_req *r);
+void nbd_req_put(struct nbd_req *r);
+
+/* request.c */
+/* 0, or the error to answer with. Any r: also memory that the request will need, for admission. */
+int nbd_request_check(const struct nbd_session *s, const struct nbd_request *h, uint32_t *need_bytes);
+/* All of its payload is there. Ends in nbd_req_finish(), at once or later. */
+void nbd_request_start(struct nbd_req *r);
+
+/* reply.c */
+/* The request is done; its reply goes out at the end of this loop. */
+void nbd_req_finish(struct nbd_req *r, int result);
+/* Sends what is ready, unless a send is in flight. */
+void nbd_reply_send(struct nbd_session *s);
+/* The one mapping of our errors to the protocol's. */
+enum nbd_error nbd_err(int code);
+
+#endif

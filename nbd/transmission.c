@@ -1,0 +1,418 @@
+/*
+ * The transmission phase: receiving, admission, and the session's end. No coroutine and no allocation per request.
+ *
+ * A receive fills one big buffer and every request in it is taken at once. Payload of a write is copied once, into the
+ * aligned buffer that the device gets; what of it has not arrived yet is received there directly, and whatever follows
+ * goes to the big buffer in the same receive. A request is taken only if its memory fits the limits (session.h); until
+ * then the session is stalled: nothing more is received, and the peer's socket fills up.
+ *
+ * The end, for whatever reason (DISC, end of stream, nonsense, volume or server going away): no more requests are taken;
+ * what is in flight completes and is answered; then the socket is shut down, which ends a receive in flight; then the
+ * coroutine that waits in nbd_transmit_co() is woken. Only an error of the socket, or a peer that does not read for
+ * NBD_LINGER_NS, loses replies.
+ */
+#include "nbd/session.h"
+
+/* ---- memory ---- */
+
+static uint64_t beyond_reserve(uint64_t bytes)
+{
+	return bytes > NBD_RESERVE_BYTES ? bytes - NBD_RESERVE_BYTES : 0;
+}
+
+static void session_count(struct nbd_session *s, uint64_t bytes)
+{
+	struct nbd_shard *sh = s->shard;
+
+	sh->n_bytes += beyond_reserve(bytes) - beyond_reserve(s->n_bytes);
+	s->n_bytes = bytes;
+}
+
+void nbd_req_buf_get(struct nbd_req *r, uint32_t len)
+{
+	r->buf = buf_alloc(len);
+	r->buf_bytes = len;
+	session_count(r->s, r->s->n_bytes + len);
+}
+
+static void shard_kick(struct nbd_shard *sh)
+{
+	if (!list_is_empty(&sh->waiting))
+		nbd_session_kick(list_first(&sh->waiting, struct nbd_session, wait_link));
+}
+
+void nbd_req_buf_put(struct nbd_req *r)
+{
+	struct nbd_session *s = r->s;
+
+	if (!r->buf)
+		return;
+	buf_free(r->buf, r->buf_bytes);
+	r->buf = NULL;
+	session_count(s, s->n_bytes - r->buf_bytes);
+	if (s->stalled)
+		nbd_session_kick(s);
+	shard_kick(s->shard);
+}
+
+static void slab_add(struct nbd_session *s)
+{
+	struct nbd_req_slab *slab = xmalloc(sizeof(*slab));
+	unsigned i;
+
+	slab->next = s->slabs;
+	s->slabs = slab;
+	for (i = 0; i < NBD_REQ_SLAB; i++)
+		list_push_back(&s->free_reqs, &slab->req[i].link);
+}
+
+static struct nbd_req *req_get(struct nbd_session *s)
+{
+	struct nbd_req *r;
+
+	if (list_is_empty(&s->free_reqs))
+		slab_add(s);
+	r = list_entry(list_pop_front(&s->free_reqs), struct nbd_req, link);
+	r->s = s;
+	r->buf = NULL;
+	r->split = NULL;
+	r->result = 0;
+	r->payload_bytes = 0;
+	s->n_reqs++;
+	return r;
+}
+
+void nbd_req_put(struct nbd_req *r)
+{
+	struct nbd_session *s = r->s;
+
+	nbd_req_buf_put(r);
+	list_push_front(&s->free_reqs, &r->link);
+	s->n_reqs--;
+	if (s->stalled || s->closing)
+		nbd_session_kick(s);
+}
+
+/* ---- admission ---- */
+
+static void wait_leave(struct nbd_session *s)
+{
+	if (list_is_empty(&s->wait_link))
+		return;
+	list_del(&s->wait_link);
+	shard_kick(s->shard);
+}
+
+/* In line for the reactor's memory; its turn is announced by a kick. */
+static bool wait_join(struct nbd_session *s)
+{
+	struct nbd_shard *sh = s->shard;
+
+	if (list_is_empty(&s->wait_link))
+		list_push_back(&sh->waiting, &s->wait_link);
+	if (!timer_is_armed(&sh->stall))
+		timer_arm(&sh->stall, reactor_now_ns() + NBD_STALL_NS);
+	return false;
+}
+
+/* One request that is alone may be larger than the limits: they are for the sum. */
+static bool admit(struct nbd_session *s, uint32_t need_bytes)
+{
+	const struct nbd_options *o = &s->srv->o;
+	struct nbd_shard *sh = s->shard;
+	uint64_t extra = beyond_reserve(s->n_bytes + need_bytes) - beyond_reserve(s->n_bytes);
+	bool ok = s->n_reqs < o->max_in_flight && (!need_bytes || !s->n_bytes || s->n_bytes + need_bytes <= o->max_in_flight_bytes);
+
+	if (ok && extra) {
+		if (!list_is_empty(&sh->waiting) && sh->waiting.next != &s->wait_link)
+			return wait_join(s);
+		if (sh->n_bytes && sh->n_bytes + extra > o->max_total_bytes)
+			return wait_join(s);
+	}
+	wait_leave(s);
+	return ok;
+}
+
+static bool session_stands_still(const struct nbd_session *s, uint64_t now)
+{
+	if (!beyond_reserve(s->n_bytes))
+		return false;
+	return (s->sending && now - s->send_ns >= NBD_STALL_NS) || (s->rx && now - s->rx_ns >= NBD_STALL_NS);
+}
+
+/* Somebody waits for memory: whoever holds it and does not move loses it. */
+static void stall_fire(struct timer *t)
+{
+	struct nbd_shard *sh = container_of(t, struct nbd_shard, stall);
+	uint64_t now = reactor_now_ns();
+	struct nbd_session *s;
+
+	if (list_is_empty(&sh->waiting))
+		return;
+	list_for_each(s, &sh->sessions, shard_link) {
+		if (s->dead || !session_stands_still(s, now))
+			continue;
+		nbd_log(sh->srv, "nbd: %s: dropped: holds memory that others need and does not move", s->st->peer);
+		nbd_session_kill(s);
+	}
+	timer_arm(t, now + NBD_STALL_NS / 8);
+}
+
+/* ---- taking requests ---- */
+
+static void session_violation(struct nbd_session *s, const char *what)
+{
+	nbd_log(s->srv, "nbd: %s: dropped: %s", s->st->peer, what);
+	nbd_session_close(s);
+}
+
+/* False: must wait for memory, or the session closes. */
+static bool take_header(struct nbd_session *s)
+{
+	const struct nbd_request *h = (const struct nbd_request *)(s->rbuf + s->rpos);
+	uint16_t cmd = be16_get(h->cmd);
+	uint32_t need;
+	struct nbd_req *r;
+	int bad;
+
+	if (be32_get(h->magic) != NBD_REQUEST_MAGIC) {
+		session_violation(s, "not a request");
+		return false;
+	}
+	if (cmd == NBD_CMD_DISC) {
+		nbd_session_close(s);
+		return false;
+	}
+	bad = nbd_request_check(s, h, &need);
+	if (!admit(s, need)) {
+		s->stalled = true;
+		return false;
+	}
+	r = req_get(s);
+	r->cmd = cmd;
+	r->flags = be16_get(h->flags);
+	r->cookie = h->cookie;
+	r->off_bytes = be64_get(h->off_bytes);
+	r->len_bytes = be32_get(h->len_bytes);
+	r->result = bad;
+	s->rpos += sizeof(*h);
+	if (cmd == NBD_CMD_WRITE) {
+		s->rx = r;
+		s->rx_got = 0;
+		s->rx_ns = reactor_now_ns();
+		if (!bad)
+			nbd_req_buf_get(r, r->len_bytes);
+		else if (r->len_bytes > NBD_DRAIN_MAX)
+			session_violation(s, "write is too long");
+	} else if (bad) {
+		nbd_req_finish(r, bad);
+	} else {
+		nbd_request_start(r);
+	}
+	return true;
+}
+
+/* True when the payload is complete. */
+static bool take_payload(struct nbd_session *s)
+{
+	struct nbd_req *r = s->rx;
+	size_t n = MIN(s->rlen - s->rpos, r->len_bytes - s->rx_got);
+
+	if (n && r->buf)
+		memcpy(r->buf + s->rx_got, s->rbuf + s->rpos, n);
+	s->rpos += n;
+	s->rx_got += n;
+	if (s->rx_got < r->len_bytes)
+		return false;
+	s->rx = NULL;
+	if (r->result)
+		nbd_req_finish(r, r->result);
+	else
+		nbd_request_start(r);
+	return true;
+}
+
+static void take_requests(struct nbd_session *s)
+{
+	s->stalled = false;
+	while (!s->closing) {
+		if (s->rx && !take_payload(s))
+			break;
+		if (s->rlen - s->rpos < sizeof(struct nbd_request) || !take_header(s))
+			break;
+	}
+}
+
+/* ---- receiving ---- */
+
+static void recv_start(struct nbd_session *s)
+{
+	unsigned n = 0;
+
+	if (s->receiving || s->closing || s->stalled)
+		return;
+	if (s->rpos) {
+		s->rlen -= s->rpos;
+		memmove(s->rbuf, s->rbuf + s->rpos, s->rlen);
+		s->rpos = 0;
+	}
+	s->recv_direct = 0;
+	if (s->rx && s->rx->buf) {
+		s->recv_direct = s->rx->len_bytes - s->rx_got;
+		s->recv_iov[n++] = (struct iovec){s->rx->buf + s->rx_got, s->recv_direct};
+	}
+	s->recv_iov[n++] = (struct iovec){s->rbuf + s->rlen, NBD_RECV_BYTES - s->rlen};
+	s->recv_op.iov = s->recv_iov;
+	s->recv_op.iov_n = n;
+	s->receiving = true;
+	stream_submit(s->st, &s->recv_op);
+}
+
+static void recv_done(struct net_op *op)
+{
+	struct nbd_session *s = op->owner;
+	size_t direct;
+
+	s->receiving = false;
+	if (op->result > 0 && !s->closing) {
+		direct = MIN((size_t)op->result, s->recv_direct);
+		s->rx_got += direct;
+		s->rlen += (size_t)op->result - direct;
+		take_requests(s);
+		recv_start(s);
+	} else if (op->result < 0 && !s->closing) {
+		nbd_session_kill(s);
+	} else {
+		nbd_session_close(s);
+	}
+}
+
+/* ---- the session's turn ---- */
+
+void nbd_session_close(struct nbd_session *s)
+{
+	if (!s->closing) {
+		s->closing = true;
+		s->stalled = false;
+		wait_leave(s);
+		timer_arm(&s->linger, reactor_now_ns() + NBD_LINGER_NS);
+	}
+	nbd_session_kick(s);
+}
+
+static void session_shutdown(struct nbd_session *s)
+{
+	if (s->shut)
+		return;
+	s->shut = true;
+	stream_shutdown(s->st);
+}
+
+void nbd_session_kill(struct nbd_session *s)
+{
+	s->dead = true;
+	session_shutdown(s);
+	nbd_session_close(s);
+}
+
+void nbd_session_gone(struct nbd_session *s)
+{
+	s->gone = true;
+	if (s->running)
+		nbd_session_close(s);
+}
+
+static void linger_fire(struct timer *t)
+{
+	struct nbd_session *s = container_of(t, struct nbd_session, linger);
+	uint64_t now = reactor_now_ns();
+
+	if (s->sending && now - s->send_ns >= NBD_LINGER_NS)
+		nbd_session_kill(s);
+	timer_arm(t, now + NBD_LINGER_NS);
+}
+
+static void session_check_end(struct nbd_session *s)
+{
+	if (!s->closing || s->ended || s->sending || s->n_reqs > (s->rx ? 1 : 0))
+		return;
+	if (s->receiving) {
+		session_shutdown(s);
+		return;
+	}
+	s->ended = true;
+	co_wake(s->waiter);
+}
+
+static void session_turn(struct loop_hook *h)
+{
+	struct nbd_session *s = container_of(h, struct nbd_session, hook);
+
+	nbd_reply_send(s);
+	if (s->stalled) {
+		take_requests(s);
+		recv_start(s);
+	}
+	session_check_end(s);
+}
+
+static void session_begin(struct nbd_session *s)
+{
+	struct nbd_shard *sh = &s->srv->shards[reactor_self()->index];
+
+	s->shard = sh;
+	sh->stall.fire = stall_fire;
+	list_push_back(&sh->sessions, &s->shard_link);
+	list_init(&s->wait_link);
+	list_init(&s->free_reqs);
+	list_init(&s->ready);
+	list_init(&s->sent);
+	s->hook.run = session_turn;
+	s->linger.fire = linger_fire;
+	s->rbuf = xaligned(PAGE_BYTES, NBD_RECV_BYTES);
+	s->send_iov = xmalloc(NBD_SEND_IOV * sizeof(*s->send_iov));
+	s->send_hdrs = xmalloc(NBD_SEND_REPLIES * NBD_REPLY_HDR_MAX);
+	s->recv_op = (struct net_op){.kind = NET_RECV, .fd = s->st->fd, .done = recv_done, .owner = s};
+	s->waiter = co_self();
+	s->running = true;
+	if (s->gone)
+		nbd_session_close(s);
+	else
+		recv_start(s);
+}
+
+static void session_end(struct nbd_session *s)
+{
+	struct nbd_req_slab *slab;
+
+	s->running = false;
+	if (s->rx)
+		nbd_req_put(s->rx);
+	CHECK(!s->n_reqs && !s->n_bytes);
+	if (s->hook.link.next)
+		list_del(&s->hook.link);
+	timer_cancel(&s->linger);
+	wait_leave(s);
+	list_del(&s->shard_link);
+	if (list_is_empty(&s->shard->sessions))
+		timer_cancel(&s->shard->stall);
+	while ((slab = s->slabs)) {
+		s->slabs = slab->next;
+		xfree(slab);
+	}
+	xfree(s->rbuf);
+	xfree(s->send_iov);
+	xfree(s->send_hdrs);
+}
+
+int nbd_transmit_co(void *session)
+{
+	struct nbd_session *s = session;
+
+	session_begin(s);
+	while (!s->ended)
+		co_suspend();
+	session_end(s);
+	s->srv->p.co_detach(s->srv->p.arg, &s->at);
+	return 0;
+}

@@ -1,0 +1,201 @@
+/*
+ * The instance: its bdev, its disks, its request objects. How a request goes is told in raid_impl.h.
+ */
+#include "raid/raid_impl.h"
+
+#define LEASE_IDLE_NS (5 * 1000000000ULL)
+
+/* ---- requests ---- */
+
+static struct raid_req *req_get(struct raid *r, struct io *io)
+{
+	struct list *n = list_pop_front(&r->free_reqs);
+	struct raid_req *q = n ? list_entry(n, struct raid_req, link) : xmalloc(sizeof(*q));
+
+	r->n_reqs++;
+	q->raid = r;
+	q->g = NULL;
+	q->parent = io;
+	q->group = io->off_bytes / r->conf.group_bytes;
+	q->off_bytes = io->off_bytes - q->group * r->conf.group_bytes;
+	q->locked = false;
+	return q;
+}
+
+void raid_req_end(struct raid_req *q, int result)
+{
+	struct raid *r = q->raid;
+	struct io *io = q->parent;
+
+	CHECK(!q->locked);
+	if (q->g)
+		raid_leave(q);
+	list_push_front(&r->free_reqs, &q->link);
+	r->n_reqs--;
+	raid_complete(r, io, result);
+}
+
+/* A request that ends while its submitter is still in bdev_submit() is told at the next turn. */
+void raid_complete(struct raid *r, struct io *io, int result)
+{
+	if (likely(!r->submitting)) {
+		io_done(io, result);
+		return;
+	}
+	io->result = result;
+	list_push_back(&r->done, &io->link);
+	if (list_is_empty(&r->done_task.link))
+		reactor_ready(&r->done_task);
+}
+
+static void run_done(struct task *t)
+{
+	struct raid *r = container_of(t, struct raid, done_task);
+	struct list over, *n;
+
+	list_init(&over);
+	list_splice_back(&over, &r->done);
+	while ((n = list_pop_front(&over))) {
+		struct io *io = list_entry(n, struct io, link);
+
+		io->done(io);
+	}
+}
+
+static void req_co_main(void *arg)
+{
+	struct raid_req *q = arg;
+	struct raid_locks lk;
+	int res = raid_co_admit(q, &lk);
+
+	if (!res) {
+		res = q->g->level->co_run(q->g, q);
+		raid_unlock(&lk);
+	}
+	raid_req_end(q, res);
+}
+
+static void raid_submit(struct bdev *b, struct io *io)
+{
+	struct raid *r = container_of(b, struct raid, bdev);
+	struct raid_group *g;
+	struct raid_req *q;
+
+	if (io->op == IO_FLUSH) {
+		raid_flush_submit(r, io);
+		return;
+	}
+	CHECK(bdev_check_range(b, io->off_bytes, io->len_bytes) == 0);
+	q = req_get(r, io);
+	CHECK(q->off_bytes + io->len_bytes <= r->conf.group_bytes);
+	if (io->op == IO_READ)
+		r->stats.reads++;
+	else
+		r->stats.writes++;
+	g = raid_group_find(r, q->group);
+	if (likely(g && g->open && g->level->try_start && q->off_bytes + io->len_bytes <= g->desc.size_bytes &&
+		   g->level->try_start(g, q))) {
+		r->stats.fast++;
+		return;
+	}
+	r->stats.slow++;
+	r->submitting++;
+	co_start(CO_SERVICE, req_co_main, q, "raid request");
+	r->submitting--;
+}
+
+static const struct bdev_ops raid_ops = { .submit = raid_submit };
+
+/* ---- the instance ---- */
+
+struct raid *raid_open(const struct raid_conf *conf)
+{
+	struct raid *r = xcalloc(1, sizeof(*r));
+
+	CHECK(conf->group_bytes && conf->block_bytes && conf->hooks);
+	r->conf = *conf;
+	if (!r->conf.lease_idle_ns)
+		r->conf.lease_idle_ns = LEASE_IDLE_NS;
+	r->bdev.ops = &raid_ops;
+	r->bdev.name = "raid";
+	r->bdev.size_bytes = conf->size_bytes;
+	r->bdev.block_bytes = conf->block_bytes;
+	r->bdev.opt_bytes = conf->block_bytes;
+	r->bdev.max_bytes = RAID_MAX_BYTES;
+	r->bdev.copies = RAID_COPIES_MAX;
+	r->bdev.can_discard = true;
+	r->leg_max_bytes = RAID_MAX_BYTES;
+	hash_init(&r->groups);
+	list_init(&r->free_reqs);
+	list_init(&r->done);
+	list_init(&r->done_task.link);
+	r->done_task.run = run_done;
+	raid_flush_init(r);
+	return r;
+}
+
+void raid_close(struct raid *r)
+{
+	struct list *n;
+
+	CHECK(!r->n_reqs && !r->flush.running && list_is_empty(&r->done));
+	raid_groups_free(r);
+	while ((n = list_pop_front(&r->free_reqs)))
+		xfree(list_entry(n, struct raid_req, link));
+	xfree(r);
+}
+
+struct bdev *raid_bdev(struct raid *r)
+{
+	return &r->bdev;
+}
+
+void raid_set_disk(struct raid *r, unsigned index, struct disk *disk, enum raid_disk_state state)
+{
+	struct raid_disk_slot *s;
+	enum raid_disk_state old;
+
+	CHECK(index < RAID_DISKS_MAX && (disk || state == RAID_DISK_ABSENT));
+	s = &r->disks[index];
+	old = s->state;
+	s->disk = disk;
+	s->state = state;
+	s->flush_error = 0;
+	if (disk && disk->bdev.max_bytes)
+		r->leg_max_bytes = MIN(r->leg_max_bytes, ALIGN_DOWN(disk->bdev.max_bytes, r->conf.block_bytes));
+	if (state < old)
+		raid_groups_disk_lost(r, index);
+}
+
+enum raid_disk_state raid_disk_state(const struct raid *r, unsigned index)
+{
+	CHECK(index < RAID_DISKS_MAX);
+	return r->disks[index].state;
+}
+
+static bool desc_col_is_current(const struct raid *r, const struct raid_desc *d, unsigned col, bool redundant)
+{
+	const struct raid_disk_slot *s = &r->disks[d->cols[col].disk];
+
+	return raid_slot_is_there(s) && (!redundant || s->state == RAID_DISK_ONLINE);
+}
+
+bool raid_desc_is_readable(const struct raid *r, const struct raid_desc *d)
+{
+	bool parity = d->layout == RAID_RAID5 || d->layout == RAID_RAID6;
+	unsigned lost = 0;
+
+	for (unsigned set = 0; set < d->n_cols; set += d->copies) {
+		unsigned current = 0;
+
+		for (unsigned i = 0; i < d->copies; i++)
+			current += desc_col_is_current(r, d, set + i, parity || d->copies > 1);
+		lost += current == 0;
+	}
+	return lost <= (parity ? d->n_cols - raid_data_cols(d) : 0);
+}
+
+void raid_stats_get(const struct raid *r, struct raid_stats *out)
+{
+	*out = r->stats;
+}

@@ -1,0 +1,275 @@
+/*
+ * raid_impl.h: what the files of raid/ share. Nobody else includes it.
+ *
+ * How a request goes. raid_submit() finds the group; if it is open, the level's try_start() may take the request at once
+ * and do it by leaf I/O alone, in a request object from the instance's freelist: no coroutine, no allocation. Otherwise a
+ * service coroutine admits it (raid_co_admit(): load, freeze, sync, lease, range lock) and runs the level's co_run().
+ * Both count in the group while they are in flight, so that a freeze or a new descriptor can wait for them.
+ *
+ * A request that waits in admission is not in flight and holds nothing: whatever the pool does under a freeze cannot wait
+ * for it. A request in flight waits for leaf I/O, for range locks of other requests in flight, and for co_disk_error(),
+ * which therefore must not wait for a freeze.
+ */
+#ifndef RAID_RAID_IMPL_H
+#define RAID_RAID_IMPL_H
+
+#include "engine/io/buf.h"
+#include "engine/io/range_lock.h"
+#include "raid/raid.h"
+
+#define RAID_LOCKS 16		     /* range locks per group, each of a sixteenth of it: short lists */
+#define RAID_LEG_IOV_MAX 512	     /* of one merged leg */
+#define RAID_MAX_BYTES (32U << 20)   /* of one request to the instance */
+#define RAID_READ_SLACK 2	     /* so many more reads in flight make a column busier than another */
+
+struct raid_group;
+struct raid_req;
+
+/* What a layout does, behind the admission. */
+struct raid_level {
+	/* Does not suspend. Group open, range inside it. True: the request has been started and will end by itself. */
+	bool (*try_start)(struct raid_group *g, struct raid_req *q);
+	/* Coroutine. The request is admitted: result is the request's. */
+	int (*co_run)(struct raid_group *g, struct raid_req *q);
+	/* Coroutines, see raid.h; the group is loaded and counts one in flight. */
+	int (*co_resync)(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, uint64_t *copied);
+	int (*co_compare)(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, uint64_t *diff_off);
+};
+extern const struct raid_level raid_level_mirror; /* single, raid0, raid1, raid10 */
+extern const struct raid_level raid_level_parity; /* raid5, raid6 */
+
+struct raid_disk_slot {
+	struct disk *disk;
+	enum raid_disk_state state;
+	unsigned n_reads; /* our read legs in flight: which copy is idle */
+	int flush_error;  /* a flush failed and the pool kept the disk: no later flush may claim success */
+};
+
+/* Locks of one range; `n` is 0 when none is held. */
+struct raid_locks {
+	unsigned n;
+	struct range_lock *lock[RAID_LOCKS];
+	struct range_hold hold[RAID_LOCKS];
+};
+
+struct raid_req {
+	struct list link; /* freelist */
+	struct raid *raid;
+	struct raid_group *g; /* NULL until admitted */
+	struct io *parent;
+	uint64_t group, off_bytes; /* the parent's offset, divided */
+	uint64_t mask;		   /* regions; 0 in groups without redundancy */
+	uint8_t epoch, n_legs, pending;
+	bool locked; /* `hold` in `lock` (fast path) */
+	uint8_t col[RAID_COPIES_MAX];
+	struct range_lock *lock;
+	struct range_hold hold;
+	struct io leg[RAID_COPIES_MAX];
+};
+
+enum raid_group_state { RAID_GROUP_NEW, RAID_GROUP_LOADING, RAID_GROUP_LOADED };
+
+struct raid_group {
+	struct hash_node node; /* by number */
+	struct raid *raid;
+	const struct raid_level *level;
+	struct raid_desc desc; /* from here to `missed`: once loaded */
+	unsigned data_cols, strip_shift;
+	bool redundant;
+	uint64_t unsync, missed;
+
+	bool open; /* loaded, not frozen, not blocked: the fast path's one look */
+	bool blocked;	/* the descriptor is being changed */
+	bool forgotten; /* no longer in the hash; freed with the last user */
+	enum raid_group_state state;
+	int load_error;
+	uint64_t late_clear, late_missed; /* published while loading */
+
+	uint64_t lease;	     /* regions that may be written now */
+	uint64_t held;	     /* what the pool thinks this reactor holds: lease, and what lost its worth since */
+	uint64_t lease_used; /* since lease_tick_ns */
+	uint64_t lease_tick_ns;
+	uint64_t lease_seq; /* grows when leases are dropped: a grant asked for before is worth nothing */
+	uint64_t asking_lease, asking_sync; /* hooks under way */
+	uint64_t busy;			    /* regions with region_writes > 0 */
+	uint32_t region_writes[RAID_REGIONS];
+
+	uint64_t frozen_off_bytes, frozen_len_bytes;
+	unsigned inflight[2]; /* by epoch; a freeze starts a new epoch and waits for the old one */
+	uint8_t epoch;
+	unsigned users; /* coroutines that hold a pointer without being in flight */
+	struct co_queue changed; /* loaded, thawed, lease or sync done: look again */
+	struct co_queue drained; /* an epoch has ended */
+
+	uint64_t lock_bytes;
+	struct range_lock locks[RAID_LOCKS];
+};
+
+/* One flush of all disks that need it, and those who wait for it; who comes later waits for the next. */
+struct raid_flush_leg {
+	struct io io;
+	struct raid *raid;
+	struct disk *disk;
+	unsigned index;
+	uint64_t n_writes; /* sampled before submission */
+	bool used;
+};
+struct raid_flush {
+	struct list current, next; /* io.link of the parents */
+	bool running;
+	unsigned pending;
+	bool failed; /* some leg of this round */
+	struct raid_flush_leg legs[RAID_DISKS_MAX];
+};
+
+struct raid {
+	struct bdev bdev;
+	struct raid_conf conf;
+	uint64_t leg_max_bytes; /* smallest max_bytes of the disks */
+	struct raid_disk_slot disks[RAID_DISKS_MAX];
+	struct hash groups;
+	struct list free_reqs;
+	unsigned n_reqs; /* in use */
+	unsigned submitting; /* > 0: inside bdev_submit(): completions are put off */
+	struct list done; /* put off: io.link */
+	struct task done_task;
+	struct raid_flush flush;
+	struct raid_stats stats;
+};
+
+/* ---- raid.c ---- */
+void raid_complete(struct raid *r, struct io *io, int result); /* never inside bdev_submit() */
+/* The request is over: leaves the group if it is in one, frees q, completes the parent. */
+void raid_req_end(struct raid_req *q, int result);
+
+static inline struct raid_disk_slot *raid_slot(const struct raid_group *g, unsigned col)
+{
+	return &g->raid->disks[g->desc.cols[col].disk];
+}
+
+static inline bool raid_slot_is_there(const struct raid_disk_slot *s)
+{
+	return s->disk && s->state != RAID_DISK_ABSENT;
+}
+
+/* Takes writes. */
+static inline bool raid_col_is_there(const struct raid_group *g, unsigned col)
+{
+	return raid_slot_is_there(raid_slot(g, col));
+}
+
+/* Serves reads. Groups without redundancy have nothing better than what is there. */
+static inline bool raid_col_is_current(const struct raid_group *g, unsigned col)
+{
+	const struct raid_disk_slot *s = raid_slot(g, col);
+
+	return raid_slot_is_there(s) && (!g->redundant || s->state == RAID_DISK_ONLINE);
+}
+
+/* As raid_place(), but where a column is the whole of the data the range is not cut at strips. */
+static inline void raid_locate(const struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, struct raid_place *p)
+{
+	raid_place(&g->desc, off_bytes, len_bytes, p);
+	if (g->data_cols == 1)
+		p->len_bytes = len_bytes;
+}
+
+/* Regions of a range; 0 where there is no redundancy, so nothing to record or sync. */
+static inline uint64_t raid_group_mask(const struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes)
+{
+	return g->redundant ? raid_region_mask(&g->desc, off_bytes, len_bytes) : 0;
+}
+
+/* The copy that reads of a place go to unless there is a reason: fixed, so that reads during a write agree. */
+static inline unsigned raid_default_copy(const struct raid_group *g, const struct raid_place *p)
+{
+	return (unsigned)((p->col_off_bytes >> g->strip_shift) % p->n);
+}
+
+/* ---- raid_group.c ---- */
+static inline struct raid_group *raid_group_find(struct raid *r, uint64_t group)
+{
+	struct hash_node *n = hash_find(&r->groups, group);
+
+	return n ? container_of(n, struct raid_group, node) : NULL;
+}
+
+void raid_groups_free(struct raid *r);
+/* Drops the leases of groups on a disk that is worth less than before. */
+void raid_groups_disk_lost(struct raid *r, unsigned index);
+/* Coroutine. On 0 the request is in flight in q->g, and writes to redundant groups hold their range in *lk. */
+int raid_co_admit(struct raid_req *q, struct raid_locks *lk) __must_check;
+void raid_enter(struct raid_group *g, struct raid_req *q, uint64_t mask);
+void raid_leave(struct raid_req *q);
+/* Coroutine. The loaded group, counted in flight in *epoch until raid_group_release(). */
+int raid_group_co_hold(struct raid *r, uint64_t group, struct raid_group **out, uint8_t *epoch) __must_check;
+void raid_group_release(struct raid_group *g, uint8_t epoch);
+
+/* One lock, of a range that lies in one: NULL if it does not. */
+static inline struct range_lock *raid_lock_of(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes)
+{
+	uint64_t i = off_bytes / g->lock_bytes;
+
+	return off_bytes + len_bytes <= (i + 1) * g->lock_bytes ? &g->locks[i] : NULL;
+}
+bool raid_try_lock(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, bool shared, struct raid_locks *lk);
+void raid_co_lock(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, bool shared, struct raid_locks *lk);
+void raid_unlock(struct raid_locks *lk);
+
+/* ---- raid_flush.c ---- */
+void raid_flush_init(struct raid *r);
+void raid_flush_submit(struct raid *r, struct io *io);
+
+/* ---- raid_plan.c: a request cut in pieces, the pieces put together to legs ---- */
+struct raid_piece {
+	uint64_t off_bytes; /* in the group */
+	struct raid_place place;
+	uint32_t cols; /* bit per column that takes part; set by the caller before raid_plan_legs() */
+};
+
+struct raid_leg {
+	struct io io;
+	struct raid_disk_slot *slot; /* of a read: counted there */
+	uint64_t col_off_bytes;
+	uint8_t col;
+};
+
+struct raid_plan {
+	struct raid_group *g;
+	struct io *parent;
+	uint64_t off_bytes;
+	unsigned n_pieces, n_legs, n_iov, iov_cap, legs_cap;
+	struct raid_piece *pieces;
+	struct raid_leg *legs;
+	struct iovec *iov;
+};
+
+/* strips: cut at every strip even where a column is contiguous. */
+void raid_plan_init(struct raid_plan *p, struct raid_group *g, struct raid_req *q, bool strips);
+void raid_plan_legs(struct raid_plan *p);
+/* Coroutine. Does all legs at once; each leaves its result in its io. 0 or the first error. */
+int raid_plan_co_run(struct raid_plan *p);
+void raid_plan_fini(struct raid_plan *p);
+
+/* ---- raid_read.c, raid_write.c, raid_resync.c ---- */
+bool raid_mirror_try_read(struct raid_group *g, struct raid_req *q);
+int raid_mirror_co_read(struct raid_group *g, struct raid_req *q);
+bool raid_mirror_try_write(struct raid_group *g, struct raid_req *q);
+int raid_mirror_co_write(struct raid_group *g, struct raid_req *q);
+int raid_mirror_co_discard(struct raid_group *g, struct raid_req *q);
+int raid_mirror_co_resync(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, uint64_t *copied);
+int raid_mirror_co_compare(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, uint64_t *diff_off);
+/* Prepares and submits one leaf I/O on a column; payload shared with `iov`. done and owner are the caller's. */
+static inline void raid_leaf_prep(struct raid_group *g, struct io *leg, const struct io *parent, unsigned col,
+				  uint64_t col_off_bytes)
+{
+	leg->op = parent->op;
+	leg->copy = 0;
+	leg->flags = parent->flags;
+	leg->iov_n = parent->iov_n;
+	leg->iov = parent->iov;
+	leg->off_bytes = g->desc.cols[col].off_bytes + col_off_bytes;
+	leg->len_bytes = parent->len_bytes;
+}
+
+#endif

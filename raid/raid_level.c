@@ -1,0 +1,35 @@
+/*
+ * The levels: mirrors of one to three copies here; parity is a stub until its engine comes.
+ */
+#include "raid/raid_impl.h"
+
+static bool mirror_try_start(struct raid_group *g, struct raid_req *q)
+{
+	switch (q->parent->op) {
+	case IO_READ: return raid_mirror_try_read(g, q);
+	case IO_WRITE:
+	case IO_ZERO: return raid_mirror_try_write(g, q);
+	}
+	return false;
+}
+
+static int mirror_co_run(struct raid_group *g, struct raid_req *q)
+{
+	switch (q->parent->op) {
+	case IO_READ: return raid_mirror_co_read(g, q);
+	case IO_WRITE:
+	case IO_ZERO: return raid_mirror_co_write(g, q);
+	case IO_DISCARD: return raid_mirror_co_discard(g, q);
+	}
+	return -EINVAL;
+}
+
+const struct raid_level raid_level_mirror = {
+	.try_start = mirror_try_start,
+	.co_run = mirror_co_run,
+	.co_resync = raid_mirror_co_resync,
+	.co_compare = raid_mirror_co_compare,
+};
+
+/* co_run NULL: admission answers -EOPNOTSUPP, and asks for no lease first. */
+const struct raid_level raid_level_parity = { 0 };

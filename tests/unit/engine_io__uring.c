@@ -1,0 +1,545 @@
+/* The real world: reactors in threads, disks as files in a directory on disk and in memory, and a zram disk if allowed. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+#include <CUnit/Basic.h>
+
+#include "engine/base/rng.h"
+#include "engine/base/units.h"
+#include "engine/io/buf.h"
+#include "engine/io/disk.h"
+#include "engine/io/uring.h"
+
+#define FILE_BYTES (8 * MIB)
+
+static struct uring_options options;
+static struct world *world;
+static char dir_disk[64], dir_memory[64];
+static unsigned n_at_once = 2;
+
+static char *file_make(const char *dir, const char *name, uint64_t size)
+{
+	static char path[2][128];
+	static int turn;
+	char *p = path[turn ^= 1];
+	int fd;
+
+	snprintf(p, sizeof(path[0]), "%s/%s", dir, name);
+	fd = open(p, O_CREAT | O_RDWR | O_TRUNC, 0600);
+	if (fd < 0 || ftruncate(fd, (off_t)size) < 0)
+		CHECK(!"cannot make a test file");
+	close(fd);
+	return p;
+}
+
+static int run(int (*fn)(void *arg), void *arg)
+{
+	struct err e = { 0 };
+	int r = uring_world_create(&options, &world, &e);
+
+	if (r < 0) {
+		fprintf(stderr, "%s\n", e.text);
+		return r;
+	}
+	r = uring_world_run(world, fn, arg);
+	uring_world_destroy(world);
+	return r;
+}
+
+/* ---- reactors ---- */
+
+static int co_where(void *arg)
+{
+	*(struct reactor **)arg = reactor_self();
+	co_yield();
+	co_sleep_ns(1000);
+	return 40 + (int)reactor_self()->index;
+}
+
+static int co_calls(void *arg)
+{
+	struct reactor *r;
+	unsigned i, k;
+
+	for (k = 0; k < 200; k++) {
+		for (i = 0; i < world->n_reactors; i++) {
+			CU_ASSERT_EQUAL(reactor_co_call(world->reactors[i], co_where, &r), 40 + (int)i);
+			CU_ASSERT_PTR_EQUAL(r, world->reactors[i]);
+		}
+	}
+	return 7;
+}
+
+static void calls_run_on_their_reactor(void)
+{
+	options.n_reactors = 4;
+	CU_ASSERT_EQUAL(run(co_calls, NULL), 7);
+}
+
+struct ping {
+	struct msg msg;
+	unsigned hops;
+	struct co *waiter;
+	struct reactor *home;
+};
+
+static void ping_home(struct msg *m)
+{
+	co_wake(container_of(m, struct ping, msg)->waiter);
+}
+
+static void ping_run(struct msg *m)
+{
+	struct ping *p = container_of(m, struct ping, msg);
+
+	if (--p->hops == 0) {
+		m->run = ping_home;
+		reactor_post(p->home, m);
+		return;
+	}
+	reactor_post(world->reactors[(reactor_self()->index + 1) % world->n_reactors], m);
+}
+
+static void co_ping(void *arg)
+{
+	struct ping p = { .msg.run = ping_run, .hops = 3000, .waiter = co_self(), .home = reactor_self() };
+
+	reactor_post(world->reactors[1], &p.msg);
+	co_suspend();
+	CU_ASSERT_EQUAL(p.hops, 0);
+	co_join_done(arg, 0);
+}
+
+static int co_pings(void *arg)
+{
+	struct co_join j;
+	int i;
+
+	co_join_init(&j);
+	for (i = 0; i < 8; i++) {
+		co_join_add(&j);
+		co_spawn(CO_SERVICE, co_ping, &j, "ping");
+	}
+	return co_join_wait(&j);
+}
+
+static void messages_wake_sleeping_reactors(void)
+{
+	options.n_reactors = 3;
+	CU_ASSERT_EQUAL(run(co_pings, NULL), 0);
+}
+
+static uint64_t cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * NS_PER_SEC + (uint64_t)ts.tv_nsec;
+}
+
+static int co_idle(void *arg)
+{
+	uint64_t t = world_now_ns(world), cpu = cpu_ns();
+
+	co_sleep_ns(300 * NS_PER_MS);
+	cpu = cpu_ns() - cpu;
+	t = world_now_ns(world) - t;
+	CU_ASSERT_TRUE(t >= 300 * NS_PER_MS && t < 2000 * NS_PER_MS);
+	CU_ASSERT_TRUE(cpu < 20 * NS_PER_MS);
+	return 0;
+}
+
+static void idle_reactors_use_no_cpu(void)
+{
+	options.n_reactors = 4;
+	CU_ASSERT_EQUAL(run(co_idle, NULL), 0);
+}
+
+/* ---- disks ---- */
+
+static int co_disk_basics(void *arg)
+{
+	struct disk *d;
+	struct err e = { 0 };
+	char *a = buf_alloc(64 * KIB), *b = buf_alloc(64 * KIB), *plain = xaligned(4096, 64 * KIB);
+	struct bdev *bd;
+	int r = disk_open(world, arg, 0, &d, &e);
+
+	if (r < 0)
+		fprintf(stderr, "%s\n", e.text);
+	CU_ASSERT_EQUAL_FATAL(r, 0);
+	bd = &d->bdev;
+	CU_ASSERT_EQUAL(bd->size_bytes, FILE_BYTES);
+	CU_ASSERT_TRUE(bd->block_bytes == 512 || bd->block_bytes == 4096);
+	memset(a, 0x5a, 64 * KIB);
+	CU_ASSERT_EQUAL(bdev_co_write(bd, 128 * KIB, a, 64 * KIB, 0), 0);
+	CU_ASSERT_EQUAL(bdev_co_flush(bd), 0);
+	CU_ASSERT_EQUAL(bdev_co_read(bd, 128 * KIB, b, 64 * KIB), 0);
+	CU_ASSERT_EQUAL(memcmp(a, b, 64 * KIB), 0);
+	CU_ASSERT_EQUAL(bdev_co_read(bd, 128 * KIB, plain, 64 * KIB), 0);
+	CU_ASSERT_EQUAL(memcmp(a, plain, 64 * KIB), 0);
+	memset(a, 0xc3, 4096);
+	CU_ASSERT_EQUAL(bdev_co_write(bd, 132 * KIB, a, 4096, IO_FUA), 0);
+	CU_ASSERT_EQUAL(bdev_co_read(bd, 128 * KIB, b, 64 * KIB), 0);
+	CU_ASSERT_EQUAL(b[4095], 0x5a);
+	CU_ASSERT_EQUAL(memcmp(a, b + 4096, 4096), 0);
+	memset(a, 0, 64 * KIB);
+	CU_ASSERT_EQUAL(bdev_co_zero(bd, 128 * KIB, 16 * KIB, IO_FUA), 0);
+	CU_ASSERT_EQUAL(bdev_co_zero(bd, 144 * KIB, 16 * KIB, IO_NO_HOLE), 0);
+	CU_ASSERT_EQUAL(bdev_co_read(bd, 128 * KIB, b, 64 * KIB), 0);
+	CU_ASSERT_EQUAL(memcmp(a, b, 32 * KIB), 0);
+	CU_ASSERT_EQUAL(b[32 * KIB], 0x5a);
+	CU_ASSERT_EQUAL(bdev_co_discard(bd, 160 * KIB, 16 * KIB, 0), 0);
+	CU_ASSERT_EQUAL(bdev_co_read(bd, 176 * KIB, b, 4096), 0);
+	CU_ASSERT_EQUAL(b[0], 0x5a);
+	memset(a, 0x77, 64 * KIB);
+	CU_ASSERT_EQUAL(bdev_co_write(bd, 2 * MIB, a, 64 * KIB, 0), 0);
+	CU_ASSERT_EQUAL(bdev_co_zero(bd, 1 * MIB, 3 * MIB + 4096, IO_NO_HOLE), 0);
+	CU_ASSERT_EQUAL(bdev_co_read(bd, 2 * MIB, b, 64 * KIB), 0);
+	CU_ASSERT_EQUAL(b[0] | b[64 * KIB - 1], 0);
+	r = bdev_co_zero(bd, 0, 4096, IO_FAST_ZERO | IO_NO_HOLE);
+	CU_ASSERT_TRUE(r == 0 || r == -EOPNOTSUPP);
+	CU_ASSERT_EQUAL(bdev_co_read(bd, FILE_BYTES, b, 4096), -EIO);
+	co_yield(); /* counts are published at the end of a loop */
+	CU_ASSERT_TRUE(d->n_writes >= 3 && d->n_reads >= 6 && d->n_flushes == 1 && d->n_errors == 1);
+	CU_ASSERT_TRUE(d->bytes_written >= 132 * KIB && d->bytes_read >= 5 * 64 * KIB);
+	buf_free(a, 64 * KIB);
+	buf_free(b, 64 * KIB);
+	xfree(plain);
+	disk_close(d);
+	return 0;
+}
+
+static void disk_reads_what_was_written(void)
+{
+	options.n_reactors = 1;
+	CU_ASSERT_EQUAL(run(co_disk_basics, file_make(dir_disk, "a", FILE_BYTES)), 0);
+	CU_ASSERT_EQUAL(run(co_disk_basics, file_make(dir_memory, "a", FILE_BYTES)), 0);
+}
+
+static void works_without_registration_and_aio(void)
+{
+	options.n_reactors = 1;
+	options.no_register = options.no_aio = true;
+	CU_ASSERT_EQUAL(run(co_disk_basics, file_make(dir_disk, "a", FILE_BYTES)), 0);
+	CU_ASSERT_EQUAL(run(co_disk_basics, file_make(dir_memory, "a", FILE_BYTES)), 0);
+	options.no_register = options.no_aio = false;
+}
+
+static int co_vectors(void *arg)
+{
+	struct disk *d;
+	struct iovec v[5];
+	struct io io;
+	char *b[5], *all = buf_alloc(64 * KIB);
+	int i;
+
+	CU_ASSERT_EQUAL_FATAL(disk_open(world, arg, 0, &d, NULL), 0);
+	for (i = 0; i < 5; i++) {
+		b[i] = buf_alloc(8192);
+		memset(b[i], 'a' + i, 8192);
+		v[i] = (struct iovec){ b[i], i % 2 ? 8192 : 4096 };
+	}
+	io_prep(&io, IO_WRITE, 40960, 28672, NULL, 0);
+	io.iov = v;
+	io.iov_n = 5;
+	CU_ASSERT_EQUAL(bdev_co_submit(&d->bdev, &io), 0);
+	CU_ASSERT_EQUAL(bdev_co_read(&d->bdev, 40960, all, 28672), 0);
+	CU_ASSERT_TRUE(all[0] == 'a' && all[4096] == 'b' && all[12287] == 'b' && all[12288] == 'c' && all[28671] == 'e');
+	for (i = 0; i < 5; i++)
+		memset(b[i], 0, 8192);
+	/* the last 16 KiB and beyond the end: a short transfer, then an error, buffers filled so far */
+	io_prep(&io, IO_WRITE, FILE_BYTES - 12288, 12288, all, 0);
+	CU_ASSERT_EQUAL(bdev_co_submit(&d->bdev, &io), 0);
+	io_prep(&io, IO_READ, FILE_BYTES - 12288, 28672, NULL, 0);
+	io.iov = v;
+	io.iov_n = 5;
+	CU_ASSERT_EQUAL(bdev_co_submit(&d->bdev, &io), -EIO);
+	CU_ASSERT_TRUE(b[0][0] == 'a' && b[1][8191] == 'b' && b[2][0] == 0);
+	for (i = 0; i < 5; i++)
+		buf_free(b[i], 8192);
+	buf_free(all, 64 * KIB);
+	disk_close(d);
+	return 0;
+}
+
+static void vectors_and_short_transfers(void)
+{
+	options.n_reactors = 1;
+	CU_ASSERT_EQUAL(run(co_vectors, file_make(dir_disk, "v", FILE_BYTES)), 0);
+	CU_ASSERT_EQUAL(run(co_vectors, file_make(dir_memory, "v", FILE_BYTES)), 0);
+}
+
+/* Many coroutines on several reactors, each with its own blocks, which carry their address and a generation. */
+struct load {
+	struct disk *d;
+	struct reactor *r;
+	unsigned n;
+	uint64_t seed;
+	struct co_join j;
+	unsigned index;
+};
+
+static void co_load_one(void *arg)
+{
+	struct load *l = arg;
+	unsigned me = l->n++, i, k;
+	uint64_t *b = buf_alloc(4096), off, gen[16] = { 0 };
+	struct rng rng;
+	int r = 0;
+
+	rng_init(&rng, l->seed * 1000 + me);
+	for (i = 0; i < 200 && r == 0; i++) {
+		k = (unsigned)rng_below(&rng, 16);
+		off = ((uint64_t)(l->index * 16 + me) * 16 + k) * 4096;
+		if (rng_chance(&rng, 1, 2)) {
+			gen[k] = rng_next(&rng);
+			b[0] = off;
+			b[511] = gen[k];
+			r = bdev_co_write(&l->d->bdev, off, b, 4096, rng_chance(&rng, 1, 10) ? IO_FUA : 0);
+		} else {
+			memset(b, 0xff, 4096);
+			r = bdev_co_read(&l->d->bdev, off, b, 4096);
+			CU_ASSERT_EQUAL(b[511], gen[k]);
+			CU_ASSERT_EQUAL(b[0], gen[k] ? off : 0);
+		}
+		if (rng_chance(&rng, 1, 40) && r == 0)
+			r = bdev_co_flush(&l->d->bdev);
+	}
+	buf_free(b, 4096);
+	co_join_done(&l->j, r);
+}
+
+static int co_load(void *arg)
+{
+	struct load *l = arg;
+	int i;
+
+	co_join_init(&l->j);
+	for (i = 0; i < 16; i++) {
+		co_join_add(&l->j);
+		co_spawn(i % 2 ? CO_REQUEST : CO_SERVICE, co_load_one, l, "load");
+	}
+	return co_join_wait(&l->j);
+}
+
+static void co_load_there(void *arg)
+{
+	struct load *l = arg;
+
+	co_join_done((struct co_join *)(uintptr_t)l->seed, reactor_co_call(l->r, co_load, l));
+}
+
+static int co_loads(void *arg)
+{
+	struct load l[4];
+	struct co_join j;
+	struct disk *d;
+	unsigned i;
+	int r;
+
+	CU_ASSERT_EQUAL_FATAL(disk_open(world, arg, 0, &d, NULL), 0);
+	co_join_init(&j);
+	for (i = 0; i < world->n_reactors; i++) {
+		l[i] = (struct load){ .d = d, .r = world->reactors[i], .seed = (uint64_t)(uintptr_t)&j, .index = i };
+		co_join_add(&j);
+		co_spawn(CO_SERVICE, co_load_there, &l[i], "load");
+	}
+	r = co_join_wait(&j);
+	CU_ASSERT_EQUAL(d->n_errors, 0);
+	disk_close(d);
+	/* the locks are gone at once, though other reactors still have to let go */
+	CU_ASSERT_EQUAL_FATAL(disk_open(world, arg, 0, &d, NULL), 0);
+	disk_close(d);
+	return r;
+}
+
+static void reactors_share_a_disk(void)
+{
+	options.n_reactors = 4;
+	CU_ASSERT_EQUAL(run(co_loads, file_make(dir_disk, "s", FILE_BYTES)), 0);
+	CU_ASSERT_EQUAL(run(co_loads, file_make(dir_memory, "s", FILE_BYTES)), 0);
+}
+
+static int co_locks(void *arg)
+{
+	struct disk *a, *b, *c;
+	struct err e = { 0 };
+
+	CU_ASSERT_EQUAL_FATAL(disk_open(world, arg, 0, &a, &e), 0);
+	CU_ASSERT_EQUAL(disk_open(world, arg, 0, &b, &e), -ERR_LOCKED);
+	CU_ASSERT_TRUE(strlen(e.text) > 10);
+	CU_ASSERT_EQUAL(disk_open(world, arg, DISK_RDONLY, &b, &e), -ERR_LOCKED);
+	CU_ASSERT_EQUAL_FATAL(disk_open(world, arg, DISK_RDONLY | DISK_NO_LOCK, &b, &e), 0);
+	CU_ASSERT_EQUAL(a->ident[0], b->ident[0]);
+	CU_ASSERT_EQUAL(a->ident[1], b->ident[1]);
+	CU_ASSERT_TRUE(b->bdev.read_only);
+	disk_close(a);
+	disk_close(b);
+	CU_ASSERT_EQUAL_FATAL(disk_open(world, arg, DISK_RDONLY, &b, &e), 0);
+	CU_ASSERT_EQUAL_FATAL(disk_open(world, arg, DISK_RDONLY, &c, &e), 0);
+	CU_ASSERT_EQUAL(disk_open(world, arg, 0, &a, &e), -ERR_LOCKED);
+	disk_close(b);
+	disk_close(c);
+	CU_ASSERT_EQUAL(disk_open(world, "/dev/null", 0, &a, &e), -EINVAL);
+	CU_ASSERT_EQUAL(disk_open(world, "/nonexistent", 0, &a, &e), -ENOENT);
+	CU_ASSERT_EQUAL(disk_open(world, "/tmp", 0, &a, &e), -EINVAL);
+	return 0;
+}
+
+static void disks_are_locked(void)
+{
+	options.n_reactors = 1;
+	CU_ASSERT_EQUAL(run(co_locks, file_make(dir_disk, "l", FILE_BYTES)), 0);
+}
+
+static int co_refresh(void *arg)
+{
+	struct disk *d;
+
+	CU_ASSERT_EQUAL_FATAL(disk_open(world, arg, 0, &d, NULL), 0);
+	CU_ASSERT_EQUAL(truncate(arg, FILE_BYTES * 2 + 100), 0);
+	CU_ASSERT_EQUAL(d->ops->refresh(d, NULL), 0);
+	CU_ASSERT_EQUAL(d->bdev.size_bytes, FILE_BYTES * 2);
+	disk_close(d);
+	return 0;
+}
+
+static void size_is_refreshed(void)
+{
+	options.n_reactors = 1;
+	CU_ASSERT_EQUAL(run(co_refresh, file_make(dir_disk, "r", FILE_BYTES)), 0);
+}
+
+static void foreign_data_is_found(void)
+{
+	char what[100], cmd[300], *path = file_make(dir_disk, "p", FILE_BYTES);
+	struct err e = { 0 };
+
+	options.n_reactors = 1;
+	CU_ASSERT_EQUAL_FATAL(uring_world_create(&options, &world, &e), 0);
+	CU_ASSERT_EQUAL(disk_probe(world, path, what, sizeof(what), &e), 0);
+	snprintf(cmd, sizeof(cmd), "mkswap %s >/dev/null 2>&1 || /sbin/mkswap %s >/dev/null 2>&1", path, path);
+	if (system(cmd) == 0) {
+		CU_ASSERT_EQUAL(disk_probe(world, path, what, sizeof(what), &e), 1);
+		CU_ASSERT_STRING_EQUAL(what, "swap");
+	}
+	path = file_make(dir_disk, "q", FILE_BYTES);
+	snprintf(cmd, sizeof(cmd), "PATH=$PATH:/sbin mkfs.ext4 -q %s >/dev/null 2>&1", path);
+	if (system(cmd) == 0) {
+		CU_ASSERT_EQUAL(disk_probe(world, path, what, sizeof(what), &e), 1);
+		CU_ASSERT_STRING_EQUAL(what, "ext4 file system");
+	}
+	CU_ASSERT_EQUAL(disk_probe(world, "/nonexistent", what, sizeof(what), &e), -ENOENT);
+	uring_world_destroy(world);
+}
+
+static int number_from(const char *path)
+{
+	FILE *f = fopen(path, "re");
+	int n = -1;
+
+	if (f && fscanf(f, "%d", &n) != 1)
+		n = -1;
+	if (f)
+		fclose(f);
+	return n;
+}
+
+static bool number_to(const char *path, const char *value)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	bool ok = fd >= 0 && write(fd, value, strlen(value)) > 0;
+
+	if (fd >= 0)
+		close(fd);
+	return ok;
+}
+
+static void block_device_in_memory(void)
+{
+	int n = geteuid() == 0 ? number_from("/sys/class/zram-control/hot_add") : -1;
+	char path[100], dev[32], value[32];
+
+	if (n < 0) {
+		puts(" (no zram: left out)");
+		return;
+	}
+	snprintf(path, sizeof(path), "/sys/block/zram%d/disksize", n);
+	snprintf(value, sizeof(value), "%llu", FILE_BYTES);
+	snprintf(dev, sizeof(dev), "/dev/zram%d", n);
+	if (number_to(path, value) && access(dev, R_OK | W_OK) == 0) {
+		options.n_reactors = 1;
+		CU_ASSERT_EQUAL(run(co_disk_basics, dev), 0);
+		CU_ASSERT_EQUAL(run(co_locks, dev), 0);
+		options.n_reactors = 4;
+		snprintf(path, sizeof(path), "/sys/block/zram%d/reset", n);
+		snprintf(value, sizeof(value), "1");
+		CU_ASSERT_TRUE(number_to(path, value));
+		snprintf(path, sizeof(path), "/sys/block/zram%d/disksize", n);
+		snprintf(value, sizeof(value), "%llu", FILE_BYTES);
+		CU_ASSERT_TRUE(number_to(path, value));
+		CU_ASSERT_EQUAL(run(co_loads, dev), 0);
+	}
+	snprintf(value, sizeof(value), "%d", n);
+	CU_ASSERT_TRUE(number_to("/sys/class/zram-control/hot_remove", value));
+}
+
+static void worlds_come_and_go(void)
+{
+	struct world *w[8];
+	unsigned i, k;
+
+	options.n_reactors = 2;
+	for (k = 0; k < 5; k++) {
+		for (i = 0; i < n_at_once; i++)
+			CU_ASSERT_EQUAL_FATAL(uring_world_create(&options, &w[i], NULL), 0);
+		for (i = 0; i < n_at_once; i++)
+			uring_world_destroy(w[i]);
+	}
+}
+
+static void remove_dir(const char *dir)
+{
+	char cmd[100];
+
+	snprintf(cmd, sizeof(cmd), "rm -rf %s", dir);
+	if (system(cmd))
+		perror("rm");
+}
+
+int main(void)
+{
+	unsigned failures;
+	CU_pSuite s;
+
+	strcpy(dir_disk, "/var/tmp/ashlar-uring-XXXXXX");
+	strcpy(dir_memory, "/dev/shm/ashlar-uring-XXXXXX");
+	CHECK(mkdtemp(dir_disk) && mkdtemp(dir_memory));
+	CU_initialize_registry();
+	s = CU_add_suite("uring", NULL, NULL);
+#define T(f) CU_add_test(s, #f, f)
+	T(calls_run_on_their_reactor);
+	T(messages_wake_sleeping_reactors);
+	T(idle_reactors_use_no_cpu);
+	T(disk_reads_what_was_written);
+	T(works_without_registration_and_aio);
+	T(vectors_and_short_transfers);
+	T(reactors_share_a_disk);
+	T(disks_are_locked);
+	T(size_is_refreshed);
+	T(foreign_data_is_found);
+	T(block_device_in_memory);
+	T(worlds_come_and_go);
+	CU_basic_run_tests();
+	failures = CU_get_number_of_failures();
+	CU_cleanup_registry();
+	remove_dir(dir_disk);
+	remove_dir(dir_memory);
+	return failures != 0;
+}

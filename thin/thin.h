@@ -1,0 +1,185 @@
+/*
+ * thin.h: thin volumes: allocation, maps, the write path.
+ *
+ * Two halves. `struct thin` lives on the pool's home reactor: it is the part of the metadata's state machine that knows
+ * volumes and clusters (applies records, counts references, hands out free clusters in leases). `struct thin_volume`
+ * lives on the volume's home reactor: the data path. It keeps copies of map leaves, which are authoritative while it
+ * holds them: it changes its copy, and sends the same change home as a record (after the data has been written). So a
+ * read or an overwrite whose leaf is cached touches nothing outside of its reactor.
+ *
+ * Rules that keep data safe:
+ * - Data before metadata: a record is sent only after the data it maps has been written.
+ * - A cluster is handed out again only when (a) the record that freed it is durable and (b) every request that may still
+ *   target it has ended: the volume releases it after a grace period (two-phase counting of requests in flight).
+ * - A write that allocates or clears holds the lock of its clusters (alloc_lock) from lookup to record; the fast path
+ *   (all touched subclusters valid in an unshared own cluster) needs no lock.
+ * - FUA on the fast path only when no record of this volume awaits its commit.
+ */
+#ifndef THIN_THIN_H
+#define THIN_THIN_H
+
+#include "engine/base/hash.h"
+#include "engine/io/range_lock.h"
+#include "engine/meta/meta.h"
+#include "thin/thin_format.h"
+
+struct thin;
+struct thin_volume;
+struct thin_reactor;
+
+/* Layout of a volume or group, opaque to this layer (the RAID layer's profile). */
+struct thin_class {
+	uint8_t layout, copies;
+};
+
+/* ---------------------------------------------------------------- home ---------------------------------------------- */
+
+struct thin_hooks {
+	/* Coroutine. Makes a new, empty data group of this class; durable or not, its number is in *group and its
+	 * THIN_ARRAY_GROUP_STAT entry will be there when the pool's record has been applied (the pool calls
+	 * thin_apply_group()). -ERR_POOL_FULL if it would touch the reserve. */
+	int (*co_group_create)(void *ctx, struct thin_class cls, uint64_t *group);
+	/* Does not suspend. Something for the log and the event stream. */
+	void (*event)(void *ctx, const char *sentence);
+};
+
+struct thin_conf {
+	struct meta *meta;
+	uint64_t group_bytes;
+	uint32_t cluster_bytes, block_bytes;
+	uint64_t cache_bytes; /* for leaf copies, all reactors together */
+	uint64_t journal_bytes;
+	bool read_only;
+	struct reactor *home;
+	const struct thin_hooks *hooks;
+	void *ctx;
+	/* The pool's logical space as seen from each reactor: raid instances. */
+	struct bdev *space[REACTORS_MAX];
+};
+
+/* Home reactor. Declares the system arrays: before meta_co_load. */
+struct thin *thin_open(const struct thin_conf *c);
+/* Coroutine. After meta_co_load, before replay: reads the volume directory. */
+int thin_co_load(struct thin *t, struct err *e) __must_check;
+/* Coroutine. After replay: starts what was left half done (deletions). */
+int thin_co_start(struct thin *t) __must_check;
+/* Coroutine. Closes all volumes (nothing attached), stops background work. */
+void thin_co_stop(struct thin *t);
+void thin_close(struct thin *t);
+
+/* State machine, called by the pool's meta hooks. */
+int thin_co_apply(struct thin *t, unsigned type, const void *payload, size_t len, uint64_t seq) __must_check;
+int thin_co_store(struct thin *t) __must_check;
+void thin_durable(struct thin *t, uint64_t seq);
+/* A group has come into being (kind THIN_GROUP_*), or gone (NONE). Inside co_apply. */
+int thin_co_apply_group(struct thin *t, uint64_t group, unsigned kind, struct thin_class cls) __must_check;
+/* There may be space again (a disk was added, a group freed): held writes try again. */
+void thin_space_changed(struct thin *t);
+
+/* A volume as the home knows it. Fields are read by the pool; changed only through records. */
+struct thin_vol {
+	struct hash_node node; /* by id */
+	struct list link;      /* t->vols, by age */
+	struct thin *thin;
+	uint64_t id;
+	uint8_t state; /* THIN_VOLUME_* */
+	struct thin_class cls;
+	uint8_t export_kind, export_flags;
+	uint64_t size_bytes, used_clusters, valid_subs, full_wait_ns, created_wall_ns;
+	char name[256], export_name[256];
+	struct meta_array map;
+	bool changed;	   /* since it was stored in the array */
+	uint64_t last_seq; /* newest record handed in for it */
+	struct thin_volume *open; /* data path, or NULL; made on first attach */
+	unsigned n_attached;	  /* the pool's count */
+	struct co_mutex admin;	  /* one management operation at a time */
+	void *owner;		  /* the pool's */
+};
+
+struct thin_vol *thin_vol_find(struct thin *t, const char *name); /* LIVE ones */
+struct thin_vol *thin_vol_by_id(struct thin *t, uint64_t id);
+struct list *thin_vols(struct thin *t); /* of struct thin_vol */
+unsigned thin_n_vols(const struct thin *t); /* LIVE */
+
+/* Coroutine. Each returns when durable. Names and sizes have been checked by the caller. */
+int thin_co_volume_create(struct thin *t, const char *name, uint64_t size_bytes, struct thin_class cls, uint64_t full_wait_ns,
+			  struct thin_vol **out) __must_check;
+/* Not attached, data path closed. Space comes back in the background. */
+int thin_co_volume_delete(struct thin *t, struct thin_vol *v) __must_check;
+/* name, size (growing), full_wait, export fields as in *to (a copy of *v with changes). */
+int thin_co_volume_update(struct thin *t, struct thin_vol *v, const struct thin_vol *to) __must_check;
+
+struct thin_space {
+	uint64_t clusters_total, clusters_used; /* of data groups that exist */
+	uint64_t clusters_free;			/* in them, to be handed out now */
+};
+void thin_space_get(struct thin *t, struct thin_space *out);
+/* Coroutine. Free clusters in existing groups of a class. */
+int thin_co_class_free(struct thin *t, struct thin_class cls, uint64_t *clusters) __must_check;
+/* Coroutine. For the RAID layer's resync and pool check: sets bit i of bits for each cluster first+i (of n) that has a
+ * count other than zero, or is leased (it may hold data written a moment ago). */
+int thin_co_allocated(struct thin *t, uint64_t first_cluster, unsigned n, uint8_t *bits) __must_check;
+
+/* Coroutine, under meta_co_pause(). Verifies every map, reference count, group and volume counter. say() per problem;
+ * page() for every map page (see meta_walk). Returns the number of problems, or an error. */
+struct thin_check {
+	void (*say)(void *arg, const char *sentence);
+	const struct meta_walk *walk;
+	void *arg;
+};
+int64_t thin_co_check(struct thin *t, const struct thin_check *c) __must_check;
+
+/* ---- calls from volumes; the functions hop home themselves. Coroutine on any reactor. ---- */
+
+/* Leases up to *n free clusters for cls (contiguous where possible), at least one. -ERR_POOL_FULL. */
+int thin_co_lease(struct thin *t, struct thin_class cls, uint64_t *clusters, unsigned *n) __must_check;
+/* Any reactor, does not suspend. Unused ones back. */
+void thin_lease_return(struct thin *t, const uint64_t *clusters, unsigned n);
+/* Permission for *n more map records of up to THIN_REC_MAP_ENTRIES_MAX entries. grow: they may add mappings. -ERR_POOL_FULL
+ * if the metadata cannot grow. */
+int thin_co_admit(struct thin *t, bool grow, unsigned *n) __must_check;
+/* Any reactor, does not suspend. Hands in a record: entries become the map's. FIFO with all other calls from this reactor.
+ * Clusters that thereby lose their last reference are quarantined until thin_release() and the commit. */
+void thin_map_set(struct thin *t, uint64_t volume, uint64_t first, const struct thin_entry *entries, unsigned n);
+/* Any reactor, does not suspend. No request of the volume targets these any more. */
+void thin_release(struct thin *t, const uint64_t *clusters, unsigned n);
+/* A leaf of the map, all records handed in before the call included. 1: hole (zeros). */
+int thin_co_leaf(struct thin *t, uint64_t volume, uint64_t leaf, struct thin_entry_disk entries[THIN_MAP_PER_LEAF]) __must_check;
+/* First leaf >= *leaf that is not a hole; -ENOENT. */
+int thin_co_next_leaf(struct thin *t, uint64_t volume, uint64_t *leaf) __must_check;
+/* All records that this reactor has handed in become durable (disks flushed before). */
+int thin_co_commit(struct thin *t) __must_check;
+
+/* ---------------------------------------------------------------- volume -------------------------------------------- */
+
+/* Per-reactor state (leaf cache, leases, batches), made by thin_open for every reactor of the world. */
+struct thin_reactor *thin_reactor_of(struct thin *t, unsigned reactor);
+const struct thin_conf *thin_conf_of(const struct thin *t);
+/* implemented by the volume half (volume.c); called by thin_open/thin_close and by messages from home */
+struct thin_reactor *thin_reactor_create(struct thin *t, unsigned reactor);
+void thin_reactor_destroy(struct thin_reactor *tr);
+/* On its reactor: parked writes of all volumes try again. */
+void thin_reactor_space_changed(struct thin_reactor *tr);
+/* On its reactor: gives unused leases back (the pool is nearly full). */
+void thin_reactor_return_leases(struct thin_reactor *tr);
+
+/* Coroutine on the home reactor of the volume (thin_volume_home()). */
+int thin_volume_co_open(struct thin *t, uint64_t id, uint64_t size_bytes, struct thin_class cls, uint64_t full_wait_ns,
+			struct thin_volume **out) __must_check;
+/* Coroutine there. Fails parked writes, waits for requests in flight and for grace periods; frees. */
+void thin_volume_co_close(struct thin_volume *v);
+struct bdev *thin_volume_bdev(struct thin_volume *v);
+/* Which reactor a volume lives on. */
+struct reactor *thin_volume_home(struct thin *t, uint64_t id);
+/* Coroutine there: new size (grow, or shrink: discards what is beyond, whole subclusters and zeroes the rest). */
+int thin_volume_co_resize(struct thin_volume *v, uint64_t size_bytes) __must_check;
+void thin_volume_set_full_wait(struct thin_volume *v, uint64_t ns); /* there */
+
+struct thin_volume_stats {
+	uint64_t reads, writes, bytes_read, bytes_written, fast, slow, parked;
+	bool full_waiting;
+};
+/* Any reactor (relaxed counters). */
+void thin_volume_stats_get(const struct thin_volume *v, struct thin_volume_stats *out);
+
+#endif

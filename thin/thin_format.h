@@ -1,0 +1,126 @@
+/*
+ * thin_format.h: map entries, volume records and journal records of the thin layer, as on disk. docs/format.md has the
+ * prose.
+ */
+#ifndef THIN_THIN_FORMAT_H
+#define THIN_THIN_FORMAT_H
+
+#include <assert.h>
+#include <stdbool.h>
+#include "engine/base/le.h"
+#include "engine/base/units.h"
+#include "engine/meta/meta_format.h"
+
+/*
+ * A map entry: own cluster : 47 | may be shared : 1 | own valid mask : 16 | base cluster : 48 | base valid mask : 16.
+ * Subcluster i is read from own where bit i of the own mask is set, else from base where bit i of the base mask is set,
+ * else it is zeros. All zero: nothing mapped. Cluster 0 is never data (group 0 holds metadata).
+ */
+#define THIN_SUBS 16
+#define THIN_MAP_ENTRY_LOG2 4
+#define THIN_MAP_PER_LEAF 256
+#define THIN_CLUSTER_MAX ((1ULL << 47) - 1)
+
+struct thin_entry_disk {
+	le64 lo; /* own : 47, shared : 1, own mask : 16 (top) */
+	le64 hi; /* base : 48, base mask : 16 (top) */
+};
+static_assert(sizeof(struct thin_entry_disk) == 16, "map entry");
+
+struct thin_entry {
+	uint64_t own, base;
+	uint16_t own_mask, base_mask;
+	bool shared;
+};
+
+static inline struct thin_entry thin_entry_load(const struct thin_entry_disk *d)
+{
+	uint64_t lo = le64_get(d->lo), hi = le64_get(d->hi);
+
+	return (struct thin_entry){
+		.own = lo & THIN_CLUSTER_MAX,
+		.shared = lo >> 47 & 1,
+		.own_mask = (uint16_t)(lo >> 48),
+		.base = hi & ((1ULL << 48) - 1),
+		.base_mask = (uint16_t)(hi >> 48),
+	};
+}
+
+static inline void thin_entry_store(const struct thin_entry *e, struct thin_entry_disk *d)
+{
+	d->lo = le64_make(e->own | (uint64_t)e->shared << 47 | (uint64_t)e->own_mask << 48);
+	d->hi = le64_make(e->base | (uint64_t)e->base_mask << 48);
+}
+
+/* System arrays of the store. */
+enum {
+	THIN_ARRAY_CLUSTER_REFS = 1, /* by cluster: le32 count */
+	THIN_ARRAY_VOLUMES = 2,	     /* by volume id: struct thin_volume_disk */
+	THIN_ARRAY_GROUP_STAT = 3,   /* by group: struct thin_group_disk */
+	POOL_ARRAY_GROUPS = 4,	     /* the pool's, see engine/pool/pool_format.h */
+	POOL_ARRAY_EXTENTS = 5,
+	POOL_ARRAY_REGIONS = 6,
+};
+
+enum { THIN_GROUP_NONE = 0, THIN_GROUP_DATA = 1, THIN_GROUP_META = 2 };
+
+struct thin_group_disk {
+	le32 used;	/* 0: clusters with a count other than zero */
+	uint8_t kind;	/* 4: THIN_GROUP_* */
+	uint8_t layout; /* 5: profile of data groups */
+	uint8_t copies; /* 6 */
+	uint8_t pad;
+};
+static_assert(sizeof(struct thin_group_disk) == 8, "group stat");
+
+enum { THIN_VOLUME_NONE = 0, THIN_VOLUME_LIVE = 1, THIN_VOLUME_DELETING = 2 };
+enum { THIN_EXPORT_DEFAULT = 0, THIN_EXPORT_NAMED = 1, THIN_EXPORT_HIDDEN = 2 };
+enum { THIN_EXPORT_READ_ONLY = 1 };
+
+struct thin_volume_disk {
+	le64 id;		    /* 0: its own index */
+	uint8_t state;		    /* 8: THIN_VOLUME_* */
+	uint8_t layout;		    /* 9 */
+	uint8_t copies;		    /* 10 */
+	uint8_t export_kind;	    /* 11: THIN_EXPORT_* */
+	uint8_t export_flags;	    /* 12 */
+	uint8_t pad[3];
+	le64 size_bytes;	    /* 16 */
+	le64 used_clusters;	    /* 24 */
+	le64 valid_subs;	    /* 32 */
+	le64 full_wait_ns;	    /* 40: all ones: for ever */
+	le64 created_wall_ns;	    /* 48 */
+	uint8_t pad2[8];	    /* 56 */
+	struct meta_array_disk map; /* 64 */
+	uint8_t reserved[160];	    /* 96: origin, snapshots */
+	uint8_t name[256];	    /* 256: NUL padded */
+	uint8_t export_name[256];   /* 512 */
+	uint8_t pad3[256];
+};
+static_assert(sizeof(struct thin_volume_disk) == 1024, "volume record");
+static_assert(offsetof(struct thin_volume_disk, name) == 256, "volume record");
+#define THIN_VOLUME_LOG2 10
+
+/* ---- journal records ---- */
+enum {
+	THIN_REC_MAP_SET = 1,	  /* struct thin_rec_map, then entries */
+	THIN_REC_VOLUME_PUT = 2,  /* struct thin_volume_disk without reserved parts in use: create or change attributes */
+	THIN_REC_VOLUME_GONE = 3, /* le64 id: last step of a deletion */
+	THIN_REC_LEAF_DROP = 4,	  /* struct thin_rec_leaf: frees a whole leaf of a deleted or shrunk volume */
+	POOL_REC_FIRST = 32,	  /* from here on: the pool's */
+};
+
+#define THIN_REC_MAP_ENTRIES_MAX 64
+
+struct thin_rec_map {
+	le64 volume;
+	le64 first; /* cluster number in the volume */
+	/* struct thin_entry_disk entries[]; count by the record's length: the new values, old ones are in the map */
+};
+
+struct thin_rec_leaf {
+	le64 volume;
+	le64 leaf;
+};
+
+#endif
