@@ -1,13 +1,18 @@
 # The NBD server's tests: what they need beside their layer.
 
-NBD_MEM_OBJ := $(BUILD)/tests/lib/mem_bdev.o $(BUILD)/tests/lib/nbd_mem_exports.o
+NBD_MEM_OBJ := $(addprefix $(BUILD)/tests/lib/,mem_bdev.o nbd_mem_exports.o)
+NBD_SIM_OBJ := $(NBD_MEM_OBJ) $(addprefix $(BUILD)/tests/lib/,nbd_run.o pipe_stream.o)
 NBD_LIBS := $(call lib_of,nbd) $(call lib_of,engine/io) $(call lib_of,engine/base)
 NBD_UNIT := $(BUILD)/tests/unit/nbd__handshake $(BUILD)/tests/unit/nbd__transmission
 NBD_FUZZ := $(BUILD)/tests/fuzz/fuzz_nbd_handshake $(BUILD)/tests/fuzz/fuzz_nbd_transmission
 
-# nbd_ashlar.o is linked only by who asks for it, so the engine below is not needed here.
-$(NBD_UNIT): $(NBD_MEM_OBJ)
-$(NBD_UNIT): LDLIBS := $(NBD_LIBS) $(LDLIBS)
+# Prerequisites added to a unit test come after its layers on the linker's line, so what the objects need comes once more
+# behind them, under another name (a thin archive).
+$(NBD_UNIT): $(NBD_SIM_OBJ) $(BUILD)/tests/lib/nbd_below.a
+$(BUILD)/tests/lib/nbd_below.a: $(NBD_LIBS)
+	@mkdir -p $(@D)
+	@rm -f $@
+	@ar rcsT $@ $^
 
 $(BUILD)/tests/proto/nbd_mem_server: $(BUILD)/tests/proto/nbd_mem_server.o $(NBD_MEM_OBJ) $(NBD_LIBS)
 	@mkdir -p $(@D)
@@ -15,7 +20,7 @@ $(BUILD)/tests/proto/nbd_mem_server: $(BUILD)/tests/proto/nbd_mem_server.o $(NBD
 	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 # SAN=fuzz CC=clang
-$(NBD_FUZZ): $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/nbd_fuzz.o $(NBD_MEM_OBJ) $(NBD_LIBS)
+$(NBD_FUZZ): $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/nbd_fuzz.o $(NBD_SIM_OBJ) $(NBD_LIBS)
 	@mkdir -p $(@D)
 	@echo "  LD    $@"
 	@$(CC) $(subst fuzzer-no-link,fuzzer,$(LDFLAGS)) -o $@ $^ $(LDLIBS)

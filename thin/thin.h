@@ -114,6 +114,7 @@ struct thin_space {
 	uint64_t clusters_free;			/* in them, to be handed out now */
 };
 void thin_space_get(struct thin *t, struct thin_space *out);
+void thin_space_set(struct thin *t, const struct thin_space *s); /* at load: the pool keeps the two counters in its root */
 /* Coroutine. Free clusters in existing groups of a class. */
 int thin_co_class_free(struct thin *t, struct thin_class cls, uint64_t *clusters) __must_check;
 /* Coroutine. For the RAID layer's resync and pool check: sets bit i of bits for each cluster first+i (of n) that has a

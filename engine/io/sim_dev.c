@@ -166,7 +166,7 @@ static void req_done(struct sim_world *w, struct sim_req *q)
 
 bool sim_dev_step(struct sim_world *w, struct sim_req *q)
 {
-	sim_trace(w, 0xd0 << 24 | (uint64_t)q->disk->index << 8 | q->applied);
+	sim_trace(w, 0xd0ULL << 32 | (uint64_t)q->disk->index << 8 | q->applied);
 	if (q->at_ns >= q->done_ns) {
 		req_done(w, q);
 		return true;

@@ -15,7 +15,6 @@
 #include "engine/pool/assembly.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "engine/base/units.h"
@@ -27,10 +26,10 @@
 
 static int none_found(const struct scan *s, const char *name, struct err *e)
 {
-	char also[sizeof(s->first.text) + 32] = "";
+	char also[300] = "";
 
 	if (s->n_failed)
-		snprintf(also, sizeof(also), "; %zu could not be used: %s", s->n_failed, s->first.text);
+		text_append(also, sizeof(also), "; %zu could not be used: %s", s->n_failed, s->first.text);
 	if (!s->n_paths)
 		return err_set(e, -ENOENT, "there are no disks to look at: name the pool's disks or a directory that has them");
 	if (name)

@@ -217,7 +217,7 @@ static void describe_pool(struct world *w, const struct scan *s, const struct sc
 	unsigned d;
 	size_t i;
 
-	snprintf(f->name, sizeof(f->name), "%s", word->name);
+	memcpy(f->name, word->name, sizeof(f->name) - 1);
 	f->uuid = p->uuid;
 	f->paths = xcalloc(p->n_disks, sizeof(*f->paths));
 	for (d = 0; d < word->n_disks; d++)

@@ -42,8 +42,9 @@ struct label {
 /* buf: LABEL_SLOT_BYTES. Returns the length to write (a multiple of 4096). Fills in disk, disk_index and disk_bytes for
  * the given entry. */
 size_t label_encode(const struct label *l, unsigned disk_index, uint64_t disk_bytes, void *buf);
-/* len: what was read, up to LABEL_SLOT_BYTES. 0; -ENOENT: no Ashlar label here (magic); -ERR_CSUM, -ERR_FORMAT,
- * -ERR_FEATURE (unknown version or incompat bits: *out has what could be read) with a sentence. */
+/* len: what was read, up to LABEL_SLOT_BYTES. 0; -ENOENT: no Ashlar label here (magic); -ERR_CSUM; -ERR_FORMAT (whole, but
+ * with impossible values) and -ERR_FEATURE (unknown version or incompat bits): *out has pool, disk, name and generation.
+ * All with a sentence. */
 int label_decode(const void *buf, size_t len, struct label *out, struct err *e) __must_check;
 
 /* Where the tail area of a disk of that size begins; 0: too small to have one. */
@@ -52,12 +53,15 @@ uint64_t label_tail_off(uint64_t disk_bytes);
 void label_disk_set_path(struct label_disk *d, const char *path);
 
 /* Coroutine. Newest valid label of both rings. -ENOENT: none, and none damaged; -ERR_CSUM/-ERR_FORMAT: there is a label
- * but no valid one; -ERR_FEATURE. *damaged (may be NULL): slots that had the magic and did not verify, beside the newest. */
+ * but no valid one, or the newest is whole and has impossible values; -ERR_FEATURE: the newest is of another version;
+ * -EIO: cannot be read. For -ERR_FORMAT and -ERR_FEATURE *out as from label_decode(). *damaged (may be NULL): slots that had the magic and did not verify, beside the newest. */
 int label_co_read(struct disk *d, struct label *out, unsigned *damaged, struct err *e) __must_check;
-/* Coroutine. Writes slot generation % LABEL_SLOTS of both areas with FUA. 0 if at least one area has it... both errors
+/* Coroutine. Writes slot generation % LABEL_SLOTS of both areas with FUA; the tail is where disks[disk_index].size_bytes
+ * puts it. FUA covers the label alone: what it points to must be durable before. 0 if at least one area has it... both errors
  * are counted: returns the error only if neither could be written, *partial (may be NULL) if just one could not. */
 int label_co_write(struct disk *d, const struct label *l, unsigned disk_index, bool *partial) __must_check;
-/* Coroutine. Overwrites both areas with zeros, flushed. */
+/* Coroutine. Overwrites both areas with zeros, flushed. Also before the first label of a new pool is written: labels of an
+ * older pool may have higher generations. */
 int label_co_wipe(struct disk *d) __must_check;
 
 /* Usable extents of a disk of that size under this geometry. */

@@ -9,16 +9,16 @@
 
 #include "engine/pool/label.h"
 
-/* A path whose disk has a label, whole or of a version that this program does not know. */
+/* A path whose disk has a label: valid, or whole and not to be understood. */
 struct scan_disk {
 	char *path;
 	struct disk *disk; /* NULL: closed */
 	uint64_t ident[2];
 	uint64_t size_bytes;
 	uint32_t block_bytes;
-	int result;	     /* 0 or -ERR_FEATURE */
-	struct err why;	     /* of the latter */
-	struct label *label; /* of -ERR_FEATURE: pool, disk, name, generation */
+	int result;	     /* 0; -ERR_FEATURE, -ERR_FORMAT: its pool cannot be opened */
+	struct err why;	     /* of the latter two */
+	struct label *label; /* of them only pool, disk, name and generation count */
 };
 
 struct scan {

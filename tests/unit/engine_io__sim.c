@@ -1,179 +1,7 @@
 /*
- * The simulated world: what its disks promise and what they may do, the schedule, and that a seed is a run.
- * Every test opens fresh disks; SEEDS tests run once per seed and name it when they fail.
+ * Simulated disks: contents, buffers, and what is durable when. Faults and the schedule: engine_io__sim_world.c.
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <CUnit/Basic.h>
-
-#include "engine/base/units.h"
-#include "engine/io/buf.h"
-#include "engine/io/sim.h"
-
-#define PAGE 4096u
-#define GRAN 512u
-#define DISK_BYTES (8 * MIB)
-
-static struct sim_disks *ds;
-static struct world *w;
-static struct disk *d; /* disk 0, open for writing */
-static uint64_t seed;
-
-#define EXPECT(cond)                                                                                           \
-	do {                                                                                                   \
-		bool ok_ = (cond);                                                                             \
-		if (!ok_)                                                                                      \
-			fprintf(stderr, "seed %llu, line %d: %s\n", (unsigned long long)seed, __LINE__, #cond); \
-		CU_ASSERT(ok_);                                                                                \
-	} while (0)
-
-static void world_up(unsigned n_reactors)
-{
-	struct sim_options o = { .seed = seed, .n_reactors = n_reactors };
-
-	alloc_track_begin();
-	w = sim_world_create(&o, ds);
-	EXPECT(disk_open(w, "disk0", 0, &d, NULL) == 0);
-}
-
-static void world_down(void)
-{
-	sim_world_destroy(w);
-	alloc_track_drop();
-}
-
-static void begin_size(uint64_t s, unsigned n_reactors, unsigned n_disks, uint64_t size, uint32_t block)
-{
-	struct sim_disk_conf conf = { .size_bytes = size, .block_bytes = block };
-	char path[16];
-	unsigned i;
-
-	seed = s;
-	ds = sim_disks_create(s);
-	for (i = 0; i < n_disks; i++) {
-		snprintf(path, sizeof(path), "disk%u", i);
-		EXPECT(sim_disks_add(ds, path, &conf) == i);
-	}
-	world_up(n_reactors);
-}
-
-static void begin(uint64_t s)
-{
-	begin_size(s, 1, 1, DISK_BYTES, 512);
-}
-
-static void end(void)
-{
-	world_down();
-	sim_disks_destroy(ds);
-}
-
-static void cut(enum sim_cut how)
-{
-	struct rng rng;
-
-	rng_init(&rng, seed * 77 + how);
-	sim_disks_power_cut(ds, how, &rng);
-}
-
-/* Runs fn to its end, which must be 0. */
-static void run(int (*fn)(void *arg), void *arg)
-{
-	int result = -1, r = sim_run(w, fn, arg, &result, 60 * NS_PER_SEC);
-
-	EXPECT(r == 0);
-	EXPECT(result == 0);
-}
-
-static bool is_filled(const void *buf, size_t len, int c)
-{
-	const uint8_t *p = buf;
-
-	while (len && *p == (uint8_t)c)
-		p++, len--;
-	return len == 0;
-}
-
-/* ---- coroutine helpers ---- */
-
-static int fill(struct disk *to, uint64_t off, uint64_t len, int c, unsigned flags)
-{
-	void *buf = buf_alloc(len);
-	int r;
-
-	memset(buf, c, len);
-	r = bdev_co_write(&to->bdev, off, buf, len, flags);
-	memset(buf, 0xee, len); /* nobody reads it any more */
-	buf_free(buf, len);
-	return r;
-}
-
-/* The byte that fills the range, -1 if it is mixed, or an error below that. */
-static int read_fill_of(struct disk *from, uint64_t off, uint64_t len)
-{
-	uint8_t *buf = buf_alloc(len);
-	int r = bdev_co_read(&from->bdev, off, buf, len);
-
-	if (r == 0)
-		r = is_filled(buf, len, buf[0]) ? buf[0] : -1;
-	buf_free(buf, len);
-	return r;
-}
-
-/* The same of the durable image. */
-static int durable_fill(unsigned disk, uint64_t off, size_t len)
-{
-	uint8_t *buf = malloc(len);
-	int r;
-
-	sim_disk_peek(ds, disk, off, buf, len);
-	r = is_filled(buf, len, buf[0]) ? buf[0] : -1;
-	free(buf);
-	return r;
-}
-
-/* Requests in the background. */
-struct bg {
-	struct io io;
-	void *buf;
-	struct reactor *submitted_on;
-	unsigned place; /* in the order of completion, from 1; 0: not yet */
-	int result;
-};
-static unsigned n_done;
-
-static void bg_done(struct io *io)
-{
-	struct bg *b = io->owner;
-
-	EXPECT(b->place == 0);
-	EXPECT(reactor_self() == b->submitted_on);
-	b->place = ++n_done;
-	b->result = io->result;
-}
-
-static void bg_start(struct bg *b, enum io_op op, uint64_t off, uint64_t len, int c, unsigned flags)
-{
-	memset(b, 0, sizeof(*b));
-	if (op == IO_READ || op == IO_WRITE) {
-		b->buf = buf_alloc(len);
-		memset(b->buf, c, len);
-	}
-	io_prep(&b->io, op, off, len, b->buf, flags);
-	b->io.done = bg_done;
-	b->io.owner = b;
-	b->submitted_on = reactor_self();
-	bdev_submit(&d->bdev, &b->io);
-	EXPECT(b->place == 0); /* never inside */
-}
-
-static int bg_wait(struct bg *b)
-{
-	while (!b->place)
-		co_sleep_ns(1000);
-	return b->result;
-}
+#include "tests/unit/engine_io__sim.h"
 
 /* ---- contents ---- */
 
@@ -222,6 +50,7 @@ static int co_huge(void *arg)
 {
 	EXPECT(fill(d, 9 * TIB, PAGE, 1, 0) == 0);
 	EXPECT(bdev_co_flush(&d->bdev) == 0);
+	EXPECT(fill(d, 8 * TIB, PAGE, 3, 0) == 0);
 	EXPECT(fill(d, 10 * TIB, PAGE, 2, 0) == 0);
 	EXPECT(bdev_co_zero(&d->bdev, 4 * TIB + GRAN, 6 * TIB + GRAN, 0) == 0);
 	EXPECT(read_fill_of(d, 9 * TIB, PAGE) == 0);
@@ -234,13 +63,18 @@ static int co_huge(void *arg)
 
 static void zeroing_terabytes_costs_nothing_and_leaves_nothing(void)
 {
-	begin_size(3, 1, 1, 16 * TIB, 512);
-	run(co_huge, NULL);
-	EXPECT(durable_fill(0, 9 * TIB, PAGE) == 0);
-	cut(SIM_CUT_ALL); /* FUA zeros are newer than any write of the log */
-	EXPECT(durable_fill(0, 9 * TIB, PAGE) == 0);
-	EXPECT(durable_fill(0, 10 * TIB, PAGE) == 0);
-	end();
+	uint64_t s;
+
+	for (s = 0; s < 20; s++) {
+		begin_size(s, 1, 1, 16 * TIB, 512);
+		run(co_huge, NULL);
+		EXPECT(durable_fill(0, 9 * TIB, PAGE) == 0);
+		cut((enum sim_cut)(s % 6)); /* FUA zeros are newer than any write of the log */
+		EXPECT(durable_fill(0, 8 * TIB, PAGE) == 0);
+		EXPECT(durable_fill(0, 9 * TIB, PAGE) == 0);
+		EXPECT(durable_fill(0, 10 * TIB, PAGE) == 0);
+		end();
+	}
 }
 
 static int co_discard(void *arg)
@@ -655,6 +489,36 @@ static void cut_prefix_keeps_a_prefix_in_submission_order(void)
 	EXPECT(sum > 50);
 }
 
+static int co_eight_at_once(void *arg)
+{
+	struct bg b[8];
+	unsigned i;
+
+	for (i = 0; i < 8; i++)
+		bg_start(&b[i], IO_WRITE, i * PAGE, PAGE, 1, 0);
+	for (i = 0; i < 8; i++)
+		EXPECT(bg_wait(&b[i]) == 0);
+	return 0;
+}
+
+static void cut_prefix_goes_by_submission_not_completion(void)
+{
+	bool lost;
+	uint64_t s;
+	unsigned i;
+
+	for (s = 0; s < 50; s++) {
+		begin(s);
+		run(co_eight_at_once, NULL);
+		cut(SIM_CUT_PREFIX);
+		for (i = lost = 0; i < 64; i++) {
+			EXPECT(!lost || durable_fill(0, i * GRAN, GRAN) == 0);
+			lost |= durable_fill(0, i * GRAN, GRAN) == 0;
+		}
+		end();
+	}
+}
+
 static void cut_all_but_one_and_only_one_take_a_granule_or_a_write(void)
 {
 	unsigned kept, one = 0, write = 0;
@@ -739,6 +603,7 @@ static int co_in_flight(void *arg)
 
 static void write_in_flight_may_persist_from_submission_on(void)
 {
+	struct sim_disks *copy, *was;
 	void *leak = NULL;
 	uint64_t s;
 
@@ -747,10 +612,16 @@ static void write_in_flight_may_persist_from_submission_on(void)
 		sim_disks_stop_at(ds, 1);
 		EXPECT(sim_run(w, co_in_flight, &leak, NULL, 0) == -ECANCELED);
 		EXPECT(sim_disks_n_events(ds) == 1);
+		copy = sim_disks_clone(ds);
 		world_down();
 		EXPECT(durable_fill(0, 0, PAGE) == 0);
 		cut(s % 2 ? SIM_CUT_ALL : SIM_CUT_NONE);
 		EXPECT(durable_fill(0, 0, PAGE) == (s % 2 ? 9 : 0));
+		was = ds;
+		ds = copy; /* where it is in flight too */
+		cut(SIM_CUT_ALL);
+		EXPECT(durable_fill(0, 0, PAGE) == 9);
+		sim_disks_destroy(was);
 		world_up(1);
 		end();
 		free(leak);
@@ -776,6 +647,7 @@ int main(void)
 	T(fua_makes_its_own_write_durable_and_no_other);
 	T(cut_none_loses_and_cut_all_keeps_everything);
 	T(cut_prefix_keeps_a_prefix_in_submission_order);
+	T(cut_prefix_goes_by_submission_not_completion);
 	T(cut_all_but_one_and_only_one_take_a_granule_or_a_write);
 	T(cut_random_tears_pages_and_loses_whole_ones);
 	T(cut_one_is_one_of_all_disks);

@@ -1,0 +1,108 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "frontends/cli/cli.h"
+#include "frontends/cli/table.h"
+
+const struct opt_desc cli_opts[OPT_COUNT] = {
+	[OPT_HELP] = { "help", 'h', NULL, "show this and stop" },
+	[OPT_CONTROL] = { "control", 0, "SOCK", "control socket of the daemon" },
+	[OPT_JSON] = { "json", 0, NULL, "print JSON" },
+	[OPT_NO_HEADINGS] = { "no-headings", 'H', NULL, "no headings, fields separated by single tabs" },
+	[OPT_PARSABLE] = { "parsable", 'p', NULL, "exact numbers of bytes" },
+	[OPT_COLUMNS] = { "columns", 'o', "COLUMN[,COLUMN]", "which columns to show; \"all\" for every one" },
+	[OPT_SORT] = { "sort", 0, "COLUMN", "sort by a column; with '-' before it, downwards" },
+	[OPT_DRY_RUN] = { "dry-run", 'n', NULL, "check everything, say what would happen, change nothing" },
+	[OPT_FORCE] = { "force", 'f', NULL, "do it although it destroys something" },
+	[OPT_WAIT] = { "wait", 'w', NULL, "return when it is done (this command always does)" },
+	[OPT_LAYOUT] = { "layout", 0, "LAYOUT", "single, raid0, raid1, raid1-3, raid10 or raid10-3" },
+	[OPT_CLUSTER] = { "cluster", 0, "SIZE", "unit of thin allocation; default 64K" },
+	[OPT_GROUP] = { "group", 0, "SIZE", "logical size of a group; default by the disks' size" },
+	[OPT_SERVE] = { "serve", 0, NULL, "have the running daemon make the pool and serve it" },
+	[OPT_SIZE] = { "size", 's', "SIZE", "512M, 10G, 1.5T: powers of 1024" },
+	[OPT_FULL_WAIT] = { "full-wait", 0, "TIME", "how long writes wait for space when the pool is full: 0, 30s, 5m, forever" },
+	[OPT_NAME] = { "name", 0, "NAME", "name under which clients find it" },
+	[OPT_READ_ONLY] = { "read-only", 'r', NULL, "refuse writes" },
+	[OPT_DATA] = { "data", 0, NULL, "compare the copies of all allocated data too" },
+	[OPT_NBD] = { "nbd", 0, "ADDR", "serve NBD on unix:PATH or HOST:PORT; may be repeated" },
+	[OPT_REACTORS] = { "reactors", 0, "N", "threads; default one per CPU" },
+	[OPT_METADATA_CACHE] = { "metadata-cache", 0, "SIZE", "memory for metadata pages of all pools; default 256M" },
+	[OPT_INSECURE] = { "insecure", 0, NULL, "allow addresses that other hosts can reach, without encryption or passwords" },
+};
+
+void help_overview(void)
+{
+	const struct cli_command *c;
+	char form[80];
+	size_t i;
+
+	printf("ashlar pools disks, carves thin volumes out of the pool and serves them over NBD.\n\nCommands:\n");
+	for (i = 0; cli_command_tables[i]; i++) {
+		for (c = cli_command_tables[i]; c->verb; c++) {
+			snprintf(form, sizeof(form), "%s%s%s %s", c->group ? c->group : "", c->group ? " " : "", c->verb, c->operands);
+			printf("  ashlar %-43s %s\n", form, c->summary);
+		}
+	}
+	printf("\n`ashlar COMMAND --help` tells more about each. Options may stand anywhere.\n\n"
+	       "Environment:\n"
+	       "  ASHLAR_CONTROL  control socket of the daemon (default: ashlar.sock in $XDG_RUNTIME_DIR,\n"
+	       "                  /run/ashlar/control.sock for root)\n"
+	       "  ASHLAR_DISKS    where to look for disks when no daemon holds the pool: files, devices and\n"
+	       "                  directories, separated by colons (default: all block devices)\n\n"
+	       "Exit status: 0 done, 1 refused or failed, 2 wrong usage.\n");
+}
+
+bool help_group(const char *group)
+{
+	const struct cli_command *c;
+	bool found = false;
+	char form[80];
+	size_t i;
+
+	for (i = 0; cli_command_tables[i]; i++) {
+		for (c = cli_command_tables[i]; c->verb; c++) {
+			if (!c->group || strcmp(c->group, group))
+				continue;
+			found = true;
+			snprintf(form, sizeof(form), "%s %s %s", c->group, c->verb, c->operands);
+			printf("  ashlar %-43s %s\n", form, c->summary);
+		}
+	}
+	return found;
+}
+
+static void help_columns(const struct table *t)
+{
+	size_t i;
+
+	printf("\nColumns (shown without -o: *):\n ");
+	for (i = 0; i < t->n_columns; i++)
+		printf(" %s%s", t->columns[i].name, t->columns[i].is_shown ? "*" : "");
+	printf("\n");
+}
+
+void help_command(const struct cli_command *c)
+{
+	uint64_t opts = c->opts | OPT(HELP);
+	unsigned i;
+
+	printf("ashlar %s%s%s %s\n\n%s.\n", c->group ? c->group : "", c->group ? " " : "", c->verb, c->operands, c->summary);
+	if (c->details)
+		printf("\n%s\n", c->details);
+	if (c->alias)
+		printf("\nAlso as: %s\n", c->alias);
+	printf("\nOptions:\n");
+	for (i = 0; i < OPT_COUNT; i++) {
+		const struct opt_desc *o = &cli_opts[i];
+		char form[64], letter[8] = "    ";
+
+		if (!(opts & (1ULL << i)))
+			continue;
+		if (o->letter)
+			snprintf(letter, sizeof(letter), "-%c, ", o->letter);
+		snprintf(form, sizeof(form), "%s--%s %s", letter, o->name, o->arg ? o->arg : "");
+		printf("  %-30s %s\n", form, o->help);
+	}
+	if (c->table)
+		help_columns(c->table);
+}

@@ -1,0 +1,333 @@
+/*
+ * apply.c: the thin layer's part of the metadata's state machine: what each record does to maps, counts and volumes.
+ *
+ * Called strictly in order, at run time and in replay alike; the same records give the same state. Nothing here may fail
+ * for lack of space (records were admitted) or because of what a client asked; an error means damage and stops the pool.
+ */
+#include <string.h>
+
+#include "thin/home_internal.h"
+
+/* ---- volume records ---- */
+
+void thin_vol_encode(const struct thin_vol *v, struct thin_volume_disk *d)
+{
+	memset(d, 0, sizeof(*d));
+	d->id = le64_make(v->id);
+	d->state = v->state;
+	d->layout = v->cls.layout;
+	d->copies = v->cls.copies;
+	d->export_kind = v->export_kind;
+	d->export_flags = v->export_flags;
+	d->size_bytes = le64_make(v->size_bytes);
+	d->used_clusters = le64_make(v->used_clusters);
+	d->valid_subs = le64_make(v->valid_subs);
+	d->full_wait_ns = le64_make(v->full_wait_ns);
+	d->created_wall_ns = le64_make(v->created_wall_ns);
+	if (v->map.m)
+		meta_array_store(&v->map, &d->map);
+	memcpy(d->name, v->name, strnlen(v->name, sizeof(d->name) - 1));
+	memcpy(d->export_name, v->export_name, strnlen(v->export_name, sizeof(d->export_name) - 1));
+}
+
+static void vol_set_attributes(struct thin_vol *v, const struct thin_volume_disk *d)
+{
+	v->state = d->state;
+	v->cls = (struct thin_class){ d->layout, d->copies };
+	v->export_kind = d->export_kind;
+	v->export_flags = d->export_flags;
+	v->size_bytes = le64_get(d->size_bytes);
+	v->full_wait_ns = le64_get(d->full_wait_ns);
+	v->created_wall_ns = le64_get(d->created_wall_ns);
+	memcpy(v->name, d->name, sizeof(v->name));
+	memcpy(v->export_name, d->export_name, sizeof(v->export_name));
+}
+
+static bool record_is_sane(const struct thin_volume_disk *d)
+{
+	return (d->state == THIN_VOLUME_LIVE || d->state == THIN_VOLUME_DELETING) && d->name[sizeof(d->name) - 1] == 0 &&
+	       d->export_name[sizeof(d->export_name) - 1] == 0 && d->export_kind <= THIN_EXPORT_HIDDEN &&
+	       le64_get(d->size_bytes) <= 1ULL << 60;
+}
+
+static struct thin_vol *vol_new(struct thin *t, uint64_t id)
+{
+	struct thin_vol *v = xcalloc(1, sizeof(*v));
+
+	v->thin = t;
+	v->id = id;
+	co_mutex_init(&v->admin);
+	meta_array_init(&v->map, t->m, THIN_MAP_ENTRY_LOG2);
+	hash_add(&t->vols_by_id, &v->node, id);
+	list_push_back(&t->vols, &v->link);
+	t->next_id = MAX(t->next_id, id + 1);
+	return v;
+}
+
+void thin_vol_free(struct thin *t, struct thin_vol *v)
+{
+	list_del(&v->map.link);
+	list_del(&v->link);
+	hash_del(&t->vols_by_id, &v->node);
+	xfree(v);
+}
+
+/* A record of the directory array. */
+int thin_vol_decode(struct thin *t, const struct thin_volume_disk *d, struct thin_vol **out)
+{
+	uint64_t id = le64_get(d->id);
+	struct thin_vol *v;
+	int r;
+
+	if (!record_is_sane(d) || thin_vol_by_id(t, id))
+		return -ERR_FORMAT;
+	v = vol_new(t, id);
+	vol_set_attributes(v, d);
+	v->used_clusters = le64_get(d->used_clusters);
+	v->valid_subs = le64_get(d->valid_subs);
+	r = meta_array_load(&v->map, t->m, &d->map);
+	if (r == 0 && v->map.entry_log2 != THIN_MAP_ENTRY_LOG2)
+		r = -ERR_FORMAT;
+	if (r < 0) {
+		thin_vol_free(t, v);
+		return r;
+	}
+	if (v->state == THIN_VOLUME_LIVE)
+		t->n_live++;
+	*out = v;
+	return 0;
+}
+
+static int apply_volume_put(struct thin *t, const void *payload, size_t len)
+{
+	const struct thin_volume_disk *d = payload;
+	struct thin_vol *v;
+
+	if (len != sizeof(*d) || !record_is_sane(d))
+		return -ERR_FORMAT;
+	v = thin_vol_by_id(t, le64_get(d->id));
+	if (!v)
+		v = vol_new(t, le64_get(d->id));
+	else if (v->state == THIN_VOLUME_LIVE)
+		t->n_live--;
+	vol_set_attributes(v, d);
+	if (v->state == THIN_VOLUME_LIVE)
+		t->n_live++;
+	v->changed = true;
+	return 0;
+}
+
+static int apply_volume_gone(struct thin *t, const void *payload, size_t len)
+{
+	static const struct thin_volume_disk zero;
+	struct thin_vol *v;
+	uint64_t id;
+	int r;
+
+	if (len != sizeof(le64))
+		return -ERR_FORMAT;
+	id = le64_get(*(const le64 *)payload);
+	v = thin_vol_by_id(t, id);
+	if (!v || v->state != THIN_VOLUME_DELETING || v->map.root.addr)
+		return -ERR_FORMAT;
+	r = meta_array_co_set(t->volumes, id, &zero);
+	if (r == 0)
+		thin_vol_free(t, v);
+	return r;
+}
+
+/* ---- counts ---- */
+
+static int ref_change(struct thin *t, uint64_t cluster, int delta, uint64_t seq, bool released)
+{
+	uint64_t group = cluster / t->clusters_per_group;
+	struct thin_group_disk *st;
+	uint32_t old, now;
+	void *entry;
+	le32 refs;
+	int r;
+
+	r = meta_array_co_edit(t->refs, cluster, &entry);
+	if (r < 0)
+		return r;
+	memcpy(&refs, entry, sizeof(refs));
+	old = le32_get(refs);
+	if ((delta < 0 && old == 0) || (delta > 0 && old == UINT32_MAX))
+		return -ERR_FORMAT;
+	now = (uint32_t)((int64_t)old + delta);
+	refs = le32_make(now);
+	memcpy(entry, &refs, sizeof(refs));
+	if (old && now)
+		return 0;
+	r = meta_array_co_edit(t->stat, group, &entry);
+	if (r < 0)
+		return r;
+	st = entry;
+	if (st->kind != THIN_GROUP_DATA || (delta < 0 && !le32_get(st->used)))
+		return -ERR_FORMAT;
+	st->used = le32_make((uint32_t)((int64_t)le32_get(st->used) + delta));
+	t->clusters_used += (uint64_t)(int64_t)delta;
+	if (now) {
+		thin_alloc_used(t, cluster);
+	} else {
+		thin_alloc_freed(t, cluster, seq);
+		if (released && !t->replaying)
+			thin_alloc_release(t, cluster);
+	}
+	return 0;
+}
+
+static int entry_refs(struct thin *t, const struct thin_entry *e, const struct thin_entry *other, int delta, uint64_t seq,
+		      bool released)
+{
+	int r = 0;
+
+	if (e->own && e->own != other->own && e->own != other->base)
+		r = ref_change(t, e->own, delta, seq, released);
+	if (r == 0 && e->base && e->base != other->own && e->base != other->base && e->base != e->own)
+		r = ref_change(t, e->base, delta, seq, released);
+	return r;
+}
+
+static void vol_account(struct thin_vol *v, const struct thin_entry *e, int64_t sign)
+{
+	v->used_clusters += (uint64_t)(sign * ((e->own != 0) + (e->base != 0)));
+	v->valid_subs += (uint64_t)(sign * __builtin_popcount((unsigned)(e->own_mask | e->base_mask)));
+}
+
+/* Additions before removals, so that no count passes through zero on its way. */
+static int entry_replace(struct thin *t, struct thin_vol *v, uint64_t idx, const struct thin_entry *to, uint64_t seq)
+{
+	struct thin_entry_disk d, old_d;
+	struct thin_entry old;
+	void *entry;
+	int r;
+
+	r = meta_array_co_get(&v->map, idx, &old_d);
+	if (r < 0)
+		return r;
+	old = thin_entry_load(&old_d);
+	thin_entry_store(to, &d);
+	if (to->own || to->base) {
+		r = meta_array_co_edit(&v->map, idx, &entry);
+		if (r == 0)
+			memcpy(entry, &d, sizeof(d));
+	} else {
+		r = meta_array_co_set(&v->map, idx, &d);
+	}
+	if (r < 0)
+		return r;
+	vol_account(v, &old, -1);
+	vol_account(v, to, 1);
+	r = entry_refs(t, to, &old, 1, seq, false);
+	return r < 0 ? r : entry_refs(t, &old, to, -1, seq, false);
+}
+
+static bool entry_is_sane(const struct thin_entry *e)
+{
+	return (e->own != 0) == (e->own_mask != 0) && (e->base != 0) == (e->base_mask != 0) && (!e->base || e->own);
+}
+
+static int apply_map_set(struct thin *t, const void *payload, size_t len, uint64_t seq)
+{
+	const struct thin_rec_map *rec = payload;
+	const struct thin_entry_disk *d = (const void *)(rec + 1);
+	size_t n = len < sizeof(*rec) ? 0 : (len - sizeof(*rec)) / sizeof(*d), i;
+	struct thin_vol *v;
+	int r;
+
+	if (!n || n > THIN_REC_MAP_ENTRIES_MAX || len != sizeof(*rec) + n * sizeof(*d))
+		return -ERR_FORMAT;
+	v = thin_vol_by_id(t, le64_get(rec->volume));
+	if (!v || le64_get(rec->first) > 1ULL << 56)
+		return -ERR_FORMAT;
+	v->changed = true;
+	for (i = 0; i < n; i++) {
+		struct thin_entry e = thin_entry_load(&d[i]);
+
+		if (!entry_is_sane(&e))
+			return -ERR_FORMAT;
+		r = entry_replace(t, v, le64_get(rec->first) + i, &e, seq);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int apply_leaf_drop(struct thin *t, const void *payload, size_t len, uint64_t seq)
+{
+	static const struct thin_entry none;
+	const struct thin_rec_leaf *rec = payload;
+	struct thin_entry_disk *d;
+	struct thin_vol *v;
+	unsigned i;
+	int r;
+
+	if (len != sizeof(*rec))
+		return -ERR_FORMAT;
+	v = thin_vol_by_id(t, le64_get(rec->volume));
+	if (!v)
+		return -ERR_FORMAT;
+	v->changed = true;
+	d = xaligned(16, META_PAGE_BYTES);
+	r = meta_array_co_leaf(&v->map, le64_get(rec->leaf), d);
+	for (i = 0; i < THIN_MAP_PER_LEAF && r == 0; i++) {
+		struct thin_entry e = thin_entry_load(&d[i]);
+
+		vol_account(v, &e, -1);
+		r = entry_refs(t, &e, &none, -1, seq, true);
+	}
+	if (r == 0)
+		r = meta_array_co_drop_leaf(&v->map, le64_get(rec->leaf));
+	xfree(d);
+	return r < 0 ? r : 0;
+}
+
+int thin_co_apply(struct thin *t, unsigned type, const void *payload, size_t len, uint64_t seq)
+{
+	switch (type) {
+	case THIN_REC_MAP_SET:
+		return apply_map_set(t, payload, len, seq);
+	case THIN_REC_VOLUME_PUT:
+		return apply_volume_put(t, payload, len);
+	case THIN_REC_VOLUME_GONE:
+		return apply_volume_gone(t, payload, len);
+	case THIN_REC_LEAF_DROP:
+		return apply_leaf_drop(t, payload, len, seq);
+	default:
+		return -ERR_FORMAT;
+	}
+}
+
+int thin_co_apply_group(struct thin *t, uint64_t group, unsigned kind, struct thin_class cls)
+{
+	struct thin_group_disk st = { .kind = (uint8_t)kind, .layout = cls.layout, .copies = cls.copies }, old;
+	int r = meta_array_co_get(t->stat, group, &old);
+
+	if (r < 0)
+		return r;
+	if (old.kind == THIN_GROUP_DATA)
+		t->clusters_total -= t->clusters_per_group;
+	if (kind == THIN_GROUP_DATA)
+		t->clusters_total += t->clusters_per_group;
+	return meta_array_co_set(t->stat, group, &st);
+}
+
+int thin_co_store(struct thin *t)
+{
+	struct thin_volume_disk *d = xmalloc(sizeof(*d));
+	struct thin_vol *v;
+	int r = 0;
+
+	list_for_each (v, &t->vols, link) {
+		if (!v->changed)
+			continue;
+		thin_vol_encode(v, d);
+		r = meta_array_co_set(t->volumes, v->id, d);
+		if (r < 0)
+			break;
+		v->changed = false;
+	}
+	xfree(d);
+	return r;
+}

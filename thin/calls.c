@@ -1,0 +1,270 @@
+/*
+ * calls.c: what volumes ask of the home half, from whichever reactor they live on: calls suspend and hop, hand-ins are
+ * messages. Both go through the same queue from one reactor to another, so they keep their order.
+ */
+#include <string.h>
+
+#include "thin/home_internal.h"
+
+#define LEASE_MAX 64
+
+/* ---- calls ---- */
+
+struct call {
+	struct thin *t;
+	struct thin_class cls;
+	uint64_t *clusters;
+	unsigned *n;
+	uint64_t volume, leaf;
+	void *page;
+	bool grow;
+};
+
+static void leases_call_in(struct thin *t);
+
+static int lease_there(void *arg)
+{
+	struct call *c = arg;
+	unsigned want = MIN(*c->n, LEASE_MAX);
+	uint64_t free_clusters = c->t->clusters_total - c->t->clusters_used;
+	int r;
+
+	if (c->t->tight) /* near the end of the space, small leases, so that all reactors get some */
+		want = (unsigned)MIN((uint64_t)want, MAX(free_clusters / (4 * c->t->conf.home->world->n_reactors), 1));
+	*c->n = want;
+	r = thin_alloc_co_lease(c->t, c->cls, c->clusters, c->n);
+	if (r == -ERR_POOL_FULL)
+		leases_call_in(c->t);
+	return r;
+}
+
+int thin_co_lease(struct thin *t, struct thin_class cls, uint64_t *clusters, unsigned *n)
+{
+	struct call c = { .t = t, .cls = cls, .clusters = clusters, .n = n };
+
+	return reactor_co_call(t->conf.home, lease_there, &c);
+}
+
+static int admit_there(void *arg)
+{
+	struct call *c = arg;
+	const struct thin_conf *f = &c->t->conf;
+	size_t one = sizeof(struct journal_record_disk) + sizeof(struct thin_rec_map) +
+		     THIN_REC_MAP_ENTRIES_MAX * sizeof(struct thin_entry_disk);
+	uint64_t grant = f->journal_bytes / 16 / f->home->world->n_reactors / one;
+	int r;
+
+	grant = MAX(1, MIN(grant, 64));
+	r = meta_co_admit(c->t->m, grant * one, c->grow);
+	if (r == -ERR_POOL_FULL)
+		c->t->full = true;
+	*c->n = (unsigned)grant;
+	return r;
+}
+
+int thin_co_admit(struct thin *t, bool grow, unsigned *n)
+{
+	struct call c = { .t = t, .grow = grow, .n = n };
+
+	return reactor_co_call(t->conf.home, admit_there, &c);
+}
+
+static int leaf_there(void *arg)
+{
+	struct call *c = arg;
+	struct thin_vol *v = thin_vol_by_id(c->t, c->volume);
+	int r;
+
+	if (!v)
+		return -ENOENT;
+	r = c->t->started && !c->t->conf.read_only ? meta_co_wait_applied(c->t->m, v->last_seq) : 0;
+	if (r < 0)
+		return r;
+	return c->page ? meta_array_co_leaf(&v->map, c->leaf, c->page) : meta_array_co_next_leaf(&v->map, &c->leaf);
+}
+
+int thin_co_leaf(struct thin *t, uint64_t volume, uint64_t leaf, struct thin_entry_disk entries[THIN_MAP_PER_LEAF])
+{
+	struct call c = { .t = t, .volume = volume, .leaf = leaf, .page = entries };
+
+	return reactor_co_call(t->conf.home, leaf_there, &c);
+}
+
+int thin_co_next_leaf(struct thin *t, uint64_t volume, uint64_t *leaf)
+{
+	struct call c = { .t = t, .volume = volume, .leaf = *leaf };
+	int r = reactor_co_call(t->conf.home, leaf_there, &c);
+
+	*leaf = c.leaf;
+	return r;
+}
+
+static int commit_there(void *arg)
+{
+	struct call *c = arg;
+
+	if (c->t->conf.read_only)
+		return 0;
+	return meta_co_commit(c->t->m, meta_last_seq(c->t->m));
+}
+
+int thin_co_commit(struct thin *t)
+{
+	struct call c = { .t = t };
+
+	return reactor_co_call(t->conf.home, commit_there, &c);
+}
+
+/* ---- hand-ins ---- */
+
+enum hand_kind { HAND_MAP, HAND_RELEASE, HAND_RETURN };
+
+struct hand {
+	struct msg msg;
+	struct thin *t;
+	enum hand_kind kind;
+	unsigned n;
+	uint64_t volume, first;
+	union {
+		struct {
+			struct thin_rec_map rec;
+			struct thin_entry_disk entries[THIN_REC_MAP_ENTRIES_MAX];
+		} map;
+		uint64_t clusters[THIN_REC_MAP_ENTRIES_MAX];
+	};
+};
+
+static void map_hand_in(struct thin *t, uint64_t volume, const struct thin_rec_map *rec, unsigned n)
+{
+	struct thin_vol *v = thin_vol_by_id(t, volume);
+
+	CHECK(v);
+	v->last_seq = meta_record(t->m, THIN_REC_MAP_SET, rec, sizeof(*rec) + n * sizeof(struct thin_entry_disk));
+}
+
+static void clusters_hand_in(struct thin *t, enum hand_kind kind, const uint64_t *clusters, unsigned n)
+{
+	unsigned i;
+
+	for (i = 0; i < n; i++) {
+		if (kind == HAND_RELEASE)
+			thin_alloc_release(t, clusters[i]);
+		else
+			thin_alloc_return(t, clusters[i]);
+	}
+}
+
+static void hand_arrived(struct msg *m)
+{
+	struct hand *h = container_of(m, struct hand, msg);
+
+	if (h->kind == HAND_MAP)
+		map_hand_in(h->t, h->volume, &h->map.rec, h->n);
+	else
+		clusters_hand_in(h->t, h->kind, h->clusters, h->n);
+	xfree(h);
+}
+
+void thin_map_set(struct thin *t, uint64_t volume, uint64_t first, const struct thin_entry *entries, unsigned n)
+{
+	struct hand local, *h = &local;
+	unsigned i;
+
+	CHECK(n >= 1 && n <= THIN_REC_MAP_ENTRIES_MAX);
+	if (t->conf.home != reactor_self())
+		h = xmalloc(sizeof(*h));
+	h->map.rec = (struct thin_rec_map){ le64_make(volume), le64_make(first) };
+	for (i = 0; i < n; i++)
+		thin_entry_store(&entries[i], &h->map.entries[i]);
+	if (h == &local) {
+		map_hand_in(t, volume, &h->map.rec, n);
+		return;
+	}
+	h->msg.run = hand_arrived;
+	h->t = t;
+	h->kind = HAND_MAP;
+	h->volume = volume;
+	h->n = n;
+	reactor_post(t->conf.home, &h->msg);
+}
+
+static void clusters_send(struct thin *t, enum hand_kind kind, const uint64_t *clusters, unsigned n)
+{
+	unsigned i, k;
+
+	if (t->conf.home == reactor_self()) {
+		clusters_hand_in(t, kind, clusters, n);
+		return;
+	}
+	for (i = 0; i < n; i += k) {
+		struct hand *h = xmalloc(sizeof(*h));
+
+		k = MIN(n - i, THIN_REC_MAP_ENTRIES_MAX);
+		h->msg.run = hand_arrived;
+		h->t = t;
+		h->kind = kind;
+		h->n = k;
+		memcpy(h->clusters, clusters + i, k * sizeof(*clusters));
+		reactor_post(t->conf.home, &h->msg);
+	}
+}
+
+void thin_release(struct thin *t, const uint64_t *clusters, unsigned n)
+{
+	clusters_send(t, HAND_RELEASE, clusters, n);
+}
+
+void thin_lease_return(struct thin *t, const uint64_t *clusters, unsigned n)
+{
+	clusters_send(t, HAND_RETURN, clusters, n);
+}
+
+/* ---- from home to the reactors ---- */
+
+struct call_out {
+	struct msg msg;
+	struct thin_reactor *tr;
+	bool leases;
+};
+
+static void call_out_arrived(struct msg *m)
+{
+	struct call_out *c = container_of(m, struct call_out, msg);
+
+	if (c->leases)
+		thin_reactor_return_leases(c->tr);
+	else
+		thin_reactor_space_changed(c->tr);
+	xfree(c);
+}
+
+static void call_out(struct thin *t, bool leases)
+{
+	struct world *w = t->conf.home->world;
+	unsigned i;
+
+	for (i = 0; i < w->n_reactors; i++) {
+		struct call_out *c = xcalloc(1, sizeof(*c));
+
+		c->msg.run = call_out_arrived;
+		c->tr = t->reactors[i];
+		c->leases = leases;
+		reactor_post(w->reactors[i], &c->msg);
+	}
+}
+
+static void leases_call_in(struct thin *t)
+{
+	call_out(t, true);
+}
+
+void thin_space_changed(struct thin *t)
+{
+	unsigned i;
+
+	t->full = false;
+	for (i = 0; i < t->n_classes; i++)
+		t->classes[i].exhausted = false;
+	if (t->started && !t->stopping)
+		call_out(t, false);
+}

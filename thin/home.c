@@ -1,0 +1,298 @@
+/*
+ * home.c: the home half of the thin layer: opening, the volume directory, deletion in the background.
+ */
+#include <string.h>
+
+#include "thin/home_internal.h"
+
+struct thin *thin_open(const struct thin_conf *c)
+{
+	struct thin *t = xcalloc(1, sizeof(*t));
+	struct world *w = c->home->world;
+	unsigned i;
+
+	t->conf = *c;
+	t->m = c->meta;
+	t->clusters_per_group = c->group_bytes / c->cluster_bytes;
+	t->refs = meta_system_array(t->m, THIN_ARRAY_CLUSTER_REFS, 2);
+	t->volumes = meta_system_array(t->m, THIN_ARRAY_VOLUMES, THIN_VOLUME_LOG2);
+	t->stat = meta_system_array(t->m, THIN_ARRAY_GROUP_STAT, 3);
+	hash_init(&t->vols_by_id);
+	list_init(&t->vols);
+	t->next_id = 1;
+	t->replaying = true;
+	co_queue_init(&t->reaper);
+	co_queue_init(&t->reaper_end);
+	thin_alloc_init(t);
+	for (i = 0; i < w->n_reactors; i++)
+		t->reactors[i] = thin_reactor_create(t, i);
+	return t;
+}
+
+int thin_co_load(struct thin *t, struct err *e)
+{
+	struct thin_volume_disk *d = xaligned(16, META_PAGE_BYTES);
+	uint64_t leaf = 0;
+	unsigned i, per_leaf = META_PAGE_BYTES / sizeof(*d);
+	struct thin_vol *v;
+	int r;
+
+	for (;; leaf++) {
+		r = meta_array_co_next_leaf(t->volumes, &leaf);
+		if (r == 0)
+			r = meta_array_co_leaf(t->volumes, leaf, d);
+		for (i = 0; i < per_leaf && r == 0; i++) {
+			if (d[i].state == THIN_VOLUME_NONE)
+				continue;
+			if (le64_get(d[i].id) != leaf * per_leaf + i)
+				r = -ERR_FORMAT;
+			else
+				r = thin_vol_decode(t, &d[i], &v);
+		}
+		if (r < 0)
+			break;
+	}
+	xfree(d);
+	if (r == -ENOENT)
+		return 0;
+	return err_set(e, r, "the volume directory cannot be read: %s", err_text(r));
+}
+
+/* ---- deletion ---- */
+
+/* Coroutine. Drops the leaves of one deleted volume, one record each; false if the pool stops meanwhile. */
+static bool reap_co_one(struct thin *t, uint64_t id)
+{
+	struct thin_rec_leaf rec = { .volume = le64_make(id) };
+	le64 gone = le64_make(id);
+	uint64_t leaf = 0;
+	struct thin_vol *v;
+	int r;
+
+	while (!t->stopping) {
+		r = meta_co_admit(t->m, 256, false);
+		if (r < 0)
+			return false;
+		v = thin_vol_by_id(t, id);
+		if (!v)
+			return true;
+		r = meta_co_wait_applied(t->m, v->last_seq);
+		if (r == 0)
+			r = meta_array_co_next_leaf(&v->map, &leaf);
+		if (r == -ENOENT) {
+			v->last_seq = meta_record(t->m, THIN_REC_VOLUME_GONE, &gone, sizeof(gone));
+			return meta_co_wait_applied(t->m, v->last_seq) == 0;
+		}
+		if (r < 0)
+			return false;
+		rec.leaf = le64_make(leaf);
+		v->last_seq = meta_record(t->m, THIN_REC_LEAF_DROP, &rec, sizeof(rec));
+	}
+	return false;
+}
+
+/* Service coroutine. */
+static void reaper_co_run(void *arg)
+{
+	struct thin *t = arg;
+	struct thin_vol *v;
+
+	while (!t->stopping && !meta_is_failed(t->m)) {
+		uint64_t id = 0;
+
+		list_for_each (v, &t->vols, link) {
+			if (v->state == THIN_VOLUME_DELETING) {
+				id = v->id;
+				break;
+			}
+		}
+		if (!id) {
+			co_queue_wait(&t->reaper);
+			continue;
+		}
+		if (!reap_co_one(t, id) && !t->stopping)
+			break; /* the pool has failed */
+	}
+	t->reaper_runs = false;
+	co_queue_wake_all(&t->reaper_end);
+}
+
+void thin_reaper_wake(struct thin *t)
+{
+	co_queue_wake_all(&t->reaper);
+}
+
+int thin_co_start(struct thin *t)
+{
+	t->replaying = false;
+	t->started = true;
+	if (!t->conf.read_only) {
+		t->reaper_runs = true;
+		co_spawn(CO_SERVICE, reaper_co_run, t, "volume reaper");
+	}
+	return 0;
+}
+
+struct volume_close {
+	struct thin_volume *v;
+};
+
+static int volume_co_close_there(void *arg)
+{
+	thin_volume_co_close(((struct volume_close *)arg)->v);
+	return 0;
+}
+
+void thin_co_stop(struct thin *t)
+{
+	struct thin_vol *v;
+	int r;
+
+	t->stopping = true;
+	list_for_each (v, &t->vols, link) {
+		struct volume_close c = { v->open };
+
+		if (!v->open)
+			continue;
+		v->open = NULL;
+		r = reactor_co_call(thin_volume_home(t, v->id), volume_co_close_there, &c);
+		CHECK(r == 0);
+	}
+	thin_reaper_wake(t);
+	while (t->reaper_runs)
+		co_queue_wait(&t->reaper_end);
+}
+
+static int reactor_state_drop(void *arg)
+{
+	thin_reactor_destroy(arg);
+	return 0;
+}
+
+/* Coroutine in spite of its name when there is more than one reactor: each frees its own. */
+void thin_close(struct thin *t)
+{
+	struct world *w = t->conf.home->world;
+	unsigned i;
+	int r;
+
+	for (i = 0; i < w->n_reactors; i++) {
+		r = reactor_co_call(w->reactors[i], reactor_state_drop, t->reactors[i]);
+		CHECK(r == 0);
+	}
+	while (!list_is_empty(&t->vols))
+		thin_vol_free(t, list_first(&t->vols, struct thin_vol, link));
+	hash_fini(&t->vols_by_id);
+	thin_alloc_fini(t);
+	xfree(t);
+}
+
+/* ---- directory ---- */
+
+struct thin_vol *thin_vol_find(struct thin *t, const char *name)
+{
+	struct thin_vol *v;
+
+	list_for_each (v, &t->vols, link)
+		if (v->state == THIN_VOLUME_LIVE && !strcmp(v->name, name))
+			return v;
+	return NULL;
+}
+
+struct thin_vol *thin_vol_by_id(struct thin *t, uint64_t id)
+{
+	struct hash_node *n = hash_find(&t->vols_by_id, id);
+
+	return n ? container_of(n, struct thin_vol, node) : NULL;
+}
+
+struct list *thin_vols(struct thin *t)
+{
+	return &t->vols;
+}
+
+unsigned thin_n_vols(const struct thin *t)
+{
+	return t->n_live;
+}
+
+/* Coroutine. Hands in a volume record and waits until it is durable and applied. */
+static int volume_co_put(struct thin *t, const struct thin_vol *v)
+{
+	struct thin_volume_disk *d;
+	uint64_t seq;
+	int r = meta_co_admit(t->m, sizeof(*d) + 64, v->state == THIN_VOLUME_LIVE);
+
+	if (r < 0)
+		return r;
+	d = xmalloc(sizeof(*d));
+	thin_vol_encode(v, d);
+	seq = meta_record(t->m, THIN_REC_VOLUME_PUT, d, sizeof(*d));
+	xfree(d);
+	r = meta_co_commit(t->m, seq);
+	return r < 0 ? r : meta_co_wait_applied(t->m, seq);
+}
+
+int thin_co_volume_create(struct thin *t, const char *name, uint64_t size_bytes, struct thin_class cls, uint64_t full_wait_ns,
+			  struct thin_vol **out)
+{
+	struct thin_vol *v = xcalloc(1, sizeof(*v));
+	uint64_t id = t->next_id++;
+	int r;
+
+	v->id = id;
+	v->state = THIN_VOLUME_LIVE;
+	v->cls = cls;
+	v->size_bytes = size_bytes;
+	v->full_wait_ns = full_wait_ns;
+	v->created_wall_ns = t->conf.home->world->ops->wall_ns(t->conf.home->world);
+	memcpy(v->name, name, MIN(strlen(name), sizeof(v->name) - 1));
+	r = volume_co_put(t, v);
+	xfree(v);
+	if (r == 0)
+		*out = thin_vol_by_id(t, id);
+	return r;
+}
+
+int thin_co_volume_delete(struct thin *t, struct thin_vol *v)
+{
+	struct thin_vol *to = xmalloc(sizeof(*to));
+	int r;
+
+	CHECK(!v->open && !v->n_attached);
+	*to = *v;
+	to->state = THIN_VOLUME_DELETING;
+	r = volume_co_put(t, to);
+	xfree(to);
+	thin_reaper_wake(t);
+	return r;
+}
+
+int thin_co_volume_update(struct thin *t, struct thin_vol *v, const struct thin_vol *to)
+{
+	CHECK(v->id == to->id && to->state == THIN_VOLUME_LIVE);
+	return volume_co_put(t, to);
+}
+
+void thin_space_get(struct thin *t, struct thin_space *out)
+{
+	out->clusters_total = t->clusters_total;
+	out->clusters_used = t->clusters_used;
+	out->clusters_free = t->clusters_total - t->clusters_used;
+}
+
+void thin_space_set(struct thin *t, const struct thin_space *s)
+{
+	t->clusters_total = s->clusters_total;
+	t->clusters_used = s->clusters_used;
+}
+
+struct thin_reactor *thin_reactor_of(struct thin *t, unsigned reactor)
+{
+	return t->reactors[reactor];
+}
+
+const struct thin_conf *thin_conf_of(const struct thin *t)
+{
+	return &t->conf;
+}

@@ -1,0 +1,88 @@
+/*
+ * home_internal.h: what the files of the home half of thin/ share. All on the pool's home reactor.
+ */
+#ifndef THIN_HOME_INTERNAL_H
+#define THIN_HOME_INTERNAL_H
+
+#include "thin/thin.h"
+
+#define ALLOC_GROUPS_MAX 64 /* bitmaps kept in memory */
+
+/* A cluster about which more is to be known than its reference count. */
+struct cluster_note {
+	struct hash_node node; /* by cluster */
+	struct list link;      /* freed ones, oldest first */
+	bool leased;	       /* handed out, no record applied yet */
+	bool freed;	       /* count went to zero by record freed_seq */
+	bool released;	       /* no request targets it any more */
+	bool durable;	       /* the record that freed it is */
+	uint64_t freed_seq;
+};
+
+/* A group that is being allocated from: one bit per cluster, set: not to be handed out. */
+struct alloc_group {
+	struct hash_node node; /* by group */
+	struct list link;      /* LRU */
+	struct thin_class cls;
+	unsigned n_free, cursor, users;
+	bool loading;
+	int load_result;
+	struct co_queue loaders;
+	uint8_t *busy;
+};
+
+struct alloc_class {
+	struct thin_class cls;
+	uint64_t group;	     /* in use, UINT64_MAX: none */
+	uint64_t scan;	     /* where the search for a group goes on */
+	bool exhausted;	     /* a whole search has found nothing since the last release */
+};
+
+struct thin {
+	struct thin_conf conf;
+	struct meta *m;
+	struct meta_array *refs, *volumes, *stat;
+	uint64_t clusters_per_group;
+	struct hash vols_by_id;
+	struct list vols;
+	uint64_t next_id;
+	unsigned n_live;
+
+	struct hash notes;
+	struct list freed; /* notes in order of freed_seq */
+	struct hash groups;
+	struct list groups_lru;
+	unsigned n_groups;
+	struct alloc_class classes[32];
+	unsigned n_classes;
+	struct co_mutex alloc_mutex;
+	uint64_t clusters_total, clusters_used; /* of data groups, kept by apply; stored in the pool's root */
+	bool full;  /* somebody was refused since space last came */
+	bool tight; /* no further group could be made when last tried */
+
+	bool started, stopping, replaying;
+	struct co_queue reaper; /* deletes leaves of deleted volumes */
+	bool reaper_runs;
+	struct co_queue reaper_end;
+	struct thin_reactor *reactors[REACTORS_MAX];
+};
+
+/* alloc.c */
+void thin_alloc_init(struct thin *t);
+void thin_alloc_fini(struct thin *t);
+int thin_alloc_co_lease(struct thin *t, struct thin_class cls, uint64_t *clusters, unsigned *n) __must_check;
+void thin_alloc_return(struct thin *t, uint64_t cluster);
+void thin_alloc_release(struct thin *t, uint64_t cluster);
+void thin_alloc_used(struct thin *t, uint64_t cluster);			/* count became 1 */
+void thin_alloc_freed(struct thin *t, uint64_t cluster, uint64_t seq);	/* count became 0 */
+bool thin_alloc_is_held(struct thin *t, uint64_t cluster);		/* leased or in quarantine */
+
+/* apply.c */
+void thin_vol_encode(const struct thin_vol *v, struct thin_volume_disk *d);
+int thin_vol_decode(struct thin *t, const struct thin_volume_disk *d, struct thin_vol **out) __must_check;
+void thin_vol_free(struct thin *t, struct thin_vol *v);
+
+/* home.c */
+void thin_reaper_wake(struct thin *t);
+
+#endif
