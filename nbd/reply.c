@@ -134,6 +134,7 @@ static unsigned gather(struct nbd_session *s)
 		bytes += r->payload_bytes;
 		list_push_back(&s->sent, &r->link);
 	}
+	s->send_bytes = bytes;
 	return n;
 }
 

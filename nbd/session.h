@@ -8,7 +8,7 @@
  *
  * Memory of a session is bounded: one receive buffer, max_in_flight requests, payload of max_in_flight_bytes. Beyond the
  * first NBD_RESERVE_BYTES the payload comes from a budget shared by all sessions of the reactor, in order of arrival; who
- * holds a part of it, while somebody waits, and lets his socket stand still for NBD_STALL_NS is dropped.
+ * holds a part of it, while somebody waits, and whose payload does not move for NBD_STALL_NS is dropped.
  */
 #ifndef NBD_SESSION_H
 #define NBD_SESSION_H
@@ -22,7 +22,7 @@
 #define NBD_DRAIN_MAX (2 * NBD_PAYLOAD_MAX) /* a longer write is not even read to the end: the connection is dropped */
 #define NBD_RECV_BYTES (256 * KIB)
 #define NBD_RESERVE_BYTES (256 * KIB)
-#define NBD_STALL_NS (30 * NS_PER_SEC)
+#define NBD_STALL_NS (10 * NS_PER_SEC)	 /* and a second for each MiB that is on its way */
 #define NBD_LINGER_NS (10 * NS_PER_SEC) /* a closing session waits that long for a client that does not read */
 #define NBD_SPLIT_WINDOW 8		/* pieces of one split request in flight */
 #define NBD_CACHE_PIECE (256 * KIB)
@@ -121,7 +121,7 @@ struct nbd_session {
 	struct iovec *send_iov;	/* NBD_SEND_IOV */
 	uint8_t *send_hdrs;	/* NBD_SEND_REPLIES * NBD_REPLY_HDR_MAX */
 	bool sending;
-	uint64_t send_ns;	/* when this send started */
+	uint64_t send_ns, send_bytes; /* when this send started; its payload */
 	struct list ready, sent; /* requests: answered; their replies are being sent */
 
 	/* for reports: written at home, read from anywhere */

@@ -133,11 +133,17 @@ static bool admit(struct nbd_session *s, uint32_t need_bytes)
 	return ok;
 }
 
+static bool is_late(uint64_t since_ns, uint64_t bytes, uint64_t now)
+{
+	return now - since_ns >= NBD_STALL_NS + bytes / MIB * NS_PER_SEC;
+}
+
 static bool session_stands_still(const struct nbd_session *s, uint64_t now)
 {
 	if (!beyond_reserve(s->n_bytes))
 		return false;
-	return (s->sending && now - s->send_ns >= NBD_STALL_NS) || (s->rx && now - s->rx_ns >= NBD_STALL_NS);
+	return (s->sending && is_late(s->send_ns, s->send_bytes, now)) ||
+	       (s->rx && s->rx->buf && is_late(s->rx_ns, s->rx->len_bytes, now));
 }
 
 /* Somebody waits for memory: whoever holds it and does not move loses it. */
@@ -279,7 +285,7 @@ static void recv_done(struct net_op *op)
 		s->rx_got += direct;
 		s->rlen += (size_t)op->result - direct;
 		take_requests(s);
-		recv_start(s);
+		nbd_session_kick(s); /* the next receive is queued behind the replies of this turn */
 	} else if (op->result < 0 && !s->closing) {
 		nbd_session_kill(s);
 	} else {
@@ -349,10 +355,9 @@ static void session_turn(struct loop_hook *h)
 	struct nbd_session *s = container_of(h, struct nbd_session, hook);
 
 	nbd_reply_send(s);
-	if (s->stalled) {
+	if (s->stalled)
 		take_requests(s);
-		recv_start(s);
-	}
+	recv_start(s);
 	session_check_end(s);
 }
 

@@ -126,10 +126,8 @@ void raid_flush_init(struct raid *r)
 {
 	list_init(&r->flush.current);
 	list_init(&r->flush.next);
-	for (unsigned i = 0; i < RAID_DISKS_MAX; i++) {
+	for (unsigned i = 0; i < RAID_DISKS_MAX; i++)
 		r->flush.legs[i].raid = r;
-		r->flush.legs[i].index = i;
-	}
 }
 
 void raid_flush_submit(struct raid *r, struct io *io)

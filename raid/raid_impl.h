@@ -110,7 +110,6 @@ struct raid_flush_leg {
 	struct io io;
 	struct raid *raid;
 	struct disk *disk;
-	unsigned index;
 	uint64_t n_writes; /* sampled before submission */
 	bool used;
 };
@@ -259,7 +258,7 @@ int raid_mirror_co_write(struct raid_group *g, struct raid_req *q);
 int raid_mirror_co_discard(struct raid_group *g, struct raid_req *q);
 int raid_mirror_co_resync(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, uint64_t *copied);
 int raid_mirror_co_compare(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, uint64_t *diff_off);
-/* Prepares and submits one leaf I/O on a column; payload shared with `iov`. done and owner are the caller's. */
+/* Makes leg the parent's request on one column; it shares the payload. done and owner are the caller's. */
 static inline void raid_leaf_prep(struct raid_group *g, struct io *leg, const struct io *parent, unsigned col,
 				  uint64_t col_off_bytes)
 {

@@ -34,13 +34,13 @@ static int pick_current(const struct raid_group *g, const struct raid_place *p, 
 	return best;
 }
 
-/* When nothing is current: a stale copy of a place that nobody has written since. */
+/* When no current copy is left or reads: a stale copy of a place that nobody has written since. */
 static int pick_stale(const struct raid_group *g, uint64_t off_bytes, const struct raid_place *p)
 {
 	if (g->missed & raid_group_mask(g, off_bytes, p->len_bytes))
 		return -1;
 	for (unsigned i = 0; i < p->n; i++)
-		if (raid_col_is_there(g, p->cols[i]))
+		if (raid_col_is_there(g, p->cols[i]) && !raid_col_is_current(g, p->cols[i]))
 			return (int)i;
 	return -1;
 }
@@ -103,7 +103,7 @@ static int recover_co_place(struct recovery *rc, uint64_t off_bytes, const struc
 		failed |= 1U << n;
 	}
 	i = pick_stale(g, off_bytes, p);
-	if (i < 0 || raid_col_is_current(g, p->cols[i]))
+	if (i < 0)
 		return r;
 	r = leaf_co(g, IO_READ, p->cols[i], p->col_off_bytes, rc->buf, p->len_bytes);
 	if (r)

@@ -9,8 +9,6 @@
  * column. Any other answer is the write's result; then the columns may differ although nobody is out, so the regions are
  * unsync again and the next access has them synced first. (With one ONLINE column left there is nothing to differ from.)
  */
-#include <string.h>
-
 #include "raid/raid_impl.h"
 
 /* Outcome by column. */

@@ -146,8 +146,10 @@ static void iov_walk(const struct iovec *iov, unsigned n, uint64_t skip, char *b
 
 	for (; len > 0; i++, at = 0) {
 		CHECK(i < n);
-		p = (char *)iov[i].iov_base + at;
 		part = MIN(iov[i].iov_len - at, len);
+		if (part == 0) /* an empty entry may have no address */
+			continue;
+		p = (char *)iov[i].iov_base + at;
 		if (dir == FROM_IOV)
 			memcpy(buf, p, part);
 		else if (dir == TO_IOV)

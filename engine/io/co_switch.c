@@ -1,6 +1,6 @@
 #include "engine/io/co_switch.h"
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(CO_UCONTEXT)
 
 /* co_ctx_switch(from: rdi, to: rsi); co_ctx_start: entry in r12, its argument in rbx. */
 __asm__(".text\n"
@@ -56,7 +56,7 @@ void co_ctx_init(struct co_ctx *ctx, void *stack, size_t len, void (*entry)(void
 	ctx->sp = sp;
 }
 
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) && !defined(CO_UCONTEXT)
 
 /* co_ctx_switch(from: x0, to: x1); co_ctx_start: entry in x19, its argument in x20. */
 __asm__(".text\n"

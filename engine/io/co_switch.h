@@ -9,7 +9,8 @@
 
 #include "engine/base/base.h"
 
-#if defined(__x86_64__) || defined(__aarch64__)
+/* CO_UCONTEXT: for trying the portable way out */
+#if (defined(__x86_64__) || defined(__aarch64__)) && !defined(CO_UCONTEXT)
 
 struct co_ctx {
 	void *sp;

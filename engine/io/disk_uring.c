@@ -229,6 +229,7 @@ static struct ur_slot *slot_to_count(struct ur *u, struct udisk *d)
 	slot = &u->slots[d->slot];
 	if (!slot->counted) {
 		slot->counted = d;
+		flag_set(&d->is_used_by[u->r.index]); /* closing waits until the counts are published */
 		u->counted[u->n_counted++] = (uint8_t)d->slot;
 	}
 	return slot;

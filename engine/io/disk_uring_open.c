@@ -223,7 +223,7 @@ bool udisk_register(struct ur *u, struct udisk *d)
 	if (!u->files_registered || io_uring_register_files_update(&u->ring, (unsigned)d->slot, &fd, 1) != 1)
 		return false;
 	u->slots[d->slot].registered = d;
-	atomic_store(&d->has_registered[u->r.index], true);
+	atomic_store(&d->is_used_by[u->r.index], true);
 	return true;
 }
 
@@ -250,7 +250,7 @@ static void udisk_forget(struct ur *u, struct udisk *d)
 	struct uring_world *w = d->w;
 
 	table_forget(u, d);
-	if (atomic_fetch_sub(&d->n_registered, 1) > 1)
+	if (atomic_fetch_sub(&d->n_users, 1) > 1)
 		return;
 	pthread_mutex_lock(&w->lock);
 	if (d->slot >= 0)
@@ -275,7 +275,6 @@ static void udisk_close(struct disk *disk)
 	struct ur *u = ur_self();
 	unsigned i;
 
-	CHECK(d->slot < 0 || u->slots[d->slot].counted != d || u->n_counted);
 	if (u->n_counted)
 		ur_publish_counts(u);
 	disk_unlock(d);
@@ -285,9 +284,9 @@ static void udisk_close(struct disk *disk)
 	list_push_back(&w->closing, &d->closing);
 	pthread_mutex_unlock(&w->lock);
 	for (i = 0; i < w->world.n_reactors; i++) {
-		if (i == u->r.index || !atomic_load(&d->has_registered[i]))
+		if (i == u->r.index || !atomic_load(&d->is_used_by[i]))
 			continue;
-		atomic_fetch_add(&d->n_registered, 1);
+		atomic_fetch_add(&d->n_users, 1);
 		d->forget[i].run = forget_arrived;
 		reactor_post(w->world.reactors[i], &d->forget[i]);
 	}
@@ -375,7 +374,7 @@ int udisk_open(struct world *world, const char *path, unsigned flags, struct dis
 	d->disk.world = world;
 	d->disk.path = xstrdup(path);
 	list_init(&d->closing);
-	atomic_store(&d->n_registered, 1);
+	atomic_store(&d->n_users, 1);
 	r = open_and_check(d, e);
 	if (r < 0) {
 		udisk_free(d);

@@ -89,8 +89,8 @@ struct udisk {
 	_Atomic bool aio_late;	 /* completions have been seen after io_submit() returned */
 	_Atomic bool no_zero[2]; /* fallocate refused: [0] punching, [1] zeroing in place */
 	_Atomic bool no_discard_cmd;
-	_Atomic unsigned n_registered; /* reactors that may have the file in their table, plus the open itself */
-	_Atomic bool has_registered[REACTORS_MAX];
+	_Atomic unsigned n_users; /* while closing: reactors that have still to forget it */
+	_Atomic bool is_used_by[REACTORS_MAX]; /* has it in the table or in its counts */
 	struct list closing;
 	struct msg forget[REACTORS_MAX];
 };

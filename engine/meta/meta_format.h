@@ -32,7 +32,7 @@ static_assert(sizeof(struct meta_array_disk) == 32, "array root");
 
 #define META_ROOT_MAGIC "ASHROOT1"
 #define META_ARRAYS_MAX 32
-#define META_OWNER_BYTES 1024
+#define META_OWNER_BYTES 1536
 #define META_GROUPS_MAX 160
 
 struct meta_root_disk {
@@ -47,8 +47,8 @@ struct meta_root_disk {
 	uint8_t pad[192];	/* 64 */
 	struct meta_array_disk arrays[META_ARRAYS_MAX]; /* 256 */
 	uint8_t owner[META_OWNER_BYTES]; /* 1280: the pool's counters */
-	le32 group_used[META_GROUPS_MAX]; /* 2304: pages in use per metadata group, in label order */
-	uint8_t pad2[1152];	/* 2944 */
+	le32 group_used[META_GROUPS_MAX]; /* 2816: pages in use per metadata group, in label order */
+	uint8_t pad2[640];	/* 3456 */
 };
 static_assert(sizeof(struct meta_root_disk) == META_PAGE_BYTES, "root page");
 

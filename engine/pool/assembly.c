@@ -95,9 +95,10 @@ static void members_fini(struct members *m)
 	m->n = 0;
 }
 
-static int members_co_open(struct world *w, const struct scan *s, const struct uuid *pool, unsigned flags, struct members *m,
+static int members_co_open(struct world *w, const struct scan *s, const struct scan_pool *p, unsigned flags, struct members *m,
 			   struct err *e)
 {
+	const char *name = s->v[p->word].label->name;
 	size_t i;
 	int r;
 
@@ -105,20 +106,22 @@ static int members_co_open(struct world *w, const struct scan *s, const struct u
 	for (i = 0; i < s->n; i++) {
 		struct scan_disk *d = &m->v[m->n];
 
-		if (!uuid_is_equal(&s->v[i].label->pool, pool))
+		if (!uuid_is_equal(&s->v[i].label->pool, &p->uuid))
 			continue;
 		r = scan_disk_co_open(w, s->v[i].path, flags, d, e);
-		if (r == -ERR_LOCKED || r == -EACCES || r == -EPERM || r == -EROFS)
+		if (r == -ERR_LOCKED || r == -EACCES || r == -EPERM || r == -EROFS) {
+			err_prefix(e, "pool %s cannot be opened: ", name);
 			return r;
+		}
 		if (r < 0)
 			continue; /* gone since the scan */
-		if (!uuid_is_equal(&d->label->pool, pool)) {
+		if (!uuid_is_equal(&d->label->pool, &p->uuid)) {
 			scan_disk_fini(d);
 			continue;
 		}
 		m->n++;
 	}
-	return m->n ? 0 : err_set(e, -ENOENT, "the disks of the pool vanished while they were opened: try again");
+	return m->n ? 0 : err_set(e, -ENOENT, "the disks of pool %s vanished while they were opened: try again", name);
 }
 
 /* ---- judging ---- */
@@ -298,7 +301,7 @@ static bool needs_read_only(const struct label *l) { return (l->ro_compat & ~LAB
 static int open_and_judge(struct world *w, const struct scan *s, const struct scan_pool *p, struct assembly *a, struct err *e)
 {
 	struct members m = { 0 };
-	int r = members_co_open(w, s, &p->uuid, a->read_only ? DISK_RDONLY : 0, &m, e);
+	int r = members_co_open(w, s, p, a->read_only ? DISK_RDONLY : 0, &m, e);
 
 	if (r == 0)
 		r = judge(&m, a, e);

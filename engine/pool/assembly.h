@@ -6,10 +6,11 @@
  * it calls ONLINE and that is there is current, unless its own newest generation is below acked_generation: then it was
  * restored from an older copy and counts as STALE. A disk called OUT and present is STALE. But if a disk that is OUT as
  * of generation g carries a label of generation >= g in which it is itself ONLINE, both sides ran apart: -ERR_DIVERGED,
- * naming both sides' disks and generations (unless its label calls online whom the newest calls online and has
- * acknowledged nothing as new as g: a crash left it a label that nobody else got; then it is STALE, see assembly.c). Two
- * different objects (disk.ident) with the same disk uuid: -ERR_DUPLICATE, naming both paths. The same object by two paths counts once. A disk smaller than its label says is refused. A disk of
- * another pool among explicit paths is ignored if several pools were asked for, refused if one is named by its disks.
+ * naming both sides' disks and generations. (Unless its label calls online whom the newest calls online, and has
+ * acknowledged nothing as new as g: a crash left it a label that nobody else got; then it is STALE. See assembly.c.) Two
+ * different objects (disk.ident) with the same disk uuid: -ERR_DUPLICATE, naming both paths. The same object by two paths
+ * counts once. A disk smaller than its label says is refused. A disk of another pool among explicit paths is ignored if
+ * the pool is asked for by name, refused (naming both pools) if not. A path that cannot be opened counts as absent.
  */
 #ifndef ENGINE_POOL_ASSEMBLY_H
 #define ENGINE_POOL_ASSEMBLY_H
@@ -32,20 +33,23 @@ struct assembly {
 /* Expands directories (their files, not deeper) and, for n_paths 0, all block devices (/sys/class/block, whole disks and
  * partitions without holders); in the simulated world paths are taken as they are. Paths belong to the caller (xfree each
  * and the array). */
-int assembly_expand_paths(struct world *w, const char *const *paths, size_t n_paths, char ***out, size_t *n, struct err *e) __must_check;
+int assembly_expand_paths(struct world *w, const char *const *paths, size_t n_paths, char ***out, size_t *n,
+			  struct err *e) __must_check;
 /* Coroutine. For ashlar_co_discover(). Opens read-only without lock, looks, closes. */
-int assembly_co_discover(struct world *w, const char *const *paths, size_t n_paths, struct ashlar_found **out, size_t *n, struct err *e) __must_check;
+int assembly_co_discover(struct world *w, const char *const *paths, size_t n_paths, struct ashlar_found **out, size_t *n,
+			 struct err *e) __must_check;
 /* Coroutine. Opens and locks (read-only: shared, so that nobody writes meanwhile) the disks of pool `name` (NULL: the only
- * one on these paths); labels are read again under the lock; their paths in a->label are those found now. On success *a (big: allocate it) holds open disks; the caller closes them. Does not judge
- * whether enough disks are present: the pool does, it knows its groups. */
+ * one on these paths); labels are read again under the lock; the paths in a->label are where the disks are now. On success
+ * *a (big: allocate it) holds open disks; the caller closes them. Does not judge whether enough disks are present: the pool
+ * does, it knows its groups. */
 int assembly_co_open(struct world *w, const char *name, const char *const *paths, size_t n_paths, bool read_only,
 		     struct assembly *a, struct err *e) __must_check;
 void assembly_close(struct assembly *a);
 
-/* Coroutine. For pool create: opens and locks every path, refuses foreign signatures, labels of any pool, mounted file
- * systems, too small disks, the same object twice, unless force (locked or mounted, the same object twice, too small:
- * always); changes nothing. With force the disks may carry labels: label_co_wipe() each before the first is written. Disks are returned open, in order; geometry is chosen and filled in out->label except for meta groups,
- * journal and root (pool create's own work). */
+/* Coroutine. For pool create: opens and locks every path, refuses foreign signatures and labels of any pool unless force;
+ * locked disks, mounted file systems, too small disks and the same object twice always; changes nothing. Disks are returned
+ * open, in order; geometry is chosen and filled in out->label (generation 1) except for meta groups, journal and root (pool
+ * create's own work). Disks taken by force may carry labels: label_co_wipe() each before the first one is written. */
 int assembly_co_prepare(struct world *w, const struct ashlar_pool_spec *s, struct assembly *out, struct err *e) __must_check;
 
 /* Names: 0, or -EINVAL / -ENAMETOOLONG with a sentence. */

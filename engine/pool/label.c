@@ -7,7 +7,6 @@
 #include "engine/pool/label.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "engine/base/crc32c.h"
@@ -157,7 +156,7 @@ static void decode_identity(const struct label_header_disk *h, struct label *out
 	out->generation = le64_get(h->generation);
 	memcpy(name, h->name, sizeof(h->name));
 	if (name_check("pool", name, ASHLAR_POOL_NAME_MAX, NULL) == 0)
-		memcpy(out->name, name, sizeof(out->name));
+		memcpy(out->name, name, strlen(name)); /* not what may follow the NUL */
 }
 
 static int check_features(const struct label_header_disk *h, const struct label *l, struct err *e)
@@ -387,8 +386,8 @@ static int check_journal(const struct label *l, struct err *e)
 
 	if (!l->journal_bytes && !l->journal_off)
 		return 0;
-	if (!l->journal_bytes || end < l->journal_off || end > (1ULL << 62) || !IS_ALIGNED(l->journal_off | l->journal_bytes, PAGE_BYTES) ||
-	    l->journal_bytes > l->n_meta * l->group_bytes)
+	if (!l->journal_bytes || end < l->journal_off || end > (1ULL << 62) ||
+	    !IS_ALIGNED(l->journal_off | l->journal_bytes, PAGE_BYTES) || l->journal_bytes > l->n_meta * l->group_bytes)
 		return err_set(e, -ERR_FORMAT, "the journal's place (%" PRIu64 ", %" PRIu64 " bytes) is not valid", l->journal_off,
 			       l->journal_bytes);
 	for (g = l->journal_off / l->group_bytes; g <= (end - 1) / l->group_bytes; g++) {

@@ -52,9 +52,10 @@ uint64_t label_tail_off(uint64_t disk_bytes);
 /* Takes the path's end, if it is too long for a label. */
 void label_disk_set_path(struct label_disk *d, const char *path);
 
-/* Coroutine. Newest valid label of both rings. -ENOENT: none, and none damaged; -ERR_CSUM/-ERR_FORMAT: there is a label
- * but no valid one, or the newest is whole and has impossible values; -ERR_FEATURE: the newest is of another version;
- * -EIO: cannot be read. For -ERR_FORMAT and -ERR_FEATURE *out as from label_decode(). *damaged (may be NULL): slots that had the magic and did not verify, beside the newest. */
+/* Coroutine. Newest valid label of both rings. -ENOENT: none, and none damaged; -ERR_CSUM: there are labels but no whole
+ * one; -ERR_FORMAT, -ERR_FEATURE: the newest whole one has impossible values or is of another version, *out as from
+ * label_decode(); -EIO: cannot be read. *damaged (may be NULL): slots that had the magic and did not verify, beside the
+ * newest. */
 int label_co_read(struct disk *d, struct label *out, unsigned *damaged, struct err *e) __must_check;
 /* Coroutine. Writes slot generation % LABEL_SLOTS of both areas with FUA; the tail is where disks[disk_index].size_bytes
  * puts it. FUA covers the label alone: what it points to must be durable before. 0 if at least one area has it... both errors

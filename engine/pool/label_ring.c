@@ -43,7 +43,8 @@ static size_t slot_co_reread(struct label_reader *rd, uint64_t off_bytes, uint8_
 	if (bdev_co_read(&rd->d->bdev, off_bytes, buf, PAGE_BYTES) < 0)
 		return 0;
 	used = le32_get(h->used_bytes);
-	if (memcmp(h->magic, LABEL_MAGIC, sizeof(h->magic)) || used <= PAGE_BYTES || used > LABEL_SLOT_BYTES || used % PAGE_BYTES)
+	if (memcmp(h->magic, LABEL_MAGIC, sizeof(h->magic)) || used <= PAGE_BYTES || used > LABEL_SLOT_BYTES ||
+	    used % PAGE_BYTES)
 		return PAGE_BYTES;
 	if (bdev_co_read(&rd->d->bdev, off_bytes + PAGE_BYTES, buf + PAGE_BYTES, used - PAGE_BYTES) < 0)
 		return PAGE_BYTES;

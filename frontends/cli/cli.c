@@ -15,7 +15,7 @@
 #include "frontends/control/names.h"
 
 const struct cli_command *const cli_command_tables[] = {
-	pool_commands, disk_commands, volume_commands, export_commands, daemon_commands, misc_commands, NULL,
+	cli_pool_commands, cli_disk_commands, cli_volume_commands, cli_export_commands, cli_daemon_commands, cli_misc_commands, NULL,
 };
 
 /* ---- messages ---- */
@@ -64,7 +64,7 @@ int cli_size_text(const struct cli *cl, const char *what, const char *text, uint
 
 	if (r == 0)
 		return 0;
-	name_quote(text, q, sizeof(q));
+	control_name_quote(text, q, sizeof(q));
 	if (*text == '-')
 		return cli_usage(cl, "%s must not be negative: '%s'", what, q);
 	if (r == -ERANGE)
@@ -87,7 +87,7 @@ int cli_duration_text(const struct cli *cl, const char *what, const char *text)
 
 	if (duration_parse(text, &ns) == 0)
 		return 0;
-	return cli_usage(cl, "%s is not a duration: '%s' (write 0, 30s, 5m, 1h or forever)", what, name_quote(text, q, sizeof(q)));
+	return cli_usage(cl, "%s is not a duration: '%s' (write 0, 30s, 5m, 1h or forever)", what, control_name_quote(text, q, sizeof(q)));
 }
 
 int cli_count(const struct cli *cl, enum cli_opt o, uint64_t min, uint64_t max, uint64_t *n)
@@ -100,7 +100,7 @@ int cli_count(const struct cli *cl, enum cli_opt o, uint64_t min, uint64_t max, 
 	v = strtoull(text, &end, 10);
 	if (*text < '0' || *text > '9' || *end || errno || v < min || v > max)
 		return cli_usage(cl, "--%s must be a number from %llu to %llu, not '%s'", cli_opts[o].name,
-				 (unsigned long long)min, (unsigned long long)max, name_quote(text, q, sizeof(q)));
+				 (unsigned long long)min, (unsigned long long)max, control_name_quote(text, q, sizeof(q)));
 	*n = v;
 	return 0;
 }
@@ -158,7 +158,7 @@ static int option_bad(int ch, char **argv)
 		return cli_usage(NULL, "option --%s takes no value", cli_opts[optopt - LONG_BASE].name);
 	if (optopt)
 		return cli_usage(NULL, "there is no option -%c", optopt > 0x20 && optopt < 0x7f ? optopt : '?');
-	return cli_usage(NULL, "there is no option %s, or it is ambiguous", name_quote(argv[optind - 1], q, sizeof(q)));
+	return cli_usage(NULL, "there is no option %s, or it is ambiguous", control_name_quote(argv[optind - 1], q, sizeof(q)));
 }
 
 static int options_parse(struct cli *cl, int argc, char **argv)
@@ -227,7 +227,7 @@ static const struct cli_command *command_find(const char *group, const char *ver
 }
 
 /* Takes the words of the command off the operands. */
-static int command_take(struct cli *cl)
+int cli_command_take(struct cli *cl)
 {
 	char q[72], q2[72];
 	int words = 1;
@@ -243,8 +243,8 @@ static int command_take(struct cli *cl)
 		cl->cmd = command_find(NULL, cl->operands[0]);
 	}
 	if (!cl->cmd)
-		return cli_usage(cl, "there is no command `%s%s%s`", name_quote(cl->operands[0], q, sizeof(q)), words == 2 ? " " : "",
-				 words == 2 ? name_quote(cl->operands[1], q2, sizeof(q2)) : "");
+		return cli_usage(cl, "there is no command `%s%s%s`", control_name_quote(cl->operands[0], q, sizeof(q)), words == 2 ? " " : "",
+				 words == 2 ? control_name_quote(cl->operands[1], q2, sizeof(q2)) : "");
 	cl->operands += words;
 	cl->n_operands -= words;
 	return 0;
@@ -266,7 +266,7 @@ static int command_check(struct cli *cl)
 				 c->group ? " " : "", c->verb, c->operands);
 	if (c->max_operands >= 0 && cl->n_operands > c->max_operands)
 		return cli_usage(cl, "'%s' is too much: the form is `ashlar %s%s%s %s`",
-				 name_quote(cl->operands[c->max_operands], q, sizeof(q)), c->group ? c->group : "", c->group ? " " : "",
+				 control_name_quote(cl->operands[c->max_operands], q, sizeof(q)), c->group ? c->group : "", c->group ? " " : "",
 				 c->verb, c->operands);
 	return 0;
 }
@@ -280,16 +280,16 @@ static int cli_run(int argc, char **argv)
 		return r;
 	if (cli_has(&cl, OPT_HELP)) {
 		if (cl.n_operands == 0)
-			help_overview();
-		else if (cl.n_operands == 1 && help_group(cl.operands[0]))
+			cli_help_overview();
+		else if (cl.n_operands == 1 && cli_help_group(cl.operands[0]))
 			;
-		else if (command_take(&cl))
+		else if (cli_command_take(&cl))
 			return CLI_USAGE;
 		else
-			help_command(cl.cmd);
+			cli_help_command(cl.cmd);
 		return CLI_OK;
 	}
-	r = command_take(&cl);
+	r = cli_command_take(&cl);
 	if (r == 0)
 		r = command_check(&cl);
 	return r ? r : cl.cmd->run(&cl);

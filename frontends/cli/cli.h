@@ -73,6 +73,8 @@ struct cli_command {
 extern const struct cli_command *const cli_command_tables[]; /* each ends with verb NULL; the list ends with NULL */
 
 int cli_main(int argc, char **argv);
+/* Takes the words of a command off the operands and sets cl->cmd. 0 or CLI_USAGE after a message. */
+int cli_command_take(struct cli *cl) __must_check;
 
 static inline bool cli_has(const struct cli *cl, enum cli_opt o) { return cl->given & (1ULL << o); }
 
@@ -96,12 +98,12 @@ extern const struct opt_desc {
 	const char *arg; /* NULL: none */
 	const char *help;
 } cli_opts[OPT_COUNT];
-void help_overview(void);
+void cli_help_overview(void);
 /* false: no such group */
-bool help_group(const char *group);
-void help_command(const struct cli_command *cmd);
+bool cli_help_group(const char *group);
+void cli_help_command(const struct cli_command *cmd);
 
-extern const struct cli_command pool_commands[], disk_commands[], volume_commands[], export_commands[], daemon_commands[],
-	misc_commands[];
+extern const struct cli_command cli_pool_commands[], cli_disk_commands[], cli_volume_commands[], cli_export_commands[], cli_daemon_commands[],
+	cli_misc_commands[];
 
 #endif

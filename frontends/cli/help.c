@@ -30,7 +30,7 @@ const struct opt_desc cli_opts[OPT_COUNT] = {
 	[OPT_INSECURE] = { "insecure", 0, NULL, "allow addresses that other hosts can reach, without encryption or passwords" },
 };
 
-void help_overview(void)
+void cli_help_overview(void)
 {
 	const struct cli_command *c;
 	char form[80];
@@ -52,7 +52,7 @@ void help_overview(void)
 	       "Exit status: 0 done, 1 refused or failed, 2 wrong usage.\n");
 }
 
-bool help_group(const char *group)
+bool cli_help_group(const char *group)
 {
 	const struct cli_command *c;
 	bool found = false;
@@ -81,7 +81,7 @@ static void help_columns(const struct table *t)
 	printf("\n");
 }
 
-void help_command(const struct cli_command *c)
+void cli_help_command(const struct cli_command *c)
 {
 	uint64_t opts = c->opts | OPT(HELP);
 	unsigned i;

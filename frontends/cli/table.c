@@ -1,7 +1,7 @@
 #include "frontends/cli/table.h"
 
 #include <ctype.h>
-#include <libsmartcols.h>
+#include <libsmartcols/libsmartcols.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +27,7 @@ static int columns_choose(const struct table *t, const struct cli *cl, const str
 {
 	const char *s = cl->values[OPT_COLUMNS], *end;
 	bool all = s && !strcmp(s, "all");
-	char q[72];
+	char q[72], one[72];
 	size_t i;
 
 	*n = 0;
@@ -39,8 +39,10 @@ static int columns_choose(const struct table *t, const struct cli *cl, const str
 		if (*n == COLUMNS_MAX)
 			return cli_usage(cl, "-o: more than %d columns", COLUMNS_MAX);
 		out[*n] = column_find(t, s, (size_t)(end - s));
-		if (!out[*n])
-			return cli_usage(cl, "-o: there is no column '%s'", name_quote(s, q, MIN(sizeof(q), (size_t)(end - s) + 1)));
+		if (!out[*n]) {
+			snprintf(one, sizeof(one), "%.*s", (int)MIN(end - s, (long)sizeof(one)), s);
+			return cli_usage(cl, "-o: there is no column '%s'", control_name_quote(one, q, sizeof(q)));
+		}
 		++*n;
 	}
 	return 0;
@@ -56,7 +58,7 @@ static const struct column *sort_column(const struct table *t, const struct cli 
 	return s ? column_find(t, s, strlen(s)) : &t->columns[0];
 }
 
-int table_check(const struct table *t, const struct cli *cl)
+int cli_table_check(const struct table *t, const struct cli *cl)
 {
 	const struct column *cols[COLUMNS_MAX];
 	char q[72];
@@ -65,7 +67,7 @@ int table_check(const struct table *t, const struct cli *cl)
 
 	CHECK(t->n_columns <= COLUMNS_MAX);
 	if (!sort_column(t, cl, &down))
-		return cli_usage(cl, "--sort: there is no column '%s'", name_quote(cl->values[OPT_SORT], q, sizeof(q)));
+		return cli_usage(cl, "--sort: there is no column '%s'", control_name_quote(cl->values[OPT_SORT], q, sizeof(q)));
 	return columns_choose(t, cl, cols, &n);
 }
 
@@ -186,7 +188,7 @@ static int print_columns(const struct column **cols, size_t n, const json_t *row
 	return r < 0 ? cli_failf("cannot print the table: %s", strerror(-r)) : CLI_OK;
 }
 
-int table_print(const struct table *t, const struct cli *cl, json_t *rows)
+int cli_table_print(const struct table *t, const struct cli *cl, json_t *rows)
 {
 	const struct column *cols[COLUMNS_MAX];
 	struct sort_by by;
@@ -206,7 +208,7 @@ int table_print(const struct table *t, const struct cli *cl, json_t *rows)
 	return CLI_OK;
 }
 
-int table_show(const struct table *t, const struct cli *cl, const json_t *row)
+int cli_table_show(const struct table *t, const struct cli *cl, const json_t *row)
 {
 	char cell[CELL_LEN];
 	size_t i;

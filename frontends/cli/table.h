@@ -23,10 +23,13 @@ struct table {
 #define TABLE(cols) { .columns = cols, .n_columns = ARRAY_LEN(cols) }
 
 /* Before anything is done: are -o and --sort right? 0 or CLI_USAGE. */
-int table_check(const struct table *t, const struct cli *cl) __must_check;
+int cli_table_check(const struct table *t, const struct cli *cl) __must_check;
 /* Prints rows (a JSON array; sorted in place) as the options say. Returns an exit status. */
-int table_print(const struct table *t, const struct cli *cl, json_t *rows);
+int cli_table_print(const struct table *t, const struct cli *cl, json_t *rows);
 /* All columns of one row, one per line; the whole object for --json. */
-int table_show(const struct table *t, const struct cli *cl, const json_t *row);
+int cli_table_show(const struct table *t, const struct cli *cl, const json_t *row);
+
+/* A whole list command: the rows of `method` for the pool that the operand names, or of all pools in reach. */
+int cli_list(struct cli *cl, const struct table *t, const char *method);
 
 #endif

@@ -1,7 +1,6 @@
 #include "frontends/control/methods.h"
 
 #include <string.h>
-#include <time.h>
 
 #include "frontends/control/handlers.h"
 
@@ -69,9 +68,9 @@ static int co_alone(struct rpc_call *c, struct err *e, int (*fn)(struct rpc_call
 
 /* ---- helpers of the handlers ---- */
 
-int pool_find(struct control_env *env, const char *name, struct ashlar_pool **out, struct err *e)
+int control_pool_find(struct control_env *env, const char *name, struct ashlar_pool **out, struct err *e)
 {
-	int r = name_check_pool(name, e);
+	int r = control_check_pool(name, e);
 
 	if (r < 0)
 		return r;
@@ -79,13 +78,13 @@ int pool_find(struct control_env *env, const char *name, struct ashlar_pool **ou
 	return *out ? 0 : err_set(e, -ENOENT, "no pool named %s is open here; `ashlar pool list` shows which are", name);
 }
 
-int call_pool(const struct rpc_call *c, struct ashlar_pool **out, struct err *e)
+int control_call_pool(const struct rpc_call *c, struct ashlar_pool **out, struct err *e)
 {
 	struct control_env *env = c->env;
 	const char *name = rpc_string(c, "pool");
 
 	if (name)
-		return pool_find(env, name, out, e);
+		return control_pool_find(env, name, out, e);
 	*out = ashlar_pool_at(env->a, 0);
 	if (!*out)
 		return err_set(e, -ENOENT, "no pool is open here");
@@ -94,24 +93,24 @@ int call_pool(const struct rpc_call *c, struct ashlar_pool **out, struct err *e)
 	return 0;
 }
 
-int call_volume(const struct rpc_call *c, struct volume_name *name, struct ashlar_pool **out, struct err *e)
+int control_call_volume(const struct rpc_call *c, struct volume_name *name, struct ashlar_pool **out, struct err *e)
 {
-	int r = name_split(rpc_string(c, "volume"), name, e);
+	int r = control_name_split(rpc_string(c, "volume"), name, e);
 
-	return r < 0 ? r : pool_find(c->env, name->pool, out, e);
+	return r < 0 ? r : control_pool_find(c->env, name->pool, out, e);
 }
 
-json_t *json_u64(uint64_t v) { return json_integer((json_int_t)MIN(v, (uint64_t)INT64_MAX)); }
+json_t *control_json_u64(uint64_t v) { return json_integer((json_int_t)MIN(v, (uint64_t)INT64_MAX)); }
 
-json_t *json_text(const char *text)
+json_t *control_json_text(const char *text)
 {
 	json_t *j = json_string(text);
 	char q[512];
 
-	return j ? j : json_string(name_quote(text, q, sizeof(q)));
+	return j ? j : json_string(control_name_quote(text, q, sizeof(q)));
 }
 
-json_t *json_uuid(const struct uuid *u)
+json_t *control_json_uuid(const struct uuid *u)
 {
 	char buf[UUID_TEXT_LEN];
 
@@ -157,26 +156,26 @@ static int daemon_co_methods_call(struct rpc_call *c, struct err *e)
 /* ---- the table ---- */
 
 #define SHARED(fn)                                                                                       \
-	static int fn##_shared(struct rpc_call *c, struct err *e) { return co_shared(c, e, fn##_call); }
+	static int fn##_shared(struct rpc_call *c, struct err *e) { return co_shared(c, e, fn); }
 #define ALONE(fn)                                                                                       \
-	static int fn##_alone(struct rpc_call *c, struct err *e) { return co_alone(c, e, fn##_call); }
+	static int fn##_alone(struct rpc_call *c, struct err *e) { return co_alone(c, e, fn); }
 
-SHARED(pool_co_list)
-SHARED(pool_co_show)
-SHARED(pool_co_check)
-ALONE(pool_co_create)
-ALONE(pool_co_destroy)
-SHARED(disk_co_list)
-SHARED(volume_co_list)
-SHARED(volume_co_show)
-SHARED(volume_co_create)
-SHARED(volume_co_resize)
-SHARED(volume_co_rename)
-SHARED(volume_co_set)
-SHARED(volume_co_delete)
-SHARED(export_co_list)
-SHARED(export_co_add)
-SHARED(export_co_remove)
+SHARED(control_co_pool_list)
+SHARED(control_co_pool_show)
+SHARED(control_co_pool_check)
+ALONE(control_co_pool_create)
+ALONE(control_co_pool_destroy)
+SHARED(control_co_disk_list)
+SHARED(control_co_volume_list)
+SHARED(control_co_volume_show)
+SHARED(control_co_volume_create)
+SHARED(control_co_volume_resize)
+SHARED(control_co_volume_rename)
+SHARED(control_co_volume_set)
+SHARED(control_co_volume_delete)
+SHARED(control_co_export_list)
+SHARED(control_co_export_add)
+SHARED(control_co_export_remove)
 
 #define P_POOL { "pool", RPC_STRING, true, "name of the pool" }
 #define P_POOL_OPTIONAL { "pool", RPC_STRING, false, "name of the pool; absent: all" }
@@ -188,37 +187,37 @@ SHARED(export_co_remove)
 #define PARAMS(...) ((const struct rpc_param[]){ __VA_ARGS__, P_END })
 
 const struct rpc_method control_methods[] = {
-	{ "pool.list", "the open pools", NULL, pool_co_list_shared },
-	{ "pool.show", "one pool", PARAMS(P_POOL), pool_co_show_shared },
+	{ "pool.list", "the open pools", NULL, control_co_pool_list_shared },
+	{ "pool.show", "one pool", PARAMS(P_POOL), control_co_pool_show_shared },
 	{ "pool.create", "makes a pool of disks",
 	  PARAMS(P_POOL, { "disks", RPC_STRINGS, true, "paths of block devices and files" },
 		 { "layout", RPC_STRING, false, "default layout of volumes" }, P_FORCE("overwrite what is on the disks"), P_DRY_RUN,
 		 { "cluster", RPC_SIZE, false, "unit of thin allocation" }, { "group", RPC_SIZE, false, "logical size of a group" },
 		 { "serve", RPC_BOOL, false, "open it in this process afterwards" }),
-	  pool_co_create_alone },
+	  control_co_pool_create_alone },
 	{ "pool.check", "verifies all metadata and its copies; changes nothing",
-	  PARAMS(P_POOL, { "data", RPC_BOOL, false, "compare the copies of all allocated data too" }), pool_co_check_shared },
+	  PARAMS(P_POOL, { "data", RPC_BOOL, false, "compare the copies of all allocated data too" }), control_co_pool_check_shared },
 	{ "pool.destroy", "wipes the labels of a pool's disks",
-	  PARAMS(P_POOL, P_FORCE("although there are volumes"), P_DRY_RUN), pool_co_destroy_alone },
-	{ "disk.list", "the disks of a pool", PARAMS(P_POOL_OPTIONAL), disk_co_list_shared },
-	{ "volume.list", "the volumes of a pool", PARAMS(P_POOL_OPTIONAL), volume_co_list_shared },
-	{ "volume.show", "one volume", PARAMS(P_VOLUME), volume_co_show_shared },
+	  PARAMS(P_POOL, P_FORCE("although there are volumes"), P_DRY_RUN), control_co_pool_destroy_alone },
+	{ "disk.list", "the disks of a pool", PARAMS(P_POOL_OPTIONAL), control_co_disk_list_shared },
+	{ "volume.list", "the volumes of a pool", PARAMS(P_POOL_OPTIONAL), control_co_volume_list_shared },
+	{ "volume.show", "one volume", PARAMS(P_VOLUME), control_co_volume_show_shared },
 	{ "volume.create", "makes a thin volume",
 	  PARAMS(P_VOLUME, { "size", RPC_SIZE, true, "its size" }, { "layout", RPC_STRING, false, "absent: the pool's" }, P_FULL_WAIT),
-	  volume_co_create_shared },
+	  control_co_volume_create_shared },
 	{ "volume.resize", "changes a volume's size",
 	  PARAMS(P_VOLUME, { "size", RPC_SIZE, true, "its new size" }, P_FORCE("cut off data beyond a smaller size"), P_DRY_RUN),
-	  volume_co_resize_shared },
+	  control_co_volume_resize_shared },
 	{ "volume.rename", "gives a volume another name",
-	  PARAMS(P_VOLUME, { "new_name", RPC_STRING, true, "NEW or POOL/NEW" }), volume_co_rename_shared },
-	{ "volume.set", "changes settings of a volume", PARAMS(P_VOLUME, P_FULL_WAIT), volume_co_set_shared },
+	  PARAMS(P_VOLUME, { "new_name", RPC_STRING, true, "NEW or POOL/NEW" }), control_co_volume_rename_shared },
+	{ "volume.set", "changes settings of a volume", PARAMS(P_VOLUME, P_FULL_WAIT), control_co_volume_set_shared },
 	{ "volume.delete", "deletes a volume and all its data",
-	  PARAMS(P_VOLUME, P_FORCE("although clients are attached"), P_DRY_RUN), volume_co_delete_shared },
-	{ "export.list", "what clients can reach", PARAMS(P_POOL_OPTIONAL), export_co_list_shared },
+	  PARAMS(P_VOLUME, P_FORCE("although clients are attached"), P_DRY_RUN), control_co_volume_delete_shared },
+	{ "export.list", "what clients can reach", PARAMS(P_POOL_OPTIONAL), control_co_export_list_shared },
 	{ "export.add", "gives a volume's export a name and mode",
 	  PARAMS(P_VOLUME, { "name", RPC_STRING, false, "absent: POOL/VOLUME" }, { "read_only", RPC_BOOL, false, "refuse writes" }),
-	  export_co_add_shared },
-	{ "export.remove", "hides a volume from clients", PARAMS(P_VOLUME), export_co_remove_shared },
+	  control_co_export_add_shared },
+	{ "export.remove", "hides a volume from clients", PARAMS(P_VOLUME), control_co_export_remove_shared },
 	{ "connection.list", "the clients attached now", NULL, connection_co_list_call },
 	{ "daemon.status", "version, uptime, addresses", NULL, daemon_co_status_call },
 	{ "daemon.shutdown", "closes all pools and ends the daemon", NULL, daemon_co_shutdown_call },

@@ -4,12 +4,12 @@
 
 static json_t *export_json(const struct ashlar_export_info *x)
 {
-	return json_pack("{s:o, s:s+++, s:s, s:b, s:b, s:b, s:o, s:i}", "name", json_text(x->name), "volume", x->pool, "/", x->volume,
+	return json_pack("{s:o, s:s+++, s:s, s:b, s:b, s:b, s:o, s:i}", "name", control_json_text(x->name), "volume", x->pool, "/", x->volume,
 			 "", "pool", x->pool, "read_only", x->read_only, "hidden", x->hidden, "is_default", x->is_default,
-			 "size_bytes", json_u64(x->size_bytes), "attached", (int)x->n_attached);
+			 "size_bytes", control_json_u64(x->size_bytes), "attached", (int)x->n_attached);
 }
 
-int export_co_list_call(struct rpc_call *c, struct err *e)
+int control_co_export_list(struct rpc_call *c, struct err *e)
 {
 	struct control_env *env = c->env;
 	const char *pool = rpc_string(c, "pool");
@@ -19,7 +19,7 @@ int export_co_list_call(struct rpc_call *c, struct err *e)
 	int r;
 
 	if (pool) {
-		r = call_pool(c, &p, e);
+		r = control_call_pool(c, &p, e);
 		if (r < 0)
 			return r;
 	}
@@ -49,13 +49,13 @@ static int export_row(struct control_env *env, const struct volume_name *name, j
 	return 0;
 }
 
-int export_co_add_call(struct rpc_call *c, struct err *e)
+int control_co_export_add(struct rpc_call *c, struct err *e)
 {
 	char own[ASHLAR_EXPORT_NAME_MAX + 1];
 	const char *as = rpc_string(c, "name");
 	struct volume_name name;
 	struct ashlar_pool *p;
-	int r = call_volume(c, &name, &p, e);
+	int r = control_call_volume(c, &name, &p, e);
 
 	if (r < 0)
 		return r;
@@ -68,17 +68,17 @@ int export_co_add_call(struct rpc_call *c, struct err *e)
 		memcpy(own + n + 1, name.volume, strlen(name.volume) + 1);
 		as = own;
 	}
-	r = name_check_export(as, e);
+	r = control_check_export(as, e);
 	if (r == 0)
 		r = ashlar_co_export_add(p, name.volume, as, rpc_bool(c, "read_only"), e);
 	return r < 0 ? r : export_row(c->env, &name, &c->result, e);
 }
 
-int export_co_remove_call(struct rpc_call *c, struct err *e)
+int control_co_export_remove(struct rpc_call *c, struct err *e)
 {
 	struct volume_name name;
 	struct ashlar_pool *p;
-	int r = call_volume(c, &name, &p, e);
+	int r = control_call_volume(c, &name, &p, e);
 
 	if (r == 0)
 		r = ashlar_co_export_remove(p, name.volume, e);

@@ -7,7 +7,7 @@
 #define FINDINGS_MAX 1000
 #define PROGRESS_NS (200 * NS_PER_MS)
 
-static void set_u64(json_t *o, const char *key, uint64_t v) { json_object_set_new(o, key, json_u64(v)); }
+static void set_u64(json_t *o, const char *key, uint64_t v) { json_object_set_new(o, key, control_json_u64(v)); }
 
 static json_t *pool_row(struct ashlar_pool *p)
 {
@@ -16,7 +16,7 @@ static json_t *pool_row(struct ashlar_pool *p)
 
 	ashlar_co_pool_info(p, &i);
 	json_object_set_new(o, "name", json_string(i.name));
-	json_object_set_new(o, "uuid", json_uuid(&i.uuid));
+	json_object_set_new(o, "uuid", control_json_uuid(&i.uuid));
 	json_object_set_new(o, "health", json_string(ashlar_health_name(i.health)));
 	json_object_set_new(o, "layout", json_string(i.layout));
 	json_object_set_new(o, "read_only", json_boolean(i.read_only));
@@ -47,7 +47,7 @@ static json_t *pool_row(struct ashlar_pool *p)
 	return o;
 }
 
-int pool_co_list_call(struct rpc_call *c, struct err *e)
+int control_co_pool_list(struct rpc_call *c, struct err *e)
 {
 	struct control_env *env = c->env;
 	struct ashlar_pool *p;
@@ -59,10 +59,10 @@ int pool_co_list_call(struct rpc_call *c, struct err *e)
 	return 0;
 }
 
-int pool_co_show_call(struct rpc_call *c, struct err *e)
+int control_co_pool_show(struct rpc_call *c, struct err *e)
 {
 	struct ashlar_pool *p;
-	int r = call_pool(c, &p, e);
+	int r = control_call_pool(c, &p, e);
 
 	if (r < 0)
 		return r;
@@ -75,7 +75,7 @@ int pool_co_show_call(struct rpc_call *c, struct err *e)
 static int create_check(const struct rpc_call *c, size_t n_disks, struct err *e)
 {
 	uint64_t cluster = rpc_size(c, "cluster", 0);
-	int r = name_check_pool(rpc_string(c, "pool"), e);
+	int r = control_check_pool(rpc_string(c, "pool"), e);
 
 	if (r < 0)
 		return r;
@@ -109,7 +109,7 @@ static int create_and_open(struct rpc_call *c, const struct ashlar_pool_spec *s,
 	return 0;
 }
 
-int pool_co_create_call(struct rpc_call *c, struct err *e)
+int control_co_pool_create(struct rpc_call *c, struct err *e)
 {
 	struct control_env *env = c->env;
 	const json_t *disks = rpc_strings(c, "disks");
@@ -154,8 +154,8 @@ static int disk_rows(struct ashlar_pool *p, const char *pool, json_t *out, struc
 
 		json_object_set_new(o, "pool", json_string(pool));
 		set_u64(o, "index", d[i].index);
-		json_object_set_new(o, "path", json_text(d[i].path));
-		json_object_set_new(o, "uuid", json_uuid(&d[i].uuid));
+		json_object_set_new(o, "path", control_json_text(d[i].path));
+		json_object_set_new(o, "uuid", control_json_uuid(&d[i].uuid));
 		json_object_set_new(o, "state", json_string(d[i].state));
 		set_u64(o, "size_bytes", d[i].size_bytes);
 		set_u64(o, "used_bytes", d[i].used_bytes);
@@ -168,13 +168,13 @@ static int disk_rows(struct ashlar_pool *p, const char *pool, json_t *out, struc
 	return 0;
 }
 
-int pool_co_destroy_call(struct rpc_call *c, struct err *e)
+int control_co_pool_destroy(struct rpc_call *c, struct err *e)
 {
 	struct ashlar_pool_info info;
 	struct ashlar_pool *p;
 	json_t *disks;
 	bool dry_run = rpc_bool(c, "dry_run");
-	int r = call_pool(c, &p, e);
+	int r = control_call_pool(c, &p, e);
 
 	if (r < 0)
 		return r;
@@ -193,7 +193,7 @@ int pool_co_destroy_call(struct rpc_call *c, struct err *e)
 	return 0;
 }
 
-int disk_co_list_call(struct rpc_call *c, struct err *e)
+int control_co_disk_list(struct rpc_call *c, struct err *e)
 {
 	struct control_env *env = c->env;
 	struct ashlar_pool_info info;
@@ -203,7 +203,7 @@ int disk_co_list_call(struct rpc_call *c, struct err *e)
 
 	c->result = json_array();
 	if (rpc_is_given(c, "pool")) {
-		r = call_pool(c, &p, e);
+		r = control_call_pool(c, &p, e);
 		return r < 0 ? r : disk_rows(p, rpc_string(c, "pool"), c->result, e);
 	}
 	for (i = 0; r == 0 && (p = ashlar_pool_at(env->a, i)); i++) {
@@ -226,7 +226,7 @@ static void check_say(void *arg, const char *sentence)
 	struct check_run *run = arg;
 
 	if (json_array_size(run->findings) < FINDINGS_MAX)
-		json_array_append_new(run->findings, json_text(sentence));
+		json_array_append_new(run->findings, control_json_text(sentence));
 }
 
 static void check_progress(void *arg, uint64_t done, uint64_t total)
@@ -241,7 +241,7 @@ static void check_progress(void *arg, uint64_t done, uint64_t total)
 			  json_pack("{s:s, s:I, s:I}", "method", "pool.check", "done", (json_int_t)done, "total", (json_int_t)total));
 }
 
-int pool_co_check_call(struct rpc_call *c, struct err *e)
+int control_co_pool_check(struct rpc_call *c, struct err *e)
 {
 	struct control_env *env = c->env;
 	struct check_run run = { .call = c };
@@ -254,7 +254,7 @@ int pool_co_check_call(struct rpc_call *c, struct err *e)
 	struct ashlar_pool_info info;
 	struct ashlar_pool *p;
 	int64_t n;
-	int r = call_pool(c, &p, e);
+	int r = control_call_pool(c, &p, e);
 
 	if (r < 0)
 		return r;

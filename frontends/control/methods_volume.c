@@ -5,7 +5,7 @@
 #include "engine/base/units.h"
 #include "frontends/control/handlers.h"
 
-static void set_u64(json_t *o, const char *key, uint64_t v) { json_object_set_new(o, key, json_u64(v)); }
+static void set_u64(json_t *o, const char *key, uint64_t v) { json_object_set_new(o, key, control_json_u64(v)); }
 
 /* As duration_parse() takes it. */
 static json_t *duration_json(uint64_t ns)
@@ -52,7 +52,7 @@ static json_t *volume_json(const char *pool, const struct ashlar_volume_info *v)
 	return o;
 }
 
-int volume_row(struct ashlar_pool *p, const struct volume_name *name, json_t **out, struct err *e)
+int control_volume_row(struct ashlar_pool *p, const struct volume_name *name, json_t **out, struct err *e)
 {
 	struct ashlar_volume_info v;
 	int r = ashlar_co_volume_info(p, name->volume, &v, e);
@@ -78,7 +78,7 @@ static int volume_rows(struct ashlar_pool *p, json_t *out, struct err *e)
 	return 0;
 }
 
-int volume_co_list_call(struct rpc_call *c, struct err *e)
+int control_co_volume_list(struct rpc_call *c, struct err *e)
 {
 	struct control_env *env = c->env;
 	struct ashlar_pool *p;
@@ -87,7 +87,7 @@ int volume_co_list_call(struct rpc_call *c, struct err *e)
 
 	c->result = json_array();
 	if (rpc_is_given(c, "pool")) {
-		r = call_pool(c, &p, e);
+		r = control_call_pool(c, &p, e);
 		return r < 0 ? r : volume_rows(p, c->result, e);
 	}
 	for (i = 0; r == 0 && (p = ashlar_pool_at(env->a, i)); i++)
@@ -95,16 +95,16 @@ int volume_co_list_call(struct rpc_call *c, struct err *e)
 	return r;
 }
 
-int volume_co_show_call(struct rpc_call *c, struct err *e)
+int control_co_volume_show(struct rpc_call *c, struct err *e)
 {
 	struct volume_name name;
 	struct ashlar_pool *p;
-	int r = call_volume(c, &name, &p, e);
+	int r = control_call_volume(c, &name, &p, e);
 
-	return r < 0 ? r : volume_row(p, &name, &c->result, e);
+	return r < 0 ? r : control_volume_row(p, &name, &c->result, e);
 }
 
-int volume_co_create_call(struct rpc_call *c, struct err *e)
+int control_co_volume_create(struct rpc_call *c, struct err *e)
 {
 	struct volume_name name;
 	struct ashlar_volume_spec s = {
@@ -113,28 +113,28 @@ int volume_co_create_call(struct rpc_call *c, struct err *e)
 		.full_wait_ns = rpc_duration(c, "full_wait", ASHLAR_FULL_WAIT_DEFAULT_NS),
 	};
 	struct ashlar_pool *p;
-	int r = call_volume(c, &name, &p, e);
+	int r = control_call_volume(c, &name, &p, e);
 
 	if (r == 0)
-		r = size_check_volume(s.size_bytes, e);
+		r = control_check_size(s.size_bytes, e);
 	if (r < 0)
 		return r;
 	s.name = name.volume;
 	r = ashlar_co_volume_create(p, &s, e);
-	return r < 0 ? r : volume_row(p, &name, &c->result, e);
+	return r < 0 ? r : control_volume_row(p, &name, &c->result, e);
 }
 
-int volume_co_resize_call(struct rpc_call *c, struct err *e)
+int control_co_volume_resize(struct rpc_call *c, struct err *e)
 {
 	uint64_t size = rpc_size(c, "size", 0);
 	struct ashlar_volume_info before;
 	struct volume_name name;
 	struct ashlar_pool *p;
 	bool dry_run = rpc_bool(c, "dry_run");
-	int r = call_volume(c, &name, &p, e);
+	int r = control_call_volume(c, &name, &p, e);
 
 	if (r == 0)
-		r = size_check_volume(size, e);
+		r = control_check_size(size, e);
 	if (r == 0)
 		r = ashlar_co_volume_info(p, name.volume, &before, e);
 	if (r < 0)
@@ -149,40 +149,40 @@ int volume_co_resize_call(struct rpc_call *c, struct err *e)
 	return 0;
 }
 
-int volume_co_rename_call(struct rpc_call *c, struct err *e)
+int control_co_volume_rename(struct rpc_call *c, struct err *e)
 {
 	struct volume_name name, to;
 	struct ashlar_pool *p;
-	int r = call_volume(c, &name, &p, e);
+	int r = control_call_volume(c, &name, &p, e);
 
 	if (r == 0)
-		r = name_split_new(rpc_string(c, "new_name"), &name, &to, e);
+		r = control_name_split_new(rpc_string(c, "new_name"), &name, &to, e);
 	if (r == 0)
 		r = ashlar_co_volume_rename(p, name.volume, to.volume, e);
-	return r < 0 ? r : volume_row(p, &to, &c->result, e);
+	return r < 0 ? r : control_volume_row(p, &to, &c->result, e);
 }
 
-int volume_co_set_call(struct rpc_call *c, struct err *e)
+int control_co_volume_set(struct rpc_call *c, struct err *e)
 {
 	struct volume_name name;
 	struct ashlar_pool *p;
-	int r = call_volume(c, &name, &p, e);
+	int r = control_call_volume(c, &name, &p, e);
 
 	if (r < 0)
 		return r;
 	if (!rpc_is_given(c, "full_wait"))
 		return err_set(e, RPC_ERR_PARAMS, "nothing to set; settings are: full_wait");
 	r = ashlar_co_volume_set_full_wait(p, name.volume, rpc_duration(c, "full_wait", 0), e);
-	return r < 0 ? r : volume_row(p, &name, &c->result, e);
+	return r < 0 ? r : control_volume_row(p, &name, &c->result, e);
 }
 
-int volume_co_delete_call(struct rpc_call *c, struct err *e)
+int control_co_volume_delete(struct rpc_call *c, struct err *e)
 {
 	struct volume_name name;
 	struct ashlar_pool *p;
 	uint64_t freed = 0;
 	bool dry_run = rpc_bool(c, "dry_run");
-	int r = call_volume(c, &name, &p, e);
+	int r = control_call_volume(c, &name, &p, e);
 
 	if (r == 0)
 		r = ashlar_co_volume_delete(p, name.volume, rpc_bool(c, "force"), dry_run, &freed, e);

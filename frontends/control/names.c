@@ -8,7 +8,7 @@
 
 #define QUOTED_LEN 72
 
-char *name_quote(const char *text, char *buf, size_t len)
+char *control_name_quote(const char *text, char *buf, size_t len)
 {
 	size_t i, n = strnlen(text, len);
 	bool cut = n >= len;
@@ -34,13 +34,13 @@ static int check(const char *what, const char *name, size_t max, struct err *e)
 		return err_set(e, -EINVAL, "a %s name must not be empty", what);
 	if (strlen(name) > max)
 		return err_set(e, -ENAMETOOLONG, "the %s name '%s' is %zu bytes long; at most %zu are allowed", what,
-			       name_quote(name, q, sizeof(q)), strlen(name), max);
+			       control_name_quote(name, q, sizeof(q)), strlen(name), max);
 	if (*name == '-' || *name == '.')
-		return err_set(e, -EINVAL, "the %s name '%s' must not start with '%c'", what, name_quote(name, q, sizeof(q)), *name);
+		return err_set(e, -EINVAL, "the %s name '%s' must not start with '%c'", what, control_name_quote(name, q, sizeof(q)), *name);
 	for (s = name; *s; s++) {
 		if (is_name_char(*s))
 			continue;
-		name_quote(name, q, sizeof(q));
+		control_name_quote(name, q, sizeof(q));
 		if (*s == '\n')
 			return err_set(e, -EINVAL, "the %s name '%s' contains a newline", what, q);
 		if (*s == '/')
@@ -51,14 +51,14 @@ static int check(const char *what, const char *name, size_t max, struct err *e)
 	return 0;
 }
 
-int name_check_pool(const char *name, struct err *e) { return check("pool", name, ASHLAR_POOL_NAME_MAX, e); }
+int control_check_pool(const char *name, struct err *e) { return check("pool", name, ASHLAR_POOL_NAME_MAX, e); }
 
-int name_check_volume(const char *name, struct err *e)
+int control_check_volume(const char *name, struct err *e)
 {
 	char q[QUOTED_LEN];
 
 	if (strchr(name, '@'))
-		return err_set(e, -EINVAL, "'%s' names a snapshot; this version has no snapshots yet", name_quote(name, q, sizeof(q)));
+		return err_set(e, -EINVAL, "'%s' names a snapshot; this version has no snapshots yet", control_name_quote(name, q, sizeof(q)));
 	return check("volume", name, ASHLAR_VOLUME_NAME_MAX, e);
 }
 
@@ -78,7 +78,7 @@ static unsigned utf8_len(const unsigned char *s)
 	return n;
 }
 
-int name_check_export(const char *name, struct err *e)
+int control_check_export(const char *name, struct err *e)
 {
 	const unsigned char *s = (const unsigned char *)name;
 	char q[QUOTED_LEN];
@@ -88,17 +88,17 @@ int name_check_export(const char *name, struct err *e)
 		return err_set(e, -EINVAL, "an export name must not be empty");
 	if (strlen(name) > ASHLAR_EXPORT_NAME_MAX)
 		return err_set(e, -ENAMETOOLONG, "the export name '%s' is %zu bytes long; at most %d are allowed",
-			       name_quote(name, q, sizeof(q)), strlen(name), ASHLAR_EXPORT_NAME_MAX);
+			       control_name_quote(name, q, sizeof(q)), strlen(name), ASHLAR_EXPORT_NAME_MAX);
 	for (; *s; s += n) {
 		n = utf8_len(s);
 		if (n == 0 || *s < 0x20 || *s == 0x7f || (s[0] == 0xc2 && s[1] < 0xa0))
 			return err_set(e, -EINVAL, "the export name '%s' must be UTF-8 text without control characters",
-				       name_quote(name, q, sizeof(q)));
+				       control_name_quote(name, q, sizeof(q)));
 	}
 	return 0;
 }
 
-int name_split(const char *text, struct volume_name *out, struct err *e)
+int control_name_split(const char *text, struct volume_name *out, struct err *e)
 {
 	const char *slash = strchr(text, '/');
 	char q[QUOTED_LEN], pool[ASHLAR_POOL_NAME_MAX + 1];
@@ -107,16 +107,16 @@ int name_split(const char *text, struct volume_name *out, struct err *e)
 
 	if (!slash)
 		return err_set(e, -EINVAL, "'%s' is not the name of a volume; it must be POOL/VOLUME",
-			       name_quote(text, q, sizeof(q)));
+			       control_name_quote(text, q, sizeof(q)));
 	n = (size_t)(slash - text);
 	if (n >= sizeof(pool))
 		return err_set(e, -ENAMETOOLONG, "the pool name in '%s' is %zu bytes long; at most %d are allowed",
-			       name_quote(text, q, sizeof(q)), n, ASHLAR_POOL_NAME_MAX);
+			       control_name_quote(text, q, sizeof(q)), n, ASHLAR_POOL_NAME_MAX);
 	memcpy(pool, text, n);
 	pool[n] = '\0';
-	r = name_check_pool(pool, e);
+	r = control_check_pool(pool, e);
 	if (r == 0)
-		r = name_check_volume(slash + 1, e);
+		r = control_check_volume(slash + 1, e);
 	if (r < 0)
 		return r;
 	memcpy(out->pool, pool, n + 1);
@@ -124,19 +124,19 @@ int name_split(const char *text, struct volume_name *out, struct err *e)
 	return 0;
 }
 
-int name_split_new(const char *text, const struct volume_name *old, struct volume_name *out, struct err *e)
+int control_name_split_new(const char *text, const struct volume_name *old, struct volume_name *out, struct err *e)
 {
 	int r;
 
 	if (!strchr(text, '/')) {
-		r = name_check_volume(text, e);
+		r = control_check_volume(text, e);
 		if (r < 0)
 			return r;
 		*out = *old;
 		snprintf(out->volume, sizeof(out->volume), "%s", text);
 		return 0;
 	}
-	r = name_split(text, out, e);
+	r = control_name_split(text, out, e);
 	if (r < 0)
 		return r;
 	if (strcmp(old->pool, out->pool))
@@ -145,7 +145,7 @@ int name_split_new(const char *text, const struct volume_name *old, struct volum
 	return 0;
 }
 
-int size_check_volume(uint64_t size_bytes, struct err *e)
+int control_check_size(uint64_t size_bytes, struct err *e)
 {
 	char max[16];
 

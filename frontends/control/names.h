@@ -10,22 +10,22 @@
 #include "engine/base/err.h"
 #include "engine/pool/ashlar.h"
 
-int name_check_pool(const char *name, struct err *e) __must_check;
-int name_check_volume(const char *name, struct err *e) __must_check;
-int name_check_export(const char *name, struct err *e) __must_check;
+int control_check_pool(const char *name, struct err *e) __must_check;
+int control_check_volume(const char *name, struct err *e) __must_check;
+int control_check_export(const char *name, struct err *e) __must_check;
 
 struct volume_name {
 	char pool[ASHLAR_POOL_NAME_MAX + 1];
 	char volume[ASHLAR_VOLUME_NAME_MAX + 1];
 };
 /* "POOL/VOL". -EINVAL with a sentence. */
-int name_split(const char *text, struct volume_name *out, struct err *e) __must_check;
+int control_name_split(const char *text, struct volume_name *out, struct err *e) __must_check;
 /* The new name of a rename: "NEW" or "POOL/NEW" in the same pool. */
-int name_split_new(const char *text, const struct volume_name *old, struct volume_name *out, struct err *e) __must_check;
+int control_name_split_new(const char *text, const struct volume_name *old, struct volume_name *out, struct err *e) __must_check;
 /* A volume's size: not 0, not beyond the limit. */
-int size_check_volume(uint64_t size_bytes, struct err *e) __must_check;
+int control_check_size(uint64_t size_bytes, struct err *e) __must_check;
 
 /* Copies text with control characters and what is not ASCII replaced, cut to len: for quoting in messages. Returns buf. */
-char *name_quote(const char *text, char *buf, size_t len);
+char *control_name_quote(const char *text, char *buf, size_t len);
 
 #endif

@@ -238,6 +238,7 @@ static int co_listen_unix(void *arg)
 	struct listener *l, *m;
 	struct err e = { 0 };
 	char addr[100];
+	struct sockaddr_un u = { .sun_family = AF_UNIX };
 	int i, fd;
 
 	co_queue_init(&v.accepted);
@@ -252,7 +253,6 @@ static int co_listen_unix(void *arg)
 	CU_ASSERT_NOT_EQUAL(access(addr + 5, F_OK), 0);
 	/* a path left behind is replaced; a file that is no socket is not */
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	struct sockaddr_un u = { .sun_family = AF_UNIX };
 	strcpy(u.sun_path, addr + 5);
 	CU_ASSERT_EQUAL(bind(fd, (struct sockaddr *)&u, sizeof(u)), 0);
 	close(fd);
@@ -304,24 +304,25 @@ static int co_no_descriptors(void *arg)
 	struct rlimit lim, low;
 	struct listener *l;
 	char addr[100];
-	int fd, used[64], n = 0;
+	struct sockaddr_un u = { .sun_family = AF_UNIX };
+	int fd, late, used[64], n = 0;
 
 	co_queue_init(&v.accepted);
 	snprintf(addr, sizeof(addr), "unix:%s/sock2", dir);
 	CU_ASSERT_EQUAL_FATAL(listener_open(world, addr, &serve_ops, &v, &l, NULL), 0);
-	co_yield();
-	getrlimit(RLIMIT_NOFILE, &lim);
-	fd = connect_to(addr); /* accepted */
 	co_sleep_ns(20 * NS_PER_MS);
-	CU_ASSERT_EQUAL(v.n_accepted, 1);
-	int late = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	getrlimit(RLIMIT_NOFILE, &lim);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	late = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	low = lim;
 	low.rlim_cur = (rlim_t)late + 2;
 	setrlimit(RLIMIT_NOFILE, &low);
 	while (n < 64 && (used[n] = dup(0)) >= 0)
 		n++;
-	struct sockaddr_un u = { .sun_family = AF_UNIX };
 	strcpy(u.sun_path, addr + 5);
+	CU_ASSERT_EQUAL(connect(fd, (struct sockaddr *)&u, sizeof(u)), 0); /* the waiting accept knows the old limit */
+	co_sleep_ns(20 * NS_PER_MS);
+	CU_ASSERT_EQUAL(v.n_accepted, 1);
 	CU_ASSERT_EQUAL(connect(late, (struct sockaddr *)&u, sizeof(u)), 0);
 	co_sleep_ns(250 * NS_PER_MS);
 	CU_ASSERT_EQUAL(v.n_accepted, 1); /* there was no descriptor for it */

@@ -144,12 +144,12 @@ static uint64_t cpu_ns(void)
 
 static int co_idle(void *arg)
 {
-	uint64_t t = world_now_ns(world), cpu = cpu_ns();
+	uint64_t t = reactor_now_ns(), cpu = cpu_ns(); /* sleeps count from the time of this loop */
 
 	co_sleep_ns(300 * NS_PER_MS);
 	cpu = cpu_ns() - cpu;
-	t = world_now_ns(world) - t;
-	CU_ASSERT_TRUE(t >= 300 * NS_PER_MS && t < 2000 * NS_PER_MS);
+	t = reactor_now_ns() - t;
+	CU_ASSERT_TRUE(t >= 300 * NS_PER_MS);
 	CU_ASSERT_TRUE(cpu < 20 * NS_PER_MS);
 	return 0;
 }
@@ -220,15 +220,6 @@ static void disk_reads_what_was_written(void)
 	options.n_reactors = 1;
 	CU_ASSERT_EQUAL(run(co_disk_basics, file_make(dir_disk, "a", FILE_BYTES)), 0);
 	CU_ASSERT_EQUAL(run(co_disk_basics, file_make(dir_memory, "a", FILE_BYTES)), 0);
-}
-
-static void works_without_registration_and_aio(void)
-{
-	options.n_reactors = 1;
-	options.no_register = options.no_aio = true;
-	CU_ASSERT_EQUAL(run(co_disk_basics, file_make(dir_disk, "a", FILE_BYTES)), 0);
-	CU_ASSERT_EQUAL(run(co_disk_basics, file_make(dir_memory, "a", FILE_BYTES)), 0);
-	options.no_register = options.no_aio = false;
 }
 
 static int co_vectors(void *arg)
@@ -364,6 +355,18 @@ static void reactors_share_a_disk(void)
 	options.n_reactors = 4;
 	CU_ASSERT_EQUAL(run(co_loads, file_make(dir_disk, "s", FILE_BYTES)), 0);
 	CU_ASSERT_EQUAL(run(co_loads, file_make(dir_memory, "s", FILE_BYTES)), 0);
+}
+
+static void works_without_registration_and_aio(void)
+{
+	options.n_reactors = 1;
+	options.no_register = options.no_aio = true;
+	CU_ASSERT_EQUAL(run(co_disk_basics, file_make(dir_disk, "a", FILE_BYTES)), 0);
+	CU_ASSERT_EQUAL(run(co_disk_basics, file_make(dir_memory, "a", FILE_BYTES)), 0);
+	options.n_reactors = 4;
+	CU_ASSERT_EQUAL(run(co_loads, file_make(dir_disk, "a", FILE_BYTES)), 0);
+	CU_ASSERT_EQUAL(run(co_loads, file_make(dir_memory, "a", FILE_BYTES)), 0);
+	options.no_register = options.no_aio = false;
 }
 
 static int co_locks(void *arg)

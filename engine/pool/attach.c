@@ -1,0 +1,331 @@
+/*
+ * attach.c: clients of volumes: from an export name to the bdev on the volume's home reactor, and back.
+ *
+ * The list of attachments belongs to the pool's home reactor; the callbacks of a frontend run on the volume's home.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/pool/attach.h"
+
+struct ashlar_attach {
+	struct list link; /* p->attached */
+	struct ashlar_pool *p;
+	uint64_t volume;
+	struct thin_volume *tv;
+	struct reactor *home;
+	const struct ashlar_attach_ops *ops;
+	void *arg;
+	bool read_only, gone;
+};
+
+/* ---- names ---- */
+
+static bool export_matches(const struct ashlar_pool *p, const struct thin_vol *v, const char *name)
+{
+	size_t n = strlen(p->label->name);
+
+	if (v->export_kind == THIN_EXPORT_NAMED)
+		return !strcmp(v->export_name, name);
+	return !strncmp(name, p->label->name, n) && name[n] == '/' && !strcmp(name + n + 1, v->name);
+}
+
+struct thin_vol *pool_export_find(struct ashlar *a, const char *name, struct ashlar_pool **out)
+{
+	struct ashlar_pool *p;
+	struct thin_vol *v;
+
+	list_for_each (p, &a->pools, link) {
+		list_for_each (v, thin_vols(p->thin), link) {
+			if (v->state == THIN_VOLUME_LIVE && export_matches(p, v, name)) {
+				*out = p;
+				return v;
+			}
+		}
+	}
+	return NULL;
+}
+
+int ashlar_co_export_list(struct ashlar *a, struct ashlar_export_info **out, size_t *n, struct err *e)
+{
+	struct ashlar_pool *p;
+	struct thin_vol *v;
+	size_t cap = 0;
+
+	*n = 0;
+	*out = NULL;
+	list_for_each (p, &a->pools, link)
+		cap += thin_n_vols(p->thin);
+	*out = xcalloc(cap + 1, sizeof(**out));
+	list_for_each (p, &a->pools, link) {
+		list_for_each (v, thin_vols(p->thin), link) {
+			struct ashlar_export_info *x = &(*out)[*n];
+
+			if (v->state != THIN_VOLUME_LIVE)
+				continue;
+			CHECK(*n < cap);
+			++*n;
+			snprintf(x->pool, sizeof(x->pool), "%s", p->label->name);
+			snprintf(x->volume, sizeof(x->volume), "%.127s", v->name);
+			if (v->export_kind == THIN_EXPORT_NAMED)
+				snprintf(x->name, sizeof(x->name), "%s", v->export_name);
+			else
+				snprintf(x->name, sizeof(x->name), "%s/%.127s", p->label->name, v->name);
+			x->read_only = v->export_flags & THIN_EXPORT_READ_ONLY || p->read_only;
+			x->hidden = v->export_kind == THIN_EXPORT_HIDDEN;
+			x->is_default = v->export_kind == THIN_EXPORT_DEFAULT;
+			x->size_bytes = v->size_bytes;
+			x->n_attached = v->n_attached;
+		}
+	}
+	return 0;
+}
+
+/* ---- the data path of a volume ---- */
+
+struct vol_open {
+	struct thin *t;
+	struct thin_vol *v;
+	uint64_t size;
+	uint64_t ns;
+};
+
+static int vol_open_there(void *arg)
+{
+	struct vol_open *o = arg;
+
+	return thin_volume_co_open(o->t, o->v->id, o->v->size_bytes, o->v->cls, o->v->full_wait_ns, &o->v->open);
+}
+
+/* Coroutine on the home, under v->admin. */
+static int vol_co_open(struct ashlar_pool *p, struct thin_vol *v)
+{
+	struct vol_open o = { .t = p->thin, .v = v };
+
+	return v->open ? 0 : reactor_co_call(thin_volume_home(p->thin, v->id), vol_open_there, &o);
+}
+
+static int vol_close_there(void *arg)
+{
+	thin_volume_co_close(arg);
+	return 0;
+}
+
+static int vol_resize_there(void *arg)
+{
+	struct vol_open *o = arg;
+
+	return thin_volume_co_resize(o->v->open, o->size);
+}
+
+static int vol_full_wait_there(void *arg)
+{
+	struct vol_open *o = arg;
+
+	thin_volume_set_full_wait(o->v->open, o->ns);
+	return 0;
+}
+
+void pool_co_vol_set_full_wait(struct ashlar_pool *p, struct thin_vol *v, uint64_t ns)
+{
+	struct vol_open o = { .v = v, .ns = ns };
+	int r = 0;
+
+	if (v->open)
+		r = reactor_co_call(thin_volume_home(p->thin, v->id), vol_full_wait_there, &o);
+	CHECK(r == 0);
+}
+
+/* ---- attaching ---- */
+
+struct attach_call {
+	struct ashlar *a;
+	const char *name;
+	struct ashlar_attach *at;
+	struct err *e;
+};
+
+static int attach_there(void *arg)
+{
+	struct attach_call *c = arg;
+	struct ashlar_attach *at = c->at;
+	struct thin_vol *v = pool_export_find(c->a, c->name, &at->p);
+	uint64_t id;
+	int r;
+
+	if (!v || v->export_kind == THIN_EXPORT_HIDDEN)
+		return err_set(c->e, -ENOENT, "there is no export of that name");
+	if (at->p->failed)
+		return err_set(c->e, -ERR_POOL_FAILED, "pool %s has stopped: %s", at->p->label->name, at->p->failed_why);
+	id = v->id;
+	v->n_attached++; /* holds the volume while its data path opens */
+	at->p->n_opening++;
+	co_mutex_lock(&v->admin);
+	r = vol_co_open(at->p, v);
+	co_mutex_unlock(&v->admin);
+	at->p->n_opening--;
+	if (r < 0) {
+		v->n_attached--;
+		co_queue_wake_all(&at->p->idle);
+		return err_default(c->e, r, "opening the volume");
+	}
+	at->volume = id;
+	at->tv = v->open;
+	at->home = thin_volume_home(at->p->thin, id);
+	at->read_only = v->export_flags & THIN_EXPORT_READ_ONLY || at->p->read_only;
+	list_push_back(&at->p->attached, &at->link);
+	return 0;
+}
+
+int ashlar_co_attach(struct ashlar *a, const char *export_name, const struct ashlar_attach_ops *ops, void *arg,
+		     struct ashlar_attach **out, struct err *e)
+{
+	struct ashlar_attach *at = xcalloc(1, sizeof(*at));
+	struct attach_call c = { .a = a, .name = export_name, .at = at, .e = e };
+	int r;
+
+	at->ops = ops;
+	at->arg = arg;
+	list_init(&at->link);
+	r = reactor_co_call(a->world->reactors[0], attach_there, &c);
+	if (r < 0)
+		xfree(at);
+	else
+		*out = at;
+	return r;
+}
+
+static int detach_there(void *arg)
+{
+	struct ashlar_attach *at = arg;
+	struct thin_vol *v = thin_vol_by_id(at->p->thin, at->volume);
+
+	CHECK(v && v->n_attached);
+	v->n_attached--;
+	list_del(&at->link);
+	co_queue_wake_all(&at->p->idle);
+	return 0;
+}
+
+void ashlar_co_detach(struct ashlar_attach *at)
+{
+	int r = reactor_co_call(at->p->w->reactors[0], detach_there, at);
+
+	CHECK(r == 0);
+	xfree(at);
+}
+
+struct bdev *ashlar_attach_bdev(struct ashlar_attach *at)
+{
+	return thin_volume_bdev(at->tv);
+}
+
+struct reactor *ashlar_attach_home(struct ashlar_attach *at)
+{
+	return at->home;
+}
+
+bool ashlar_attach_read_only(struct ashlar_attach *at)
+{
+	return at->read_only;
+}
+
+/* ---- telling clients ---- */
+
+struct tell {
+	struct ashlar_attach **v;
+	size_t n;
+	bool gone;
+};
+
+static int tell_there(void *arg)
+{
+	struct tell *t = arg;
+	size_t i;
+
+	for (i = 0; i < t->n; i++) {
+		struct ashlar_attach *at = t->v[i];
+
+		if (t->gone && at->ops && at->ops->gone)
+			at->ops->gone(at->arg);
+		else if (!t->gone && at->ops && at->ops->resized)
+			at->ops->resized(at->arg);
+	}
+	return 0;
+}
+
+/*
+ * Coroutine on the home. An attachment cannot go away between the look at the list here and the callback there: detaching
+ * hops home first, and the frontend frees what `arg` points to only after it; while we are over there, a detach that
+ * arrives here frees the attachment itself, so the callback is given only such as are still attached when it runs... which
+ * holds because both travel by messages between the same two reactors, in order.
+ */
+static void vol_co_tell(struct ashlar_pool *p, uint64_t volume, bool gone)
+{
+	struct ashlar_attach *at;
+	struct tell t = { .gone = gone };
+	size_t cap = 0;
+	int r;
+
+	list_for_each (at, &p->attached, link)
+		cap++;
+	t.v = xcalloc(cap + 1, sizeof(*t.v));
+	list_for_each (at, &p->attached, link) {
+		if (at->volume != volume || (gone && at->gone))
+			continue;
+		at->gone = gone || at->gone;
+		t.v[t.n++] = at;
+	}
+	if (t.n) {
+		r = reactor_co_call(t.v[0]->home, tell_there, &t);
+		CHECK(r == 0);
+	}
+	xfree(t.v);
+}
+
+void pool_co_vol_quiesce(struct ashlar_pool *p, struct thin_vol *v)
+{
+	struct thin_volume *tv;
+	int r;
+
+	while (v->n_attached) {
+		vol_co_tell(p, v->id, true);
+		if (v->n_attached)
+			co_queue_wait(&p->idle);
+	}
+	co_mutex_lock(&v->admin);
+	tv = v->open;
+	v->open = NULL;
+	if (tv) {
+		r = reactor_co_call(thin_volume_home(p->thin, v->id), vol_close_there, tv);
+		CHECK(r == 0);
+	}
+	co_mutex_unlock(&v->admin);
+}
+
+void pool_co_detach_all(struct ashlar_pool *p)
+{
+	struct thin_vol *v;
+
+	while (p->n_opening)
+		co_queue_wait(&p->idle);
+	list_for_each (v, thin_vols(p->thin), link)
+		if (v->state == THIN_VOLUME_LIVE)
+			pool_co_vol_quiesce(p, v);
+}
+
+int pool_co_vol_resize_open(struct ashlar_pool *p, struct thin_vol *v, uint64_t size)
+{
+	struct vol_open o = { .t = p->thin, .v = v, .size = size };
+	int r = 0;
+
+	co_mutex_lock(&v->admin);
+	if (!v->open && size < v->size_bytes)
+		r = vol_co_open(p, v);
+	if (r == 0 && v->open)
+		r = reactor_co_call(thin_volume_home(p->thin, v->id), vol_resize_there, &o);
+	co_mutex_unlock(&v->admin);
+	if (r == 0)
+		vol_co_tell(p, v->id, false);
+	return r;
+}

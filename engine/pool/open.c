@@ -1,0 +1,406 @@
+/*
+ * open.c: from open disks to a running pool, and back.
+ *
+ * Opening: raid instances on every reactor; metadata root from the label; volume directory; journal replayed; is every
+ * group readable with the disks that are there; a first checkpoint, which begins a new epoch and writes labels that say
+ * which disks are missing (before anything that they miss); then background work. None of it grows with the pool's size,
+ * except where disks are missing or suspect: then the group table is walked.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/pool/pool_internal.h"
+
+#define CACHE_DEFAULT (256 * MIB)
+#define JOURNAL_MAX (64 * MIB)
+
+/* ---- pieces ---- */
+
+struct raid_make {
+	struct ashlar_pool *p;
+	int result;
+};
+
+static int raid_make_here(void *arg)
+{
+	struct ashlar_pool *p = arg;
+	struct pool_reactor *pr = &p->reactors[reactor_self()->index];
+	struct raid_conf c = {
+		.group_bytes = p->label->group_bytes,
+		.size_bytes = 1ULL << 62,
+		.block_bytes = p->label->block_bytes,
+		.hooks = &pool_raid_hooks,
+		.ctx = pr,
+	};
+	unsigned i;
+
+	pr->pool = p;
+	pr->reactor = reactor_self();
+	pr->raid = raid_open(&c);
+	for (i = 0; i < p->n_disks; i++)
+		raid_set_disk(pr->raid, i, p->disks[i].disk, pool_raid_state(&p->disks[i]));
+	return 0;
+}
+
+static int raid_drop_here(void *arg)
+{
+	struct ashlar_pool *p = arg;
+	struct pool_reactor *pr = &p->reactors[reactor_self()->index];
+
+	if (pr->raid)
+		raid_close(pr->raid);
+	pr->raid = NULL;
+	return 0;
+}
+
+static void disks_take(struct ashlar_pool *p)
+{
+	unsigned i;
+
+	p->n_disks = p->label->n_disks;
+	for (i = 0; i < p->n_disks; i++) {
+		const struct assembly_disk *ad = &p->as->disks[i];
+		struct pdisk *d = &p->disks[i];
+
+		d->disk = ad->disk;
+		d->state = ad->state == ASM_ONLINE ? PDISK_ONLINE : ad->state == ASM_STALE ? PDISK_STALE : PDISK_ABSENT;
+		d->rolled_back = ad->state == ASM_STALE && p->label->disks[i].state == LABEL_DISK_ONLINE;
+		d->extents = label_disk_extents(p->label, p->label->disks[i].size_bytes);
+	}
+}
+
+/* What the label must say before anything is written that a disk misses. */
+static void label_note_states(struct ashlar_pool *p)
+{
+	unsigned i;
+
+	for (i = 0; i < p->n_disks; i++) {
+		struct label_disk *ld = &p->label->disks[i];
+
+		if (p->disks[i].state == PDISK_ONLINE || ld->state == LABEL_DISK_OUT)
+			continue;
+		ld->state = LABEL_DISK_OUT;
+		ld->out_generation = p->label->generation + 1;
+	}
+	for (i = 0; i < p->n_disks; i++) {
+		const char *path = p->disks[i].disk ? p->disks[i].disk->path : NULL;
+		size_t len = path ? strlen(path) : 0, max = sizeof(p->label->disks[i].path) - 1;
+
+		if (path)
+			snprintf(p->label->disks[i].path, max + 1, "%s", path + (len > max ? len - max : 0));
+	}
+}
+
+static void stores_open(struct ashlar_pool *p)
+{
+	uint64_t cache = p->a->opt.metadata_cache_bytes ? p->a->opt.metadata_cache_bytes : CACHE_DEFAULT;
+	struct meta_conf mc = {
+		.dev = raid_bdev(p->reactors[0].raid),
+		.pool = p->label->pool,
+		.group_bytes = p->label->group_bytes,
+		.journal_off = p->label->journal_off,
+		.journal_bytes = p->label->journal_bytes,
+		.cache_bytes = cache / 2,
+		.read_only = p->read_only,
+		.hooks = &pool_meta_hooks,
+		.ctx = p,
+	};
+	struct thin_conf tc = {
+		.group_bytes = p->label->group_bytes,
+		.cluster_bytes = p->label->cluster_bytes,
+		.block_bytes = p->label->block_bytes,
+		.cache_bytes = cache / 2,
+		.journal_bytes = p->label->journal_bytes,
+		.read_only = p->read_only,
+		.home = p->w->reactors[0],
+		.hooks = &pool_thin_hooks,
+		.ctx = p,
+	};
+	unsigned i;
+
+	p->meta = meta_open(&mc);
+	for (i = 0; i < p->label->n_meta; i++) {
+		struct raid_desc d;
+
+		pool_label_meta_desc(p->label, i, &d);
+		pool_pgroup_add(p, &d, THIN_GROUP_META, 0);
+		meta_group_add(p->meta, d.group);
+	}
+	tc.meta = p->meta;
+	for (i = 0; i < p->n_reactors; i++)
+		tc.space[i] = raid_bdev(p->reactors[i].raid);
+	p->thin = thin_open(&tc);
+	p->groups = meta_system_array(p->meta, POOL_ARRAY_GROUPS, POOL_GROUP_LOG2);
+	p->extents = meta_system_array(p->meta, POOL_ARRAY_EXTENTS, POOL_EXTENT_LOG2);
+	p->regions = meta_system_array(p->meta, POOL_ARRAY_REGIONS, POOL_REGION_LOG2);
+}
+
+static void owner_load(struct ashlar_pool *p, const uint8_t *owner)
+{
+	const struct pool_owner_disk *o = (const void *)owner;
+	struct thin_space s = { .clusters_total = le64_get(o->clusters_total), .clusters_used = le64_get(o->clusters_used) };
+	unsigned i;
+
+	p->next_group = le64_get(o->next_group);
+	thin_space_set(p->thin, &s);
+	for (i = 0; i < p->n_disks; i++) {
+		p->disks[i].used = le32_get(o->disks[i].used);
+		p->disks[i].cursor = MIN(le32_get(o->disks[i].cursor), p->disks[i].extents);
+	}
+}
+
+/* ---- checks before anything is written ---- */
+
+struct readable {
+	struct ashlar_pool *p;
+	uint64_t lost;
+	uint64_t first;
+};
+
+static int readable_group(void *arg, const struct pool_group_disk *rec)
+{
+	struct readable *c = arg;
+	struct raid_desc *d = xmalloc(sizeof(*d));
+	int r = pool_group_decode(c->p, rec, d, NULL);
+
+	if (r == 0 && !raid_desc_is_readable(c->p->reactors[0].raid, d)) {
+		if (!c->lost++)
+			c->first = d->group;
+	}
+	xfree(d);
+	return r;
+}
+
+static void absent_names(const struct ashlar_pool *p, char *buf, size_t len)
+{
+	size_t at = 0;
+	unsigned i;
+
+	buf[0] = 0;
+	for (i = 0; i < p->n_disks && at + 4 < len; i++)
+		if (p->disks[i].state != PDISK_ONLINE)
+			at += (size_t)snprintf(buf + at, len - at, "%s%s%s", at ? ", " : "", p->label->disks[i].path,
+					       p->disks[i].state == PDISK_STALE ? " (out of date)" : "");
+	buf[len - 1] = 0;
+}
+
+static bool all_online(const struct ashlar_pool *p)
+{
+	unsigned i;
+
+	for (i = 0; i < p->n_disks; i++)
+		if (p->disks[i].state != PDISK_ONLINE)
+			return false;
+	return true;
+}
+
+static int readable_co_check(struct ashlar_pool *p, unsigned flags, struct err *e)
+{
+	struct readable c = { .p = p };
+	char names[240];
+	int r;
+
+	if (all_online(p))
+		return 0;
+	r = pool_co_each_group(p, readable_group, &c);
+	if (r < 0)
+		return err_set(e, r, "pool %s: the group table cannot be read: %s", p->label->name, err_text(r));
+	if (!c.lost || flags & ASHLAR_OPEN_FORCE_MISSING)
+		return 0;
+	absent_names(p, names, sizeof(names));
+	return err_set(e, -ERR_MISSING, "pool %s: too many disks are missing (%s): %llu of its groups cannot be read. Bring the "
+		       "disks back and open again", p->label->name, names, (unsigned long long)c.lost);
+}
+
+/* Enough copies of the metadata itself? */
+static int metadata_check(struct ashlar_pool *p, struct err *e)
+{
+	char names[240];
+	unsigned i;
+
+	for (i = 0; i < p->label->n_meta; i++) {
+		struct raid_desc d;
+
+		pool_label_meta_desc(p->label, i, &d);
+		if (raid_desc_is_readable(p->reactors[0].raid, &d))
+			continue;
+		absent_names(p, names, sizeof(names));
+		return err_set(e, -ERR_MISSING, "pool %s: too many disks are missing (%s): none of those present has its "
+			       "metadata. Bring the disks back and open again", p->label->name, names);
+	}
+	return 0;
+}
+
+/* Coroutine. A metadata group that the label names and whose record a crash took: hand it in again. */
+static int meta_groups_co_reconcile(struct ashlar_pool *p)
+{
+	struct pool_group_disk rec, have;
+	unsigned i;
+	int r = 0;
+
+	for (i = 0; i < p->label->n_meta && r == 0; i++) {
+		struct raid_desc d;
+
+		pool_label_meta_desc(p->label, i, &d);
+		r = meta_array_co_get(p->groups, d.group, &have);
+		if (r == 0 && have.kind == THIN_GROUP_NONE) {
+			pool_group_encode(&d, THIN_GROUP_META, p->label, &rec);
+			r = meta_co_wait_applied(p->meta, meta_record(p->meta, POOL_REC_GROUP_PUT, &rec, sizeof(rec)));
+		}
+	}
+	return r;
+}
+
+/* ---- opening ---- */
+
+static int pool_co_load(struct ashlar_pool *p, unsigned flags, struct err *e)
+{
+	uint8_t *owner = xcalloc(1, META_OWNER_BYTES);
+	uint64_t n_records;
+	int r = metadata_check(p, e);
+
+	if (r == 0)
+		r = meta_co_load(p->meta, p->label->root_addr, p->label->root_crc, p->label->epoch, owner, e);
+	if (r == 0) {
+		owner_load(p, owner);
+		r = thin_co_load(p->thin, e);
+	}
+	if (r == 0)
+		r = meta_co_replay(p->meta, &n_records, e);
+	if (r == 0)
+		r = readable_co_check(p, flags, e);
+	xfree(owner);
+	return r < 0 ? err_default(e, r, "opening the pool") : 0;
+}
+
+static int pool_co_start(struct ashlar_pool *p, struct err *e)
+{
+	unsigned i;
+	int r = 0;
+
+	if (p->read_only)
+		return thin_co_start(p->thin);
+	label_note_states(p);
+	r = meta_co_start(p->meta);
+	if (r < 0)
+		return err_set(e, r, "pool %s: the first checkpoint could not be written: %s", p->label->name, err_text(r));
+	p->started = true;
+	r = meta_groups_co_reconcile(p);
+	for (i = 0; i < p->n_disks && r == 0; i++)
+		if (p->disks[i].rolled_back)
+			r = pool_co_distrust_disk(p, i);
+	if (r == 0)
+		r = thin_co_start(p->thin);
+	if (r < 0)
+		return err_set(e, r, "pool %s: it could not be started: %s", p->label->name, err_text(r));
+	pool_regions_start(p);
+	return 0;
+}
+
+static struct ashlar_pool *pool_new(struct ashlar *a, struct assembly *as)
+{
+	struct ashlar_pool *p = xcalloc(1, sizeof(*p));
+
+	p->a = a;
+	p->w = a->world;
+	p->as = as;
+	p->label = &as->label;
+	p->read_only = as->read_only;
+	p->n_reactors = a->world->n_reactors;
+	list_init(&p->link);
+	list_init(&p->pending_runs);
+	list_init(&p->attached);
+	hash_init(&p->pgroups);
+	co_mutex_init(&p->alloc);
+	co_mutex_init(&p->labels);
+	co_mutex_init(&p->group_load);
+	co_queue_init(&p->idle);
+	disks_take(p);
+	return p;
+}
+
+/* The first group of a new pool: metadata, at the start of the emptiest disks, with the journal at its start. */
+static void label_format(struct ashlar_pool *p)
+{
+	struct label *l = p->label;
+	unsigned copies = pool_metadata_copies(p), c;
+	uint64_t col = raid_col_bytes(RAID_RAID1, (uint8_t)copies, copies, l->group_bytes, l->strip_bytes, l->extent_bytes);
+
+	l->n_meta = 1;
+	l->meta[0].group = 0;
+	l->meta[0].n_cols = (uint8_t)copies;
+	for (c = 0; c < copies; c++) {
+		l->meta[0].cols[c].disk = (uint16_t)(c % p->n_disks);
+		l->meta[0].cols[c].off_bytes = l->data_off + c / p->n_disks * col;
+	}
+	l->journal_off = 0;
+	l->journal_bytes = ALIGN_UP(MIN(MAX(l->group_bytes / 8, 64 * KIB), JOURNAL_MAX), META_PAGE_BYTES);
+	l->epoch = 1;
+}
+
+/* Coroutine. Takes over *as (heap), also on error. format: a new pool on prepared disks. */
+int pool_co_assemble(struct ashlar *a, struct assembly *as, unsigned flags, bool format, struct ashlar_pool **out, struct err *e)
+{
+	struct ashlar_pool *p = pool_new(a, as);
+	uint64_t start = world_now_ns(a->world);
+	int r;
+
+	if (format)
+		label_format(p);
+	pool_co_each_reactor(p, raid_make_here, p);
+	stores_open(p);
+	if (format) {
+		p->next_group = 1;
+		r = meta_co_format(p->meta);
+	} else {
+		r = pool_co_load(p, flags, e);
+	}
+	if (r == 0)
+		r = pool_co_start(p, e);
+	p->open_ns = world_now_ns(a->world) - start;
+	if (r == 0) {
+		*out = p;
+		return 0;
+	}
+	pool_co_close(p, false, NULL);
+	return r;
+}
+
+/* ---- closing ---- */
+
+static bool pgroup_fini(struct hash_node *n, void *arg)
+{
+	xfree(container_of(n, struct pgroup, node));
+	return true;
+}
+
+/* Coroutine. Stops everything, writes the last checkpoint, frees. */
+int pool_co_close(struct ashlar_pool *p, bool clean, struct err *e)
+{
+	struct list *l;
+	int r = 0;
+
+	p->stopping = true;
+	if (p->started)
+		pool_co_regions_stop(p);
+	thin_co_stop(p->thin);
+	if (p->started) {
+		struct err local = { 0 };
+
+		r = meta_co_stop(p->meta, clean);
+		if (r < 0 && clean)
+			err_set(e ? e : &local, r, "pool %s: closing did not complete: %s; what was flushed is safe",
+				p->label->name, p->failed ? p->failed_why : err_text(r));
+	}
+	thin_close(p->thin);
+	meta_close(p->meta);
+	pool_co_each_reactor(p, raid_drop_here, p);
+	assembly_close(p->as);
+	xfree(p->as);
+	hash_each(&p->pgroups, pgroup_fini, NULL);
+	hash_fini(&p->pgroups);
+	while ((l = list_pop_front(&p->pending_runs)))
+		xfree(container_of(l, struct pending_run, link));
+	xfree(p);
+	return r;
+}

@@ -1,0 +1,504 @@
+/*
+ * regions.c: dirty regions: which parts of redundant groups may have columns that disagree, and bringing them in step.
+ *
+ * Per group, a mask of 64 bits (array `regions`). A bit is durable before the first write to its region: reactors ask for
+ * leases, and a lease is granted once the journal has the bit. It is cleared lazily: when no reactor holds a lease of the
+ * region any more, every member disk is ONLINE, and all disks have been flushed since.
+ *
+ * When a group is loaded after opening, the bits that are set were set before: by a crash, or because a member was away
+ * when the region was written. Such a region is neither read nor written before it has been synced: all allocated clusters
+ * of it are copied from the first current column to those that differ, and flushed. After that every copy gives the same
+ * answer, whichever disk is lost next. A background job does this for all regions; a client that comes earlier has its
+ * region done first.
+ */
+#include <string.h>
+
+#include "engine/pool/pool_internal.h"
+
+#define TICK_NS (2 * NS_PER_SEC)
+
+static struct ashlar_pool *pool_of(void *ctx)
+{
+	return ((struct pool_reactor *)ctx)->pool;
+}
+
+static unsigned reactor_of(void *ctx)
+{
+	return ((struct pool_reactor *)ctx)->reactor->index;
+}
+
+struct region_call {
+	struct ashlar_pool *p;
+	unsigned reactor;
+	uint64_t group, mask;
+	struct raid_group_info *info;
+	unsigned disk;
+	enum io_op op;
+	int error;
+};
+
+/* ---- loading ---- */
+
+static bool members_are_online(const struct ashlar_pool *p, const struct raid_desc *d)
+{
+	unsigned i;
+
+	for (i = 0; i < d->n_cols; i++)
+		if (p->disks[d->cols[i].disk].state != PDISK_ONLINE)
+			return false;
+	return true;
+}
+
+static int load_there(void *arg)
+{
+	struct region_call *c = arg;
+	struct pgroup *g;
+	int r = pool_co_pgroup_get(c->p, c->group, &g);
+
+	if (r < 0)
+		return r;
+	c->info->desc = g->desc;
+	c->info->unsync = g->unsync;
+	c->info->missed = members_are_online(c->p, &g->desc) ? 0 : g->dirty;
+	c->info->lease = 0;
+	if (g->kind == THIN_GROUP_META) /* checksums tell good from bad there, copy by copy */
+		c->info->lease = ~0ULL;
+	return 0;
+}
+
+static int hook_group_load(void *ctx, uint64_t group, struct raid_group_info *info)
+{
+	struct region_call c = { .p = pool_of(ctx), .group = group, .info = info };
+
+	return reactor_co_call(c.p->w->reactors[0], load_there, &c);
+}
+
+/* ---- leases ---- */
+
+static int lease_there(void *arg)
+{
+	struct region_call *c = arg;
+	struct ashlar_pool *p = c->p;
+	struct pool_rec_regions rec;
+	struct pgroup *g;
+	int r = pool_co_pgroup_get(p, c->group, &g);
+
+	if (r < 0)
+		return r;
+	g->lease[c->reactor] |= c->mask; /* from now on nobody clears these bits */
+	g->touched |= c->mask;
+	if (c->mask & ~g->dirty) {
+		g->dirty |= c->mask;
+		rec.group = le64_make(c->group);
+		rec.mask = le64_make(g->dirty);
+		g->dirty_seq = meta_record(p->meta, POOL_REC_REGIONS, &rec, sizeof(rec));
+	}
+	return g->dirty_seq ? meta_co_commit(p->meta, g->dirty_seq) : 0;
+}
+
+static int hook_lease(void *ctx, uint64_t group, uint64_t mask)
+{
+	struct region_call c = { .p = pool_of(ctx), .reactor = reactor_of(ctx), .group = group, .mask = mask };
+
+	return reactor_co_call(c.p->w->reactors[0], lease_there, &c);
+}
+
+struct lease_back {
+	struct msg msg;
+	struct ashlar_pool *p;
+	unsigned reactor;
+	uint64_t group, mask;
+};
+
+static void lease_back_arrived(struct msg *m)
+{
+	struct lease_back *b = container_of(m, struct lease_back, msg);
+	struct hash_node *n = hash_find(&b->p->pgroups, b->group);
+
+	if (n)
+		container_of(n, struct pgroup, node)->lease[b->reactor] &= ~b->mask;
+	xfree(b);
+}
+
+static void hook_lease_return(void *ctx, uint64_t group, uint64_t mask)
+{
+	struct lease_back *b = xcalloc(1, sizeof(*b));
+
+	b->msg.run = lease_back_arrived;
+	b->p = pool_of(ctx);
+	b->reactor = reactor_of(ctx);
+	b->group = group;
+	b->mask = mask;
+	reactor_post(b->p->w->reactors[0], &b->msg);
+}
+
+/* ---- syncing ---- */
+
+struct publish {
+	struct ashlar_pool *p;
+	uint64_t group, mask;
+	bool missed;
+};
+
+static int publish_here(void *arg)
+{
+	struct publish *u = arg;
+	struct raid *raid = pool_here(u->p)->raid;
+
+	if (u->missed)
+		raid_set_missed(raid, u->group, u->mask);
+	else
+		raid_clear_unsync(raid, u->group, u->mask);
+	return 0;
+}
+
+/* Coroutine. Copies what is allocated in [off, off+len) of the group, run by run. */
+static int range_co_resync(struct ashlar_pool *p, struct pgroup *g, uint64_t off, uint64_t end)
+{
+	uint64_t cluster = p->label->cluster_bytes, group = g->desc.group;
+	uint64_t per_group = p->label->group_bytes / cluster, first, n, i, k, copied;
+	uint8_t bits[64];
+	int r;
+
+	for (first = off / cluster; first * cluster < end; first += n) {
+		n = MIN(DIV_UP(end, cluster) - first, sizeof(bits) * 8);
+		r = thin_co_allocated(p->thin, group * per_group + first, (unsigned)n, bits);
+		if (r < 0)
+			return r;
+		for (i = 0; i < n; i += k) {
+			k = 1;
+			if (!(bits[i / 8] >> (i % 8) & 1))
+				continue;
+			while (i + k < n && k < 16 && bits[(i + k) / 8] >> ((i + k) % 8) & 1)
+				k++;
+			r = raid_co_resync_range(p->reactors[0].raid, group, (first + i) * cluster, k * cluster, &copied);
+			if (r < 0)
+				return r;
+			p->resync_done_bytes += k * cluster;
+		}
+	}
+	return 0;
+}
+
+/* Coroutine on the home. All regions of mask that need it; one at a time per group. */
+static int group_co_sync(struct ashlar_pool *p, struct pgroup *g, uint64_t mask)
+{
+	uint64_t region = DIV_UP(g->desc.size_bytes, RAID_REGIONS);
+	struct publish u = { .p = p, .group = g->desc.group };
+	unsigned i;
+	int r = 0;
+
+	co_mutex_lock(&g->sync);
+	for (i = 0; i < RAID_REGIONS && r == 0; i++) {
+		if (!(mask & g->unsync & 1ULL << i))
+			continue;
+		if (p->stopping) {
+			r = -ECANCELED;
+			break;
+		}
+		r = range_co_resync(p, g, i * region, MIN((i + 1) * region, g->desc.size_bytes));
+		if (r == 0)
+			r = bdev_co_flush(raid_bdev(p->reactors[0].raid));
+		if (r < 0)
+			break;
+		g->unsync &= ~(1ULL << i);
+		u.mask = 1ULL << i;
+		pool_co_each_reactor(p, publish_here, &u);
+	}
+	co_mutex_unlock(&g->sync);
+	return r;
+}
+
+static int sync_there(void *arg)
+{
+	struct region_call *c = arg;
+	struct pgroup *g;
+	int r = pool_co_pgroup_get(c->p, c->group, &g);
+
+	return r < 0 ? r : group_co_sync(c->p, g, c->mask);
+}
+
+static int hook_sync(void *ctx, uint64_t group, uint64_t mask)
+{
+	struct region_call c = { .p = pool_of(ctx), .group = group, .mask = mask };
+
+	if (c.p->read_only)
+		return 0; /* nothing is written: reads take the first current column */
+	return reactor_co_call(c.p->w->reactors[0], sync_there, &c);
+}
+
+/* ---- errors ---- */
+
+static int disk_error_there(void *arg)
+{
+	struct region_call *c = arg;
+
+	return pool_co_disk_error(c->p, c->disk, c->op, c->error);
+}
+
+static int hook_disk_error(void *ctx, unsigned disk, enum io_op op, int error)
+{
+	struct region_call c = { .p = pool_of(ctx), .disk = disk, .op = op, .error = error };
+
+	return reactor_co_call(c.p->w->reactors[0], disk_error_there, &c);
+}
+
+static void hook_read_repaired(void *ctx, unsigned disk, uint64_t off_bytes, uint64_t len_bytes, int error)
+{
+	struct ashlar_pool *p = pool_of(ctx);
+
+	p->errors_read++;
+	p->errors_repaired += error == 0;
+}
+
+const struct raid_hooks pool_raid_hooks = {
+	.co_group_load = hook_group_load,
+	.co_lease = hook_lease,
+	.lease_return = hook_lease_return,
+	.co_sync = hook_sync,
+	.co_disk_error = hook_disk_error,
+	.read_repaired = hook_read_repaired,
+};
+
+/* ---- cleaning ---- */
+
+static uint64_t leased_anywhere(const struct ashlar_pool *p, const struct pgroup *g)
+{
+	uint64_t mask = 0;
+	unsigned i;
+
+	for (i = 0; i < p->n_reactors; i++)
+		mask |= g->lease[i];
+	return mask;
+}
+
+static uint64_t cleanable(const struct ashlar_pool *p, const struct pgroup *g)
+{
+	if (g->kind == THIN_GROUP_META || !members_are_online(p, &g->desc))
+		return 0;
+	return g->dirty & ~g->unsync & ~leased_anywhere(p, g);
+}
+
+/* Coroutine. Clears what nobody writes to any more. Two looks with a flush between them: what was idle before the flush
+ * and still is has the same, durable content in all columns. */
+static int regions_co_clean(struct ashlar_pool *p)
+{
+	struct { uint64_t group, mask; } *v = xmalloc((p->pgroups.count + 1) * sizeof(*v));
+	struct hash_node *n;
+	size_t count = 0, i, b;
+	int r = 0;
+
+	for (b = 0; b < p->pgroups.n_buckets; b++) {
+		for (n = p->pgroups.buckets[b]; n; n = n->next) {
+			struct pgroup *g = container_of(n, struct pgroup, node);
+			uint64_t mask = cleanable(p, g);
+
+			g->touched = 0;
+			if (mask) {
+				v[count].group = g->desc.group;
+				v[count++].mask = mask;
+			}
+		}
+	}
+	if (count)
+		r = bdev_co_flush(raid_bdev(p->reactors[0].raid));
+	for (i = 0; i < count && r == 0; i++) {
+		struct pgroup *g;
+		struct pool_rec_regions rec;
+		uint64_t mask;
+
+		r = meta_co_admit(p->meta, 64, false);
+		if (r == 0)
+			r = pool_co_pgroup_get(p, v[i].group, &g);
+		if (r < 0)
+			break;
+		mask = cleanable(p, g) & v[i].mask & ~g->touched; /* written meanwhile: the next round's */
+		if (!mask)
+			continue;
+		g->dirty &= ~mask;
+		rec.group = le64_make(v[i].group);
+		rec.mask = le64_make(g->dirty);
+		g->dirty_seq = meta_record(p->meta, POOL_REC_REGIONS, &rec, sizeof(rec));
+	}
+	xfree(v);
+	return r;
+}
+
+struct leases_back {
+	struct ashlar_pool *p;
+	bool all;
+};
+
+static int leases_return_here(void *arg)
+{
+	struct leases_back *b = arg;
+
+	raid_return_leases(pool_here(b->p)->raid, b->all);
+	return 0;
+}
+
+static void tick_co_run(void *arg)
+{
+	struct ashlar_pool *p = arg;
+	struct leases_back b = { p, false };
+
+	pool_co_each_reactor(p, leases_return_here, &b);
+	if (!p->stopping && !p->failed && regions_co_clean(p) < 0 && !p->failed && !p->stopping)
+		pool_log(p, "idle regions could not be marked clean; trying again");
+	p->tick_runs = false;
+	if (p->stopping)
+		co_queue_wake_all(&p->idle);
+	else
+		timer_arm(&p->tick, reactor_now_ns() + TICK_NS);
+}
+
+static void tick_fired(struct timer *t)
+{
+	struct ashlar_pool *p = container_of(t, struct ashlar_pool, tick);
+
+	p->tick_runs = true;
+	co_spawn(CO_SERVICE, tick_co_run, p, "region cleaner");
+}
+
+/* ---- the background job ---- */
+
+/* Coroutine. Metadata groups have no dirty regions: what is in use is compared page by page where a stale disk is member. */
+static int meta_group_co_resync(struct ashlar_pool *p, struct pgroup *g)
+{
+	uint64_t step = MIN(256 * KIB, p->label->group_bytes), off, copied;
+	int r = 0;
+
+	for (off = 0; off < p->label->group_bytes && r == 0 && !p->stopping; off += step)
+		r = raid_co_resync_range(p->reactors[0].raid, g->desc.group, off, step, &copied);
+	return p->stopping ? -ECANCELED : r;
+}
+
+static int resync_co_meta_groups(struct ashlar_pool *p)
+{
+	unsigned i;
+	int r = 0;
+
+	for (i = 0; i < p->label->n_meta && r == 0; i++) {
+		struct pgroup *g;
+
+		r = pool_co_pgroup_get(p, p->label->meta[i].group, &g);
+		if (r == 0 && !members_are_online(p, &g->desc))
+			r = meta_group_co_resync(p, g);
+	}
+	return r;
+}
+
+/* Coroutine. Every group that has a region set in the array. */
+static int resync_co_data_groups(struct ashlar_pool *p)
+{
+	le64 *mask = xaligned(16, META_PAGE_BYTES);
+	uint64_t leaf = 0;
+	unsigned i, per_leaf = META_PAGE_BYTES / sizeof(*mask);
+	struct pgroup *g;
+	int r;
+
+	for (;; leaf++) {
+		r = meta_array_co_next_leaf(p->regions, &leaf);
+		if (r == 0)
+			r = meta_array_co_leaf(p->regions, leaf, mask);
+		for (i = 0; i < per_leaf && r == 0; i++) {
+			if (!le64_get(mask[i]))
+				continue;
+			r = pool_co_pgroup_get(p, leaf * per_leaf + i, &g);
+			if (r == 0)
+				r = group_co_sync(p, g, ~0ULL);
+			else if (r == -ENOENT)
+				r = 0;
+		}
+		if (r < 0)
+			break;
+	}
+	xfree(mask);
+	return r == -ENOENT ? 0 : r;
+}
+
+static void resync_co_run(void *arg)
+{
+	struct ashlar_pool *p = arg;
+	unsigned i;
+	int r = resync_co_data_groups(p);
+
+	if (r == 0)
+		r = resync_co_meta_groups(p);
+	if (r == 0)
+		r = bdev_co_flush(raid_bdev(p->reactors[0].raid));
+	for (i = 0; i < p->n_disks && r == 0; i++) {
+		if (p->disks[i].state != PDISK_STALE)
+			continue;
+		r = pool_co_disk_online(p, i);
+		if (r == 0)
+			pool_log(p, "disk %s is up to date again", p->disks[i].disk->path);
+	}
+	if (r < 0 && r != -ECANCELED && !p->stopping)
+		pool_log(p, "resync stopped: %s", err_text(r));
+	p->resync_runs = false;
+	co_queue_wake_all(&p->idle);
+}
+
+void pool_regions_start(struct ashlar_pool *p)
+{
+	p->tick.fire = tick_fired;
+	timer_arm(&p->tick, reactor_now_ns() + TICK_NS);
+	p->resync_runs = true;
+	co_spawn(CO_SERVICE, resync_co_run, p, "resync");
+}
+
+/* Coroutine. Ends the jobs; on a pool in good health, leaves nothing dirty behind. */
+void pool_co_regions_stop(struct ashlar_pool *p)
+{
+	struct leases_back b = { p, true };
+
+	timer_cancel(&p->tick);
+	while (p->tick_runs || p->resync_runs)
+		co_queue_wait(&p->idle);
+	if (p->failed)
+		return;
+	pool_co_each_reactor(p, leases_return_here, &b);
+	co_yield(); /* our own returns are messages to this reactor */
+	co_sleep_ns(1);
+	if (regions_co_clean(p) < 0 && !p->failed)
+		pool_log(p, "regions could not be marked clean before closing");
+}
+
+struct distrust {
+	struct ashlar_pool *p;
+	unsigned disk;
+};
+
+static int distrust_group(void *arg, const struct pool_group_disk *rec)
+{
+	struct distrust *d = arg;
+	struct pool_rec_regions m = { .group = rec->group, .mask = le64_make(~0ULL) };
+	struct pgroup *g;
+	unsigned i;
+	int r;
+
+	if (rec->kind != THIN_GROUP_DATA || rec->copies < 2)
+		return 0;
+	for (i = 0; i < rec->n_cols && le16_get(rec->cols[i].disk) != d->disk; i++)
+		;
+	if (i == rec->n_cols)
+		return 0;
+	r = meta_co_admit(d->p->meta, 64, true);
+	if (r == 0)
+		r = pool_co_pgroup_get(d->p, le64_get(rec->group), &g);
+	if (r < 0)
+		return r;
+	g->dirty = g->unsync = ~0ULL;
+	g->dirty_seq = meta_record(d->p->meta, POOL_REC_REGIONS, &m, sizeof(m));
+	return 0;
+}
+
+/* Coroutine, before anybody uses the pool: all of this disk's columns are suspect, not only recorded regions. */
+int pool_co_distrust_disk(struct ashlar_pool *p, unsigned disk)
+{
+	struct distrust d = { p, disk };
+	int r = pool_co_each_group(p, distrust_group, &d);
+
+	return r < 0 ? r : meta_co_commit(p->meta, meta_last_seq(p->meta));
+}

@@ -1,0 +1,318 @@
+/*
+ * volumes.c: volume and export commands.
+ *
+ * Commands are pairs of check and apply: everything that can be refused is refused before the first record is handed in.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/pool/attach.h"
+#include "engine/pool/pool_internal.h"
+
+/* ---- checks ---- */
+
+static int check_writable(struct ashlar_pool *p, struct err *e)
+{
+	if (p->failed)
+		return err_set(e, -ERR_POOL_FAILED, "pool %s has stopped (%s): close and open it again", p->label->name, p->failed_why);
+	if (p->read_only)
+		return err_set(e, -EROFS, "pool %s is open read-only", p->label->name);
+	return 0;
+}
+
+static int check_size(struct ashlar_pool *p, const char *name, uint64_t size, struct err *e)
+{
+	if (!size)
+		return err_set(e, -EINVAL, "volume %s/%s: the size is zero", p->label->name, name);
+	if (size > ASHLAR_VOLUME_SIZE_MAX)
+		return err_set(e, -EFBIG, "volume %s/%s: %" PRIu64 " bytes are more than the largest size, 1024P", p->label->name,
+			       name, size);
+	if (size % p->label->block_bytes)
+		return err_set(e, -EINVAL, "volume %s/%s: the size %" PRIu64 " is not a multiple of the pool's block of %u bytes",
+			       p->label->name, name, size, p->label->block_bytes);
+	return 0;
+}
+
+static struct thin_vol *vol_find(struct ashlar_pool *p, const char *name, struct err *e)
+{
+	struct thin_vol *v = thin_vol_find(p->thin, name);
+
+	if (!v)
+		err_set(e, -ENOENT, "there is no volume %s/%.127s", p->label->name, name);
+	return v;
+}
+
+static int check_layout(struct ashlar_pool *p, const char *name, const char *layout, struct raid_profile *prof, struct err *e)
+{
+	unsigned i, online = 0;
+
+	*prof = p->label->profile;
+	if (layout && raid_profile_parse(layout, prof) < 0)
+		return err_set(e, -EINVAL, "volume %s/%s: there is no layout of that name: use single, raid0, raid1, raid1-3, raid10 "
+			       "or raid10-3", p->label->name, name);
+	if (prof->layout == RAID_RAID5 || prof->layout == RAID_RAID6)
+		return err_set(e, -EOPNOTSUPP, "volume %s/%s: layout %s is not available in this version: use raid1 or raid10",
+			       p->label->name, name, layout);
+	for (i = 0; i < p->n_disks; i++)
+		online += p->disks[i].state == PDISK_ONLINE;
+	if (online < raid_profile_min_disks(*prof))
+		return err_set(e, -EINVAL, "volume %s/%s: layout %s needs %u disks, the pool has %u online", p->label->name, name,
+			       raid_profile_name(*prof), raid_profile_min_disks(*prof), online);
+	return 0;
+}
+
+/* An export name may be used once, and never as another volume's default name. */
+static int check_export_name_free(struct ashlar *a, const char *export_name, const struct thin_vol *self, struct err *e)
+{
+	struct ashlar_pool *p;
+	struct thin_vol *v;
+
+	v = pool_export_find(a, export_name, &p);
+	if (v && v != self)
+		return err_set(e, -EEXIST, "the export name %s is taken by volume %s/%s", export_name, p->label->name, v->name);
+	return 0;
+}
+
+/* ---- commands ---- */
+
+static int full_to_sentence(struct ashlar_pool *p, int r, const char *doing, struct err *e)
+{
+	if (r == -ERR_POOL_FULL)
+		return err_set(e, r, "pool %s is full: %s needs a little space: delete or discard something", p->label->name, doing);
+	return err_default(e, r, doing);
+}
+
+int ashlar_co_volume_create(struct ashlar_pool *p, const struct ashlar_volume_spec *s, struct err *e)
+{
+	char export_name[ASHLAR_POOL_NAME_MAX + ASHLAR_VOLUME_NAME_MAX + 2];
+	struct raid_profile prof;
+	struct thin_vol *v;
+	int r = name_check("volume", s->name, ASHLAR_VOLUME_NAME_MAX, e);
+
+	if (r == 0)
+		r = check_writable(p, e);
+	if (r == 0)
+		r = check_size(p, s->name, s->size_bytes, e);
+	if (r == 0)
+		r = check_layout(p, s->name, s->layout, &prof, e);
+	if (r < 0)
+		return r;
+	co_mutex_lock(&p->a->admin);
+	snprintf(export_name, sizeof(export_name), "%s/%s", p->label->name, s->name);
+	if (thin_vol_find(p->thin, s->name))
+		r = err_set(e, -EEXIST, "volume %s exists already", export_name);
+	if (r == 0)
+		r = check_export_name_free(p->a, export_name, NULL, e);
+	if (r == 0)
+		r = full_to_sentence(p, thin_co_volume_create(p->thin, s->name, s->size_bytes,
+							      (struct thin_class){ prof.layout, prof.copies }, s->full_wait_ns, &v),
+				     "creating a volume", e);
+	co_mutex_unlock(&p->a->admin);
+	return r;
+}
+
+static int delete_co_locked(struct ashlar_pool *p, const char *name, bool force, bool dry_run, uint64_t *freed, struct err *e)
+{
+	struct thin_vol *v = vol_find(p, name, e);
+	int r;
+
+	if (!v)
+		return -ENOENT;
+	if (freed)
+		*freed = v->used_clusters * p->label->cluster_bytes;
+	if (v->n_attached && !force)
+		return err_set(e, -EBUSY, "volume %s/%s is in use by %u clients: end them first, or use --force to disconnect them",
+			       p->label->name, name, v->n_attached);
+	if (dry_run)
+		return 0;
+	pool_co_vol_quiesce(p, v);
+	return err_default(e, thin_co_volume_delete(p->thin, v), "deleting the volume");
+}
+
+int ashlar_co_volume_delete(struct ashlar_pool *p, const char *name, bool force, bool dry_run, uint64_t *freed_bytes,
+			    struct err *e)
+{
+	int r = check_writable(p, e);
+
+	if (r < 0)
+		return r;
+	co_mutex_lock(&p->a->admin);
+	r = delete_co_locked(p, name, force, dry_run, freed_bytes, e);
+	co_mutex_unlock(&p->a->admin);
+	return r;
+}
+
+/* Coroutine. Hands in a changed copy of the volume's attributes. */
+static int update_co(struct ashlar_pool *p, struct thin_vol *v, const struct thin_vol *to, struct err *e)
+{
+	return full_to_sentence(p, thin_co_volume_update(p->thin, v, to), "changing a volume", e);
+}
+
+static int resize_co_locked(struct ashlar_pool *p, const char *name, uint64_t size, bool force, struct err *e)
+{
+	struct thin_vol *v = vol_find(p, name, e), *to;
+	uint64_t old;
+	int r;
+
+	if (!v)
+		return -ENOENT;
+	old = v->size_bytes;
+	if (size == old)
+		return 0;
+	if (size < old && !force)
+		return err_set(e, -EINVAL, "volume %s/%s: %" PRIu64 " bytes are less than its size of %" PRIu64
+			       ": what lies beyond would be lost; use --force if you mean it", p->label->name, name, size, old);
+	to = xmalloc(sizeof(*to));
+	*to = *v;
+	to->size_bytes = size;
+	/* Smaller: first nobody can reach the tail, then it is discarded, then the record says so; a crash in between leaves a
+	 * volume of the old size with a discarded tail, which was not acknowledged. */
+	r = size < old ? pool_co_vol_resize_open(p, v, size) : 0;
+	if (r == 0)
+		r = update_co(p, v, to, e);
+	if (r == 0 && size > old)
+		r = pool_co_vol_resize_open(p, v, size);
+	xfree(to);
+	return err_default(e, r, "resizing the volume");
+}
+
+int ashlar_co_volume_resize(struct ashlar_pool *p, const char *name, uint64_t size_bytes, bool force, struct err *e)
+{
+	int r = check_writable(p, e);
+
+	if (r == 0)
+		r = check_size(p, name, size_bytes, e);
+	if (r < 0)
+		return r;
+	co_mutex_lock(&p->a->admin);
+	r = resize_co_locked(p, name, size_bytes, force, e);
+	co_mutex_unlock(&p->a->admin);
+	return r;
+}
+
+static int rename_co_locked(struct ashlar_pool *p, const char *name, const char *new_name, struct err *e)
+{
+	char export_name[ASHLAR_POOL_NAME_MAX + ASHLAR_VOLUME_NAME_MAX + 2];
+	struct thin_vol *v = vol_find(p, name, e), *to;
+	int r;
+
+	if (!v)
+		return -ENOENT;
+	if (!strcmp(name, new_name))
+		return 0;
+	if (thin_vol_find(p->thin, new_name))
+		return err_set(e, -EEXIST, "volume %s/%s exists already", p->label->name, new_name);
+	snprintf(export_name, sizeof(export_name), "%s/%s", p->label->name, new_name);
+	r = check_export_name_free(p->a, export_name, v, e);
+	if (r < 0)
+		return r;
+	to = xmalloc(sizeof(*to));
+	*to = *v;
+	memset(to->name, 0, sizeof(to->name));
+	memcpy(to->name, new_name, strlen(new_name));
+	r = update_co(p, v, to, e);
+	xfree(to);
+	return r;
+}
+
+int ashlar_co_volume_rename(struct ashlar_pool *p, const char *name, const char *new_name, struct err *e)
+{
+	int r = check_writable(p, e);
+
+	if (r == 0)
+		r = name_check("volume", new_name, ASHLAR_VOLUME_NAME_MAX, e);
+	if (r < 0)
+		return r;
+	co_mutex_lock(&p->a->admin);
+	r = rename_co_locked(p, name, new_name, e);
+	co_mutex_unlock(&p->a->admin);
+	return r;
+}
+
+int ashlar_co_volume_set_full_wait(struct ashlar_pool *p, const char *name, uint64_t ns, struct err *e)
+{
+	struct thin_vol *v, *to;
+	int r = check_writable(p, e);
+
+	if (r < 0)
+		return r;
+	co_mutex_lock(&p->a->admin);
+	v = vol_find(p, name, e);
+	r = v ? 0 : -ENOENT;
+	if (v) {
+		to = xmalloc(sizeof(*to));
+		*to = *v;
+		to->full_wait_ns = ns;
+		r = update_co(p, v, to, e);
+		if (r == 0)
+			pool_co_vol_set_full_wait(p, v, ns);
+		xfree(to);
+	}
+	co_mutex_unlock(&p->a->admin);
+	return r;
+}
+
+/* ---- exports ---- */
+
+static int export_co_update(struct ashlar_pool *p, struct thin_vol *v, unsigned kind, unsigned flags, const char *name,
+			    struct err *e)
+{
+	struct thin_vol *to = xmalloc(sizeof(*to));
+	int r;
+
+	*to = *v;
+	to->export_kind = (uint8_t)kind;
+	to->export_flags = (uint8_t)flags;
+	memset(to->export_name, 0, sizeof(to->export_name));
+	memcpy(to->export_name, name, strlen(name));
+	r = update_co(p, v, to, e);
+	xfree(to);
+	return r;
+}
+
+int ashlar_co_export_add(struct ashlar_pool *p, const char *volume, const char *export_name, bool read_only, struct err *e)
+{
+	struct thin_vol *v;
+	bool named = export_name && *export_name;
+	char dflt[ASHLAR_POOL_NAME_MAX + ASHLAR_VOLUME_NAME_MAX + 2];
+	int r = check_writable(p, e);
+
+	if (r == 0 && named)
+		r = export_name_check(export_name, e);
+	if (r < 0)
+		return r;
+	co_mutex_lock(&p->a->admin);
+	v = vol_find(p, volume, e);
+	r = v ? 0 : -ENOENT;
+	if (v && v->n_attached && read_only != !!(v->export_flags & THIN_EXPORT_READ_ONLY))
+		r = err_set(e, -EBUSY, "volume %s/%s is in use by %u clients: its mode can be changed when they have gone",
+			    p->label->name, volume, v->n_attached);
+	if (r == 0) {
+		snprintf(dflt, sizeof(dflt), "%s/%s", p->label->name, volume);
+		r = check_export_name_free(p->a, named ? export_name : dflt, v, e);
+	}
+	if (r == 0)
+		r = export_co_update(p, v, named ? THIN_EXPORT_NAMED : THIN_EXPORT_DEFAULT,
+				     read_only ? THIN_EXPORT_READ_ONLY : 0, named ? export_name : "", e);
+	co_mutex_unlock(&p->a->admin);
+	return r;
+}
+
+int ashlar_co_export_remove(struct ashlar_pool *p, const char *volume, struct err *e)
+{
+	struct thin_vol *v;
+	int r = check_writable(p, e);
+
+	if (r < 0)
+		return r;
+	co_mutex_lock(&p->a->admin);
+	v = vol_find(p, volume, e);
+	r = v ? 0 : -ENOENT;
+	if (v && v->n_attached)
+		r = err_set(e, -EBUSY, "volume %s/%s is in use by %u clients: end them first", p->label->name, volume, v->n_attached);
+	if (r == 0)
+		r = export_co_update(p, v, THIN_EXPORT_HIDDEN, v->export_flags, "", e);
+	co_mutex_unlock(&p->a->admin);
+	return r;
+}

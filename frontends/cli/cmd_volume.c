@@ -1,0 +1,233 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/base/units.h"
+#include "frontends/cli/session.h"
+#include "frontends/cli/table.h"
+#include "frontends/control/names.h"
+
+static const struct column volume_cols[] = {
+	{ "name", "name", COL_TEXT, true },
+	{ "size", "size_bytes", COL_SIZE, true },
+	{ "refer", "refer_bytes", COL_SIZE, true },
+	{ "used", "used_bytes", COL_SIZE, true },
+	{ "excl", "exclusive_bytes", COL_SIZE, true },
+	{ "layout", "layout", COL_TEXT, true },
+	{ "clients", "attached", COL_COUNT, true },
+	{ "fullwait", "full_wait", COL_TEXT, false },
+	{ "waiting", "full_waiting", COL_YES, false },
+	{ "created", "created", COL_TEXT, false },
+	{ "reads", "reads", COL_COUNT, false },
+	{ "writes", "writes", COL_COUNT, false },
+	{ "readbytes", "bytes_read", COL_SIZE, false },
+	{ "writebytes", "bytes_written", COL_SIZE, false },
+	{ "id", "id", COL_COUNT, false },
+};
+static const struct table volume_table = TABLE(volume_cols);
+
+/* Calls a method on the volume that the first operand names. params: taken over. NULL after a message; *status tells. */
+static json_t *volume_call(struct cli *cl, const char *method, json_t *params, unsigned flags, int *status)
+{
+	struct volume_name name;
+	struct cli_session *s;
+	struct err e = { 0 };
+	json_t *row = NULL;
+	int r = control_name_split(cl->operands[0], &name, &e);
+
+	if (r == 0) {
+		json_object_set_new(params, "volume", json_string(cl->operands[0]));
+		s = cli_session_open(cl);
+		r = cli_session_call(s, name.pool, method, params, flags, &row, &e);
+		cli_session_close(s);
+	}
+	json_decref(params);
+	*status = r < 0 ? cli_fail(&e) : CLI_OK;
+	return r < 0 ? NULL : row;
+}
+
+static int run_list(struct cli *cl) { return cli_list(cl, &volume_table, "volume.list"); }
+
+static int run_show(struct cli *cl)
+{
+	int r;
+	json_t *row = volume_call(cl, "volume.show", json_object(), SESSION_READ, &r);
+
+	if (row)
+		r = cli_table_show(&volume_table, cl, row);
+	json_decref(row);
+	return r;
+}
+
+/* For commands that answer with the volume: JSON if asked for, else a line. */
+static void changed_print(const struct cli *cl, const json_t *row, const char *what)
+{
+	char size[16];
+
+	if (cli_has(cl, OPT_JSON)) {
+		cli_print_json(row);
+		return;
+	}
+	size_format((uint64_t)json_integer_value(json_object_get(row, "size_bytes")), size, sizeof(size));
+	printf("volume %s %s (%s, %s)\n", json_string_value(json_object_get(row, "name")), what, size,
+	       json_string_value(json_object_get(row, "layout")));
+}
+
+static int run_create(struct cli *cl)
+{
+	json_t *params, *row;
+	struct err e = { 0 };
+	uint64_t size;
+	int r;
+
+	if (!cli_has(cl, OPT_SIZE))
+		return cli_usage(cl, "--size is missing");
+	r = cli_size(cl, OPT_SIZE, &size);
+	if (r == 0 && cli_has(cl, OPT_FULL_WAIT))
+		r = cli_duration_text(cl, "--full-wait", cl->values[OPT_FULL_WAIT]);
+	if (r)
+		return r;
+	if (control_check_size(size, &e) < 0)
+		return cli_fail(&e);
+	params = json_pack("{s:I}", "size", (json_int_t)size);
+	if (cli_has(cl, OPT_LAYOUT))
+		json_object_set_new(params, "layout", json_string(cl->values[OPT_LAYOUT]));
+	if (cli_has(cl, OPT_FULL_WAIT))
+		json_object_set_new(params, "full_wait", json_string(cl->values[OPT_FULL_WAIT]));
+	row = volume_call(cl, "volume.create", params, 0, &r);
+	if (row)
+		changed_print(cl, row, "created");
+	json_decref(row);
+	return r;
+}
+
+static int run_resize(struct cli *cl)
+{
+	const char *text = cl->n_operands > 1 ? cl->operands[1] : cl->values[OPT_SIZE];
+	char from[16], to[16];
+	json_t *row;
+	struct err e = { 0 };
+	uint64_t size;
+	int r;
+
+	if (!text || (cl->n_operands > 1 && cli_has(cl, OPT_SIZE)))
+		return cli_usage(cl, text ? "the size is given twice" : "--size is missing");
+	r = cli_size_text(cl, "the size", text, &size);
+	if (r)
+		return r;
+	if (control_check_size(size, &e) < 0)
+		return cli_fail(&e);
+	row = volume_call(cl, "volume.resize",
+			  json_pack("{s:I, s:b, s:b}", "size", (json_int_t)size, "force", cli_has(cl, OPT_FORCE), "dry_run",
+				    cli_has(cl, OPT_DRY_RUN)),
+			  cli_has(cl, OPT_DRY_RUN) ? SESSION_READ : 0, &r);
+	if (row && cli_has(cl, OPT_JSON))
+		cli_print_json(row);
+	else if (row)
+		printf("volume %s %s from %s to %s\n", cl->operands[0], cli_has(cl, OPT_DRY_RUN) ? "would be resized" : "resized",
+		       size_format((uint64_t)json_integer_value(json_object_get(row, "old_size_bytes")), from, sizeof(from)),
+		       size_format(size, to, sizeof(to)));
+	json_decref(row);
+	return r;
+}
+
+static int run_rename(struct cli *cl)
+{
+	struct volume_name old, new;
+	struct err e = { 0 };
+	json_t *row;
+	int r = control_name_split(cl->operands[0], &old, &e);
+
+	if (r == 0)
+		r = control_name_split_new(cl->operands[1], &old, &new, &e);
+	if (r < 0)
+		return cli_fail(&e);
+	row = volume_call(cl, "volume.rename", json_pack("{s:s}", "new_name", cl->operands[1]), 0, &r);
+	if (row && cli_has(cl, OPT_JSON))
+		cli_print_json(row);
+	else if (row)
+		printf("volume %s renamed to %s/%s\n", cl->operands[0], new.pool, new.volume);
+	json_decref(row);
+	return r;
+}
+
+static int set_one(struct cli *cl, const char *text, json_t *params)
+{
+	static const char key[] = "full-wait=";
+	char q[72];
+	int r;
+
+	if (strncmp(text, key, sizeof(key) - 1))
+		return cli_usage(cl, "'%s' is not a setting; settings are: full-wait=TIME", control_name_quote(text, q, sizeof(q)));
+	text += sizeof(key) - 1;
+	r = cli_duration_text(cl, "full-wait", text);
+	if (r == 0)
+		json_object_set_new(params, "full_wait", json_string(text));
+	return r;
+}
+
+static int run_set(struct cli *cl)
+{
+	json_t *params = json_object(), *row;
+	int i, r = 0;
+
+	for (i = 1; r == 0 && i < cl->n_operands; i++)
+		r = set_one(cl, cl->operands[i], params);
+	if (r == 0 && cli_has(cl, OPT_FULL_WAIT)) {
+		r = cli_duration_text(cl, "--full-wait", cl->values[OPT_FULL_WAIT]);
+		json_object_set_new(params, "full_wait", json_string(cl->values[OPT_FULL_WAIT]));
+	}
+	if (r == 0 && json_object_size(params) == 0)
+		r = cli_usage(cl, "nothing to set; settings are: full-wait=TIME");
+	if (r) {
+		json_decref(params);
+		return r;
+	}
+	row = volume_call(cl, "volume.set", params, 0, &r);
+	if (row)
+		changed_print(cl, row, "changed");
+	json_decref(row);
+	return r;
+}
+
+static int run_delete(struct cli *cl)
+{
+	char freed[16];
+	int r;
+	json_t *row = volume_call(cl, "volume.delete",
+				  json_pack("{s:b, s:b}", "force", cli_has(cl, OPT_FORCE), "dry_run", cli_has(cl, OPT_DRY_RUN)),
+				  cli_has(cl, OPT_DRY_RUN) ? SESSION_READ : 0, &r);
+
+	if (!row)
+		return r;
+	size_format((uint64_t)json_integer_value(json_object_get(row, "freed_bytes")), freed, sizeof(freed));
+	if (cli_has(cl, OPT_JSON))
+		cli_print_json(row);
+	else if (cli_has(cl, OPT_DRY_RUN))
+		printf("volume %s would be deleted, %s freed; nothing was changed\n", cl->operands[0], freed);
+	else
+		printf("volume %s deleted, %s freed\n", cl->operands[0], freed);
+	json_decref(row);
+	return CLI_OK;
+}
+
+const struct cli_command cli_volume_commands[] = {
+	{ "volume", "create", NULL, "POOL/VOL --size SIZE", 1, 1, OPT(SIZE) | OPT(LAYOUT) | OPT(FULL_WAIT) | OPT(JSON) | OPT(CONTROL),
+	  run_create, "make a thin volume",
+	  "It takes space as it is written. While the pool is full, writes that need space wait for --full-wait (default 60s)\n"
+	  "and then fail with \"no space\"; all others go on.",
+	  NULL },
+	{ "volume", "list", "ls", "[POOL]", 0, 1, OPTS_LIST | OPT(CONTROL), run_list, "list volumes",
+	  "REFER is the data that a volume holds, USED the space that it takes, EXCL what its deletion would free.", &volume_table },
+	{ "volume", "show", NULL, "POOL/VOL", 1, 1, OPTS_SHOW | OPT(CONTROL), run_show, "show all there is to know about a volume", NULL,
+	  NULL },
+	{ "volume", "resize", NULL, "POOL/VOL SIZE", 1, 2, OPT(SIZE) | OPT(FORCE) | OPT(DRY_RUN) | OPT(JSON) | OPT(CONTROL), run_resize,
+	  "change a volume's size", "SIZE may be given as --size too. Smaller only with --force: what lies beyond is gone.", NULL },
+	{ "volume", "rename", "mv", "POOL/VOL NEW", 2, 2, OPT(JSON) | OPT(CONTROL), run_rename, "give a volume another name",
+	  "NEW is a volume name, with or without its pool. Attached clients stay.", NULL },
+	{ "volume", "set", NULL, "POOL/VOL full-wait=TIME", 1, -1, OPT(FULL_WAIT) | OPT(JSON) | OPT(CONTROL), run_set,
+	  "change settings of a volume", "full-wait: how long writes are held while the pool is full: 0, 30s, 5m, 1h, forever.", NULL },
+	{ "volume", "delete", "rm remove", "POOL/VOL", 1, 1, OPT(FORCE) | OPT(DRY_RUN) | OPT(JSON) | OPT(CONTROL), run_delete,
+	  "delete a volume and all its data",
+	  "Refused while clients are attached, unless --force: they lose their connection first.", NULL },
+	{ .verb = NULL },
+};

@@ -1,0 +1,674 @@
+/*
+ * The transmission phase over memory streams and pipes in the simulated world.
+ */
+#include <CUnit/Basic.h>
+#include <stdio.h>
+
+#include "engine/base/units.h"
+#include "nbd/session.h"
+#include "tests/lib/nbd_run.h"
+#include "tests/lib/pipe_stream.h"
+
+static struct nbd_script in;
+static struct nbd_run run;
+
+static void begin(const char *name, bool structured)
+{
+	nbd_run_free(&run);
+	run = (struct nbd_run){0};
+	script_handshake(&in, name, structured);
+}
+
+static void go(void)
+{
+	run.in = in.p;
+	run.in_len = in.len;
+	nbd_run(&run);
+	CU_ASSERT_EQUAL(run.result, 0);
+	CU_ASSERT_EQUAL(run.leaked, 0);
+	script_free(&in);
+	CU_ASSERT_TRUE(run_skip_handshake(&run));
+}
+
+/* Replies may come in any order: looks at all for this cookie. */
+static struct run_reply reply_of(uint64_t cookie, uint32_t read_len)
+{
+	size_t at = run.at;
+	struct run_reply r;
+
+	while (run_reply(&run, read_len, &r)) {
+		if (r.cookie != cookie)
+			continue;
+		run.at = at;
+		return r;
+	}
+	CU_FAIL("no reply");
+	printf("no reply to %llu\n", (unsigned long long)cookie);
+	run.at = at;
+	return (struct run_reply){.error = 9999};
+}
+
+static unsigned count_replies(void)
+{
+	struct run_reply r;
+	unsigned n = 0;
+
+	while (run_reply(&run, 0, &r))
+		n++;
+	CU_ASSERT_EQUAL(run.at, run.out_len);
+	return n;
+}
+
+static uint8_t peek(unsigned export, uint64_t off)
+{
+	uint8_t b;
+
+	mem_bdev_peek(nbd_mem_export(run.exports, export), off, &b, 1);
+	return b;
+}
+
+/* ---- data ---- */
+
+static void check_written(struct nbd_run *r)
+{
+	CU_ASSERT_EQUAL(peek(RUN_MEM, 4096), 0x5a);
+	CU_ASSERT_EQUAL(peek(RUN_MEM, 4096 + 65535), 0x5a);
+	CU_ASSERT_EQUAL(peek(RUN_MEM, 4096 + 65536), 0);
+	CU_ASSERT_EQUAL(peek(RUN_MEM, 1 << 20), 0x77);
+	CU_ASSERT_EQUAL(peek(RUN_MEM, (4 << 20) - 1), 0x77);
+	CU_ASSERT_EQUAL(peek(RUN_MEM, 4 << 20), 0);
+	CU_ASSERT_EQUAL(mem_bdev_count_fua(nbd_mem_export(r->exports, RUN_MEM)), 1);
+}
+
+/* Whatever the sizes of the receives: header and payload cut anywhere. */
+static void writes_arrive_in_any_pieces(void)
+{
+	static const size_t chunks[] = {0, 1, 27, 29, 4096, 4097, 65535, 300000};
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(chunks); i++) {
+		begin("mem", i % 2);
+		run.chunk = chunks[i];
+		run.n_reactors = 2;
+		run.co_after = check_written;
+		script_write(&in, NBD_CMD_FLAG_FUA, 1, 4096, 65536, 0x5a);
+		script_write(&in, 0, 2, 1 << 20, 3 << 20, 0x77);
+		script_request(&in, NBD_CMD_FLUSH, 0, 3, 0, 0);
+		script_request(&in, NBD_CMD_DISC, 0, 4, 0, 0);
+		go();
+		CU_ASSERT_EQUAL(reply_of(1, 0).error, 0);
+		CU_ASSERT_EQUAL(reply_of(2, 0).error, 0);
+		CU_ASSERT_EQUAL(reply_of(3, 0).error, 0);
+		CU_ASSERT_EQUAL(count_replies(), 3);
+	}
+}
+
+static void fill_before(struct nbd_run *r)
+{
+	uint8_t *p = xmalloc(2 << 20);
+	size_t i;
+
+	for (i = 0; i < 2 << 20; i++)
+		p[i] = (uint8_t)(i * 7 + (i >> 12));
+	mem_bdev_poke(nbd_mem_export(r->exports, RUN_MEM), 1 << 20, p, 2 << 20);
+	xfree(p);
+}
+
+static bool is_filled(const struct run_reply *r)
+{
+	size_t i;
+
+	for (i = 0; i < r->len; i++)
+		if (r->data[i] != (uint8_t)(i * 7 + (i >> 12)))
+			return false;
+	return true;
+}
+
+static void reads_simple(void)
+{
+	static const uint32_t lens[] = {512, 4096, 256 << 10, 2 << 20};
+	struct run_reply r;
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(lens); i++) {
+		begin("mem", false);
+		run.co_before = fill_before;
+		script_request(&in, NBD_CMD_READ, 0, 1, 1 << 20, lens[i]);
+		go();
+		r = reply_of(1, lens[i]);
+		CU_ASSERT_FALSE(r.structured);
+		CU_ASSERT_EQUAL(r.error, 0);
+		CU_ASSERT_EQUAL(r.len, lens[i]);
+		CU_ASSERT_TRUE(is_filled(&r));
+	}
+}
+
+static void reads_structured(void)
+{
+	struct run_reply r;
+
+	begin("mem", true);
+	run.co_before = fill_before;
+	script_request(&in, NBD_CMD_READ, 0, 1, 1 << 20, 4096);
+	script_request(&in, NBD_CMD_READ, NBD_CMD_FLAG_DF, 2, 1 << 20, 2 << 20);
+	go();
+	r = reply_of(1, 0);
+	CU_ASSERT_EQUAL(r.type, NBD_REPLY_TYPE_OFFSET_DATA);
+	CU_ASSERT_EQUAL(r.off, 1 << 20);
+	CU_ASSERT_EQUAL(r.len, 4096);
+	CU_ASSERT_TRUE(is_filled(&r));
+	r = reply_of(2, 0);
+	CU_ASSERT_EQUAL(r.type, NBD_REPLY_TYPE_OFFSET_DATA);
+	CU_ASSERT_EQUAL(r.len, 2 << 20);
+	CU_ASSERT_TRUE(is_filled(&r));
+	CU_ASSERT_EQUAL(count_replies(), 2);
+}
+
+static void thousands_of_requests_in_one_receive(void)
+{
+	unsigned i;
+
+	begin("mem", true);
+	for (i = 0; i < 3000; i++)
+		script_request(&in, NBD_CMD_READ, 0, i, i % 1000 * 4096, 512);
+	script_request(&in, NBD_CMD_DISC, 0, 0, 0, 0);
+	go();
+	CU_ASSERT_EQUAL(count_replies(), 3000);
+}
+
+static void after_zero(struct nbd_run *r)
+{
+	CU_ASSERT_EQUAL(peek(RUN_MEM, 1 << 20), 0);
+	CU_ASSERT_EQUAL(peek(RUN_MEM, (1 << 20) + 8191), 0);
+	CU_ASSERT_EQUAL(peek(RUN_MEM, (2 << 20) + 4095), 0);
+	CU_ASSERT_EQUAL(mem_bdev_count_fua(nbd_mem_export(r->exports, RUN_MEM)), 2);
+	CU_ASSERT_EQUAL(mem_bdev_count(nbd_mem_export(r->exports, RUN_MEM), IO_DISCARD), 1);
+	CU_ASSERT_EQUAL(mem_bdev_count(nbd_mem_export(r->exports, RUN_MEM), IO_ZERO), 33);
+}
+
+static void trim_zero_and_cache(void)
+{
+	unsigned i;
+
+	begin("mem", true);
+	run.co_before = fill_before;
+	run.co_after = after_zero;
+	script_request(&in, NBD_CMD_TRIM, NBD_CMD_FLAG_FUA, 1, 1 << 20, 8192);
+	script_request(&in, NBD_CMD_WRITE_ZEROES, NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO | NBD_CMD_FLAG_FUA, 2, 2 << 20, 4096);
+	script_request(&in, NBD_CMD_CACHE, 0, 3, 0, 4096);
+	script_request(&in, NBD_CMD_CACHE, 0, 4, 0, RUN_SIZE);
+	script_request(&in, NBD_CMD_WRITE_ZEROES, 0, 5, 0, RUN_SIZE); /* 32 pieces */
+	go();
+	for (i = 1; i <= 5; i++)
+		CU_ASSERT_EQUAL(reply_of(i, 0).error, 0);
+	CU_ASSERT_EQUAL(count_replies(), 5);
+}
+
+static void fast_zero_fails_fast(void)
+{
+	begin("nofast", false);
+	script_request(&in, NBD_CMD_WRITE_ZEROES, NBD_CMD_FLAG_FAST_ZERO, 1, 0, 4096);
+	script_request(&in, NBD_CMD_WRITE_ZEROES, 0, 2, 0, 4096);
+	script_request(&in, NBD_CMD_TRIM, 0, 3, 0, 4096);
+	go();
+	CU_ASSERT_EQUAL(reply_of(1, 0).error, NBD_ENOTSUP);
+	CU_ASSERT_EQUAL(reply_of(2, 0).error, 0);
+	CU_ASSERT_EQUAL(reply_of(3, 0).error, NBD_EINVAL);
+}
+
+/* ---- block status ---- */
+
+static void status_before(struct nbd_run *r)
+{
+	uint8_t b = 1;
+
+	mem_bdev_poke(nbd_mem_export(r->exports, RUN_MEM), 65536, &b, 1);
+	mem_bdev_poke(nbd_mem_export(r->exports, RUN_MEM), 65536 + 8192, &b, 1);
+}
+
+static uint32_t ext_len(const struct run_reply *r, unsigned i)
+{
+	return be32_get(((const struct nbd_extent *)r->data)[i].len_bytes);
+}
+
+static uint32_t ext_flags(const struct run_reply *r, unsigned i)
+{
+	return be32_get(((const struct nbd_extent *)r->data)[i].flags);
+}
+
+static void block_status_tells_holes(void)
+{
+	struct run_reply r;
+
+	begin("mem", true);
+	run.co_before = status_before;
+	script_request(&in, NBD_CMD_BLOCK_STATUS, 0, 1, 0, RUN_SIZE);
+	script_request(&in, NBD_CMD_BLOCK_STATUS, NBD_CMD_FLAG_REQ_ONE, 2, 65536, 1 << 20);
+	script_request(&in, NBD_CMD_BLOCK_STATUS, NBD_CMD_FLAG_REQ_ONE, 3, 512, 1024);
+	script_request(&in, NBD_CMD_BLOCK_STATUS, 0, 4, 512, 1023);
+	script_request(&in, NBD_CMD_BLOCK_STATUS, 0, 5, 512, RUN_SIZE);
+	go();
+	r = reply_of(1, 0);
+	CU_ASSERT_EQUAL(r.type, NBD_REPLY_TYPE_BLOCK_STATUS);
+	CU_ASSERT_EQUAL_FATAL(r.len, 5 * 8);
+	CU_ASSERT_EQUAL(ext_len(&r, 0), 65536);
+	CU_ASSERT_EQUAL(ext_flags(&r, 0), 3);
+	CU_ASSERT_EQUAL(ext_len(&r, 1), 4096);
+	CU_ASSERT_EQUAL(ext_flags(&r, 1), 0);
+	CU_ASSERT_EQUAL(ext_len(&r, 2), 4096);
+	CU_ASSERT_EQUAL(ext_len(&r, 4), RUN_SIZE - 65536 - 12288);
+	r = reply_of(2, 0);
+	CU_ASSERT_EQUAL_FATAL(r.len, 8);
+	CU_ASSERT_EQUAL(ext_len(&r, 0), 4096);
+	r = reply_of(3, 0);
+	CU_ASSERT_EQUAL_FATAL(r.len, 8);
+	CU_ASSERT_EQUAL(ext_len(&r, 0), 1024);
+	CU_ASSERT_EQUAL(reply_of(4, 0).error, NBD_EINVAL);
+	CU_ASSERT_EQUAL(reply_of(5, 0).error, NBD_EINVAL);
+}
+
+static void block_status_needs_its_context(void)
+{
+	begin("mem", false);
+	script_request(&in, NBD_CMD_BLOCK_STATUS, 0, 1, 0, 4096);
+	go();
+	CU_ASSERT_EQUAL(reply_of(1, 0).error, NBD_EINVAL);
+	/* set for another export than the one that is used */
+	nbd_run_free(&run);
+	run = (struct nbd_run){0};
+	script_flags(&in, 3);
+	script_option(&in, NBD_OPT_STRUCTURED_REPLY, NULL, 0);
+	script_context(&in, NBD_OPT_SET_META_CONTEXT, "ro", "base:allocation");
+	script_go(&in, NBD_OPT_GO, "mem");
+	script_request(&in, NBD_CMD_BLOCK_STATUS, 0, 1, 0, 4096);
+	go();
+	CU_ASSERT_EQUAL(reply_of(1, 0).error, NBD_EINVAL);
+}
+
+/* ---- refusals ---- */
+
+static const struct {
+	uint16_t cmd, flags;
+	uint64_t off;
+	uint32_t len;
+	uint32_t error; /* of a simple session; EOVERFLOW where a structured one says so */
+} refused[] = {
+	{NBD_CMD_READ, 0, 0, 0, NBD_EINVAL},
+	{NBD_CMD_READ, 0, 1, 512, NBD_EINVAL},
+	{NBD_CMD_READ, 0, 0, 513, NBD_EINVAL},
+	{NBD_CMD_READ, 0, RUN_SIZE, 512, NBD_EINVAL},
+	{NBD_CMD_READ, 0, RUN_SIZE - 512, 1024, NBD_EINVAL},
+	{NBD_CMD_READ, 0, 0xfffffffffffffe00, 512, NBD_EINVAL},
+	{NBD_CMD_READ, 0, 0xfffffffffffffe00, 1024, NBD_EINVAL},
+	{NBD_CMD_READ, NBD_CMD_FLAG_NO_HOLE, 0, 512, NBD_EINVAL},
+	{NBD_CMD_READ, 0x20, 0, 512, NBD_EINVAL},
+	{NBD_CMD_WRITE, 0, RUN_SIZE, 512, NBD_ENOSPC},
+	{NBD_CMD_WRITE, 0, RUN_SIZE - 512, 1024, NBD_ENOSPC},
+	{NBD_CMD_WRITE, 0, 3, 512, NBD_EINVAL},
+	{NBD_CMD_WRITE, 0, 0, 100, NBD_EINVAL},
+	{NBD_CMD_WRITE, 0, 0, 0, NBD_EINVAL},
+	{NBD_CMD_WRITE, NBD_CMD_FLAG_DF, 0, 512, NBD_EINVAL},
+	{NBD_CMD_FLUSH, 0, 512, 0, NBD_EINVAL},
+	{NBD_CMD_FLUSH, 0, 0, 1, NBD_EINVAL},
+	{NBD_CMD_TRIM, 0, RUN_SIZE, 512, NBD_EINVAL},
+	{NBD_CMD_TRIM, 0, 0, 0xffffffff, NBD_EINVAL},
+	{NBD_CMD_CACHE, 0, RUN_SIZE, 512, NBD_EINVAL},
+	{NBD_CMD_WRITE_ZEROES, 0, RUN_SIZE, 512, NBD_ENOSPC},
+	{NBD_CMD_WRITE_ZEROES, 0, 0, 0xfffffe00, NBD_ENOSPC},
+	{NBD_CMD_WRITE_ZEROES, NBD_CMD_FLAG_REQ_ONE, 0, 512, NBD_EINVAL},
+	{8, 0, 0, 512, NBD_EINVAL},
+	{0xffff, 0xffff, 0, 0xffffffff, NBD_EINVAL},
+};
+
+static void wrong_requests_get_their_error(void)
+{
+	struct run_reply r;
+	unsigned i, structured;
+
+	for (structured = 0; structured < 2; structured++) {
+		begin("mem", structured);
+		for (i = 0; i < ARRAY_LEN(refused); i++) {
+			if (refused[i].cmd == NBD_CMD_WRITE)
+				script_write(&in, refused[i].flags, i, refused[i].off, refused[i].len, 0xee);
+			else
+				script_request(&in, refused[i].cmd, refused[i].flags, i, refused[i].off, refused[i].len);
+		}
+		script_request(&in, NBD_CMD_READ, NBD_CMD_FLAG_DF, 1000, 0, 512);
+		script_request(&in, NBD_CMD_READ, 0, 1001, 0, 0xffffffff);
+		go();
+		for (i = 0; i < ARRAY_LEN(refused); i++) {
+			r = reply_of(i, 512);
+			CU_ASSERT_EQUAL(r.error, refused[i].error);
+			CU_ASSERT_EQUAL(r.structured, structured);
+			if (r.error != refused[i].error)
+				printf("refused[%u]: %u\n", i, r.error);
+		}
+		CU_ASSERT_EQUAL(reply_of(1000, 512).error, structured ? 0 : NBD_EINVAL);
+		CU_ASSERT_EQUAL(reply_of(1001, 0).error, structured ? NBD_EOVERFLOW : NBD_EINVAL);
+	}
+}
+
+static void read_only_refuses_every_change(void)
+{
+	begin("ro", true);
+	script_write(&in, 0, 1, 0, 4096, 1);
+	script_request(&in, NBD_CMD_TRIM, 0, 2, 0, 4096);
+	script_request(&in, NBD_CMD_WRITE_ZEROES, 0, 3, 0, 4096);
+	script_request(&in, NBD_CMD_FLUSH, 0, 4, 0, 0);
+	script_request(&in, NBD_CMD_READ, 0, 5, 0, 4096);
+	go();
+	CU_ASSERT_EQUAL(reply_of(1, 0).error, NBD_EPERM);
+	CU_ASSERT_EQUAL(reply_of(2, 0).error, NBD_EPERM);
+	CU_ASSERT_EQUAL(reply_of(3, 0).error, NBD_EPERM);
+	CU_ASSERT_EQUAL(reply_of(4, 0).error, 0);
+	CU_ASSERT_EQUAL(reply_of(5, 0).len, 4096);
+}
+
+static void too_long_writes_are_drained_or_close(void)
+{
+	begin("mem", true);
+	script_write(&in, 0, 1, 0, (32 << 20) + 512, 1);
+	script_request(&in, NBD_CMD_READ, 0, 2, 0, 512);
+	script_request(&in, NBD_CMD_WRITE, 0, 3, 0, 0xffffffff);
+	script_request(&in, NBD_CMD_READ, 0, 4, 0, 512);
+	go();
+	CU_ASSERT_EQUAL(reply_of(1, 0).error, NBD_EINVAL);
+	CU_ASSERT_EQUAL(reply_of(2, 0).len, 512);
+	CU_ASSERT_EQUAL(count_replies(), 2);
+}
+
+static void bad_magic_closes_after_the_rest(void)
+{
+	begin("delay", true);
+	script_request(&in, NBD_CMD_READ, 0, 1, 0, 512);
+	script_add(&in, "garbage that is no request at all", 33);
+	script_request(&in, NBD_CMD_READ, 0, 2, 0, 512);
+	go();
+	CU_ASSERT_EQUAL(reply_of(1, 0).len, 512);
+	CU_ASSERT_EQUAL(count_replies(), 1);
+}
+
+static void end_in_the_middle_of_a_payload(void)
+{
+	begin("mem", true);
+	script_request(&in, NBD_CMD_WRITE, 0, 1, 0, 1 << 20);
+	script_add(&in, "only this", 9);
+	go();
+	CU_ASSERT_EQUAL(count_replies(), 0);
+}
+
+static void device_errors_reach_the_client(void)
+{
+	begin("faulty", true);
+	script_request(&in, NBD_CMD_READ, 0, 1, 1 << 20, 4096);
+	script_request(&in, NBD_CMD_READ, 0, 2, 0, 2 << 20); /* 32 pieces, half of them fail */
+	script_write(&in, 0, 3, 1 << 20, 4096, 1);
+	script_request(&in, NBD_CMD_READ, 0, 4, 0, 4096);
+	go();
+	CU_ASSERT_EQUAL(reply_of(1, 0).error, NBD_EIO);
+	CU_ASSERT_EQUAL(reply_of(2, 0).error, NBD_EIO);
+	CU_ASSERT_EQUAL(reply_of(3, 0).error, NBD_EIO);
+	CU_ASSERT_EQUAL(reply_of(4, 0).len, 4096);
+}
+
+static void errors_have_one_mapping(void)
+{
+	CU_ASSERT_EQUAL(nbd_err(0), NBD_SUCCESS);
+	CU_ASSERT_EQUAL(nbd_err(-EROFS), NBD_EPERM);
+	CU_ASSERT_EQUAL(nbd_err(-ERR_POOL_FULL), NBD_ENOSPC);
+	CU_ASSERT_EQUAL(nbd_err(-ERR_CSUM), NBD_EIO);
+	CU_ASSERT_EQUAL(nbd_err(-ERANGE), NBD_EINVAL);
+	CU_ASSERT_EQUAL(nbd_err(-EOPNOTSUPP), NBD_ENOTSUP);
+	CU_ASSERT_EQUAL(nbd_err(-ESHUTDOWN), NBD_ESHUTDOWN);
+	CU_ASSERT_EQUAL(nbd_err(-ENODEV), NBD_EIO);
+}
+
+/* ---- clients in time ---- */
+
+struct client {
+	struct nbd_run *run;
+	struct stream *mine, *theirs;
+	bool served;
+};
+
+static void serve_co(void *arg)
+{
+	struct client *c = arg;
+
+	nbd_server_co_serve(c->run->server, c->theirs);
+	c->served = true;
+}
+
+static int client_send(struct client *c, struct nbd_script *s, uint64_t deadline_ns)
+{
+	int r = stream_co_send_all(c->mine, &(struct iovec){s->p, s->len}, 1, deadline_ns);
+
+	script_free(s);
+	return r;
+}
+
+static int client_recv(struct client *c, size_t len, uint64_t deadline_ns)
+{
+	void *p = xmalloc(len);
+	int r = stream_co_recv_all(c->mine, p, len, deadline_ns);
+
+	xfree(p);
+	return r;
+}
+
+static void client_connect(struct client *c, struct nbd_run *r, const char *name)
+{
+	struct nbd_script s = {0};
+
+	c->run = r;
+	c->served = false;
+	pipe_stream_pair(64 * KIB, &c->mine, &c->theirs);
+	co_spawn(CO_SERVICE, serve_co, c, "serve");
+	script_flags(&s, 3);
+	script_option(&s, NBD_OPT_EXPORT_NAME, name, strlen(name));
+	CU_ASSERT_EQUAL(client_send(c, &s, UINT64_MAX), 0);
+	CU_ASSERT_EQUAL(client_recv(c, 18 + 10, UINT64_MAX), 0);
+}
+
+/* One read and its reply. */
+static int client_reads(struct client *c, uint32_t len, uint64_t within_ns)
+{
+	uint64_t deadline = reactor_now_ns() + within_ns;
+	struct nbd_script s = {0};
+	int r;
+
+	script_request(&s, NBD_CMD_READ, 0, 7, 0, len);
+	r = client_send(c, &s, deadline);
+	return r ? r : client_recv(c, 16 + len, deadline);
+}
+
+static void client_end(struct client *c)
+{
+	stream_close(c->mine);
+	co_sleep_ns(100 * NS_PER_MS);
+	CU_ASSERT_TRUE(c->served);
+}
+
+static void in_time(void (*body)(struct nbd_run *r))
+{
+	nbd_run_free(&run);
+	run = (struct nbd_run){.co_body = body, .o = {.max_in_flight = 16, .max_in_flight_bytes = 4 * MIB, .max_total_bytes = 8 * MIB}};
+	nbd_run(&run);
+	CU_ASSERT_EQUAL(run.result, 0);
+	CU_ASSERT_EQUAL(run.leaked, 0);
+}
+
+static void unread_body(struct nbd_run *r)
+{
+	struct nbd_script s = {0};
+	struct client bad, good;
+	unsigned i;
+
+	client_connect(&bad, r, "delay");
+	client_connect(&good, r, "delay");
+	for (i = 0; i < 1000; i++)
+		script_request(&s, NBD_CMD_READ, 0, i, 0, 1 << 20);
+	CU_ASSERT_EQUAL(client_send(&bad, &s, UINT64_MAX), 0); /* 28 KB fit into the pipe and the server's buffer */
+	co_sleep_ns(NS_PER_SEC);
+	CU_ASSERT_TRUE(mem_bdev_in_flight_bytes_max(nbd_mem_export(r->exports, RUN_DELAY)) <= 4 * MIB);
+	CU_ASSERT_TRUE(mem_bdev_count(nbd_mem_export(r->exports, RUN_DELAY), IO_READ) <= 4);
+	for (i = 0; i < 10; i++)
+		CU_ASSERT_EQUAL(client_reads(&good, 1 << 20, NS_PER_SEC), 0);
+	client_end(&bad);
+	client_end(&good);
+}
+
+#define HOGS 6
+
+/* Six clients take all of the reactor's memory and stop; a small request is not touched by that, a big one comes to its
+ * turn when the hogs have stood still for too long. */
+static void hogs_body(struct nbd_run *r)
+{
+	static struct client hog[HOGS];
+	struct nbd_script s = {0};
+	struct client good;
+	unsigned i;
+
+	for (i = 0; i < HOGS; i++) {
+		client_connect(&hog[i], r, "delay");
+		if (i % 2)
+			script_request(&s, NBD_CMD_READ, 0, i, 0, 4 << 20);
+		else
+			script_request(&s, NBD_CMD_WRITE, 0, i, 0, 4 << 20);
+		CU_ASSERT_EQUAL(client_send(&hog[i], &s, UINT64_MAX), 0);
+	}
+	client_connect(&good, r, "delay");
+	for (i = 0; i < 20; i++)
+		CU_ASSERT_EQUAL(client_reads(&good, 4096, 100 * NS_PER_MS), 0);
+	CU_ASSERT_EQUAL(client_reads(&good, 2 << 20, 80 * NS_PER_SEC), 0);
+	for (i = 0; i < HOGS; i++)
+		stream_close(hog[i].mine);
+	client_end(&good);
+	co_sleep_ns(NS_PER_SEC);
+	for (i = 0; i < HOGS; i++)
+		CU_ASSERT_TRUE(hog[i].served);
+}
+
+static void linger_body(struct nbd_run *r)
+{
+	struct nbd_script s = {0};
+	struct client c;
+
+	client_connect(&c, r, "mem");
+	script_request(&s, NBD_CMD_READ, 0, 1, 0, 1 << 20);
+	script_request(&s, NBD_CMD_DISC, 0, 1, 0, 0);
+	CU_ASSERT_EQUAL(client_send(&c, &s, UINT64_MAX), 0);
+	co_sleep_ns(NS_PER_SEC);
+	CU_ASSERT_FALSE(c.served); /* the reply is still on its way */
+	co_sleep_ns(30 * NS_PER_SEC);
+	CU_ASSERT_TRUE(c.served);
+	stream_close(c.mine);
+}
+
+static void gone_body(struct nbd_run *r)
+{
+	struct nbd_script s = {0};
+	struct client c;
+
+	client_connect(&c, r, "delay");
+	script_request(&s, NBD_CMD_READ, 0, 1, 0, 4096);
+	CU_ASSERT_EQUAL(client_send(&c, &s, UINT64_MAX), 0);
+	co_sleep_ns(NS_PER_MS / 2);
+	CU_ASSERT_EQUAL(mem_bdev_in_flight(nbd_mem_export(r->exports, RUN_DELAY)), 1);
+	nbd_mem_export_gone(r->exports, RUN_DELAY);
+	CU_ASSERT_EQUAL(client_recv(&c, 16 + 4096, UINT64_MAX), 0);
+	CU_ASSERT_EQUAL(client_recv(&c, 1, UINT64_MAX), -ECONNRESET);
+	co_sleep_ns(NS_PER_MS);
+	CU_ASSERT_TRUE(c.served);
+	CU_ASSERT_EQUAL(nbd_mem_export_attached(r->exports, RUN_DELAY), 0);
+	stream_close(c.mine);
+}
+
+static void stop_body(struct nbd_run *r)
+{
+	static struct client c[20];
+	struct nbd_script s = {0};
+	unsigned i;
+
+	for (i = 0; i < ARRAY_LEN(c); i++) {
+		client_connect(&c[i], r, i % 2 ? "mem" : "delay");
+		script_request(&s, NBD_CMD_READ, 0, 1, 0, 4096);
+		CU_ASSERT_EQUAL(client_send(&c[i], &s, UINT64_MAX), 0);
+	}
+	co_sleep_ns(NS_PER_MS / 2);
+	nbd_server_co_destroy(r->server);
+	r->server = NULL;
+	for (i = 0; i < ARRAY_LEN(c); i++) {
+		CU_ASSERT_EQUAL(client_recv(&c[i], 16 + 4096, UINT64_MAX), 0);
+		CU_ASSERT_TRUE(c[i].served);
+		stream_close(c[i].mine);
+	}
+}
+
+/* Half a megabyte of writes cut in the middle, over and over: nothing may be left. */
+static void vanish_body(struct nbd_run *r)
+{
+	struct nbd_script s = {0};
+	struct client c;
+	unsigned i;
+
+	for (i = 0; i < 50; i++) {
+		client_connect(&c, r, i % 2 ? "mem" : "delay");
+		script_write(&s, 0, 1, 0, 20 << 10, 1);
+		script_request(&s, NBD_CMD_READ, 0, 2, 0, 1 << 20);
+		script_request(&s, NBD_CMD_WRITE, 0, 3, 0, 1 << 20);
+		script_add(&s, "x", i % 3);
+		CU_ASSERT_EQUAL(client_send(&c, &s, UINT64_MAX), 0);
+		if (i % 5)
+			co_sleep_ns(i * 100 * NS_PER_US);
+		client_end(&c);
+	}
+}
+
+static void client_that_does_not_read_is_bounded(void) { in_time(unread_body); }
+static void hogs_do_not_starve_others(void) { in_time(hogs_body); }
+static void closing_does_not_wait_for_ever(void) { in_time(linger_body); }
+static void volume_gone_answers_and_closes(void) { in_time(gone_body); }
+static void server_stop_answers_and_closes(void) { in_time(stop_body); }
+static void clients_vanish_anywhere(void) { in_time(vanish_body); }
+
+#define T(f) {#f, f}
+
+int main(void)
+{
+	CU_TestInfo tests[] = {
+		T(writes_arrive_in_any_pieces),
+		T(reads_simple),
+		T(reads_structured),
+		T(thousands_of_requests_in_one_receive),
+		T(trim_zero_and_cache),
+		T(fast_zero_fails_fast),
+		T(block_status_tells_holes),
+		T(block_status_needs_its_context),
+		T(wrong_requests_get_their_error),
+		T(read_only_refuses_every_change),
+		T(too_long_writes_are_drained_or_close),
+		T(bad_magic_closes_after_the_rest),
+		T(end_in_the_middle_of_a_payload),
+		T(device_errors_reach_the_client),
+		T(errors_have_one_mapping),
+		T(client_that_does_not_read_is_bounded),
+		T(hogs_do_not_starve_others),
+		T(closing_does_not_wait_for_ever),
+		T(volume_gone_answers_and_closes),
+		T(server_stop_answers_and_closes),
+		T(clients_vanish_anywhere),
+		CU_TEST_INFO_NULL,
+	};
+	CU_SuiteInfo suites[] = {{"nbd transmission", NULL, NULL, NULL, NULL, tests}, CU_SUITE_INFO_NULL};
+	unsigned failed;
+
+	if (CU_initialize_registry() || CU_register_suites(suites))
+		return 1;
+	CU_basic_set_mode(CU_BRM_NORMAL);
+	CU_basic_run_tests();
+	failed = CU_get_number_of_failures();
+	nbd_run_free(&run);
+	CU_cleanup_registry();
+	return failed != 0;
+}

@@ -1,0 +1,262 @@
+/*
+ * volume.c: a volume as its clients see it: requests in and out, flush, opening and closing, resize.
+ */
+#include <stdio.h>
+
+#include "thin/volume_internal.h"
+
+/* ---- requests ---- */
+
+void thin_req_end(struct io *io, int result)
+{
+	struct thin_req *q = thin_req_of(io);
+	struct thin_volume *v = q->v;
+
+	if (q->counted)
+		thin_grace_leave(v, q);
+	if (unlikely(--v->n_inflight == 0 && v->closing))
+		co_queue_wake_all(&v->idle);
+	io_done(io, result);
+}
+
+void thin_req_end_later(struct io *io, int result)
+{
+	struct thin_req *q = thin_req_of(io);
+
+	q->pending = 1;
+	q->result = result;
+	thin_child_nothing(q->v, io);
+}
+
+void thin_req_spawn(struct io *io)
+{
+	switch ((enum io_op)io->op) {
+	case IO_READ:
+		co_spawn(CO_REQUEST, thin_read_co_run, io, "volume read");
+		break;
+	case IO_WRITE:
+		co_spawn(CO_REQUEST, thin_write_co_run, io, "volume write");
+		break;
+	default:
+		co_spawn(CO_REQUEST, thin_discard_co_run, io, "volume discard");
+		break;
+	}
+}
+
+/* ---- flush ---- */
+
+int thin_volume_co_durable(struct thin_volume *v)
+{
+	uint64_t n = v->n_records;
+	int r;
+
+	if (v->n_committed < n) {
+		r = thin_co_commit(v->t);
+		if (r < 0)
+			return r;
+		v->n_committed = MAX(v->n_committed, n);
+	}
+	return bdev_co_flush(v->tr->space);
+}
+
+/* Rounds: who comes while one is under way is in the next, however many they are. */
+static void flush_co_run(void *arg)
+{
+	struct thin_volume *v = arg;
+	struct list now, *n;
+	int r;
+
+	while (!list_is_empty(&v->flushes)) {
+		list_init(&now);
+		list_splice_back(&now, &v->flushes);
+		r = thin_volume_co_durable(v);
+		v->flushing = !list_is_empty(&v->flushes);
+		while ((n = list_pop_front(&now)))
+			thin_req_end(list_entry(n, struct io, link), r);
+	}
+}
+
+static void flush_submit(struct thin_volume *v, struct io *io)
+{
+	if (v->n_records == v->n_committed) {
+		thin_child_flush(v, io);
+		return;
+	}
+	list_push_back(&v->flushes, &io->link);
+	if (v->flushing)
+		return;
+	v->flushing = true;
+	co_spawn(CO_REQUEST, flush_co_run, v, "volume flush");
+}
+
+/* ---- the bdev ---- */
+
+static void slow_submit(struct thin_volume *v, struct io *io)
+{
+	thin_count(&v->slow, 1);
+	thin_req_spawn(io);
+}
+
+static void volume_submit(struct bdev *b, struct io *io)
+{
+	struct thin_volume *v = container_of(b, struct thin_volume, bdev);
+	struct thin_req *q = thin_req_of(io);
+
+	*q = (struct thin_req){ .v = v };
+	v->n_inflight++;
+	if (unlikely(v->closing)) {
+		thin_req_end_later(io, -ESHUTDOWN);
+		return;
+	}
+	if (io->op == IO_FLUSH) {
+		flush_submit(v, io);
+		return;
+	}
+	CHECK(bdev_check_range(b, io->off_bytes, io->len_bytes) == 0);
+	if (io->op == IO_READ) {
+		CHECK(io->len_bytes <= b->max_bytes);
+		thin_count(&v->reads, 1);
+		thin_count(&v->bytes_read, io->len_bytes);
+		if (likely(thin_read_try(v, io)))
+			thin_count(&v->fast, 1);
+		else
+			slow_submit(v, io);
+		return;
+	}
+	if (unlikely(b->read_only)) {
+		thin_req_end_later(io, -EROFS);
+		return;
+	}
+	if (io->op != IO_WRITE) {
+		slow_submit(v, io);
+		return;
+	}
+	CHECK(io->len_bytes <= b->max_bytes);
+	thin_count(&v->writes, 1);
+	thin_count(&v->bytes_written, io->len_bytes);
+	if (likely(thin_write_try(v, io)))
+		thin_count(&v->fast, 1);
+	else
+		slow_submit(v, io);
+}
+
+static const struct bdev_ops volume_ops = { .submit = volume_submit, .co_status = thin_volume_co_status };
+
+struct bdev *thin_volume_bdev(struct thin_volume *v)
+{
+	return &v->bdev;
+}
+
+struct reactor *thin_volume_home(struct thin *t, uint64_t id)
+{
+	struct world *w = thin_conf_of(t)->home->world;
+
+	return w->reactors[id % w->n_reactors];
+}
+
+/* ---- open, close ---- */
+
+int thin_volume_co_open(struct thin *t, uint64_t id, uint64_t size_bytes, struct thin_class cls, uint64_t full_wait_ns,
+			struct thin_volume **out)
+{
+	const struct thin_conf *c = thin_conf_of(t);
+	struct thin_volume *v;
+
+	CHECK(reactor_self() == thin_volume_home(t, id));
+	if (!IS_ALIGNED(size_bytes, c->block_bytes))
+		return -EINVAL;
+	v = xcalloc(1, sizeof(*v));
+	v->t = t;
+	v->tr = thin_reactor_of(t, reactor_self()->index);
+	v->id = id;
+	v->full_wait_ns = full_wait_ns;
+	v->pool = thin_lease_pool_get(v->tr, cls);
+	snprintf(v->name, sizeof(v->name), "volume %llu", (unsigned long long)id);
+	v->bdev = (struct bdev){ .ops = &volume_ops, .name = v->name, .size_bytes = size_bytes, .block_bytes = c->block_bytes,
+				 .opt_bytes = c->cluster_bytes, .max_bytes = THIN_REQUEST_BYTES_MAX, .copies = 1,
+				 .read_only = c->read_only, .can_discard = true };
+	hash_init(&v->leaves);
+	list_init(&v->leaf_list);
+	range_lock_init(&v->alloc_lock);
+	thin_grace_init(&v->grace);
+	list_init(&v->flushes);
+	list_init(&v->parked);
+	v->park_timer.fire = thin_park_timer_fired;
+	co_queue_init(&v->idle);
+	list_push_back(&v->tr->volumes, &v->link);
+	*out = v;
+	return 0;
+}
+
+void thin_volume_co_close(struct thin_volume *v)
+{
+	v->closing = true;
+	thin_park_fail_all(v, -ESHUTDOWN);
+	while (v->n_inflight)
+		co_queue_wait(&v->idle);
+	CHECK(range_lock_is_idle(&v->alloc_lock) && list_is_empty(&v->flushes) && list_is_empty(&v->parked));
+	thin_grace_fini(&v->grace);
+	thin_leaves_drop(v);
+	hash_fini(&v->leaves);
+	list_del(&v->link);
+	xfree(v);
+}
+
+/* ---- changes ---- */
+
+/* Coroutine. After it nobody writes at or after the end. */
+static void resize_co_drain(struct thin_volume *v, uint64_t old_bytes)
+{
+	uint64_t first = v->bdev.size_bytes >> v->tr->sub_shift, last = (old_bytes - 1) >> v->tr->sub_shift;
+	struct range_hold hold;
+
+	/* Coroutines look at the size just before they queue for the lock: who has not yet will see the new one. */
+	range_co_lock(&v->alloc_lock, first, last - first + 1, false, &hold);
+	range_unlock(&v->alloc_lock, &hold);
+	thin_grace_co_wait(v);
+}
+
+int thin_volume_co_resize(struct thin_volume *v, uint64_t size_bytes)
+{
+	uint64_t old = v->bdev.size_bytes;
+	int r = 0;
+
+	if (!IS_ALIGNED(size_bytes, v->bdev.block_bytes))
+		return -EINVAL;
+	if (v->closing)
+		return -ESHUTDOWN;
+	v->bdev.size_bytes = size_bytes;
+	if (size_bytes >= old)
+		return 0;
+	v->n_inflight++;
+	resize_co_drain(v, old);
+	r = thin_co_clear(v, size_bytes, old - size_bytes, true);
+	if (--v->n_inflight == 0 && v->closing)
+		co_queue_wake_all(&v->idle);
+	return r;
+}
+
+void thin_volume_set_full_wait(struct thin_volume *v, uint64_t ns)
+{
+	v->full_wait_ns = ns;
+	thin_park_check(v);
+}
+
+static uint64_t stat_of(const _Atomic uint64_t *c)
+{
+	return atomic_load_explicit(c, memory_order_relaxed);
+}
+
+void thin_volume_stats_get(const struct thin_volume *v, struct thin_volume_stats *out)
+{
+	*out = (struct thin_volume_stats){
+		.reads = stat_of(&v->reads),
+		.writes = stat_of(&v->writes),
+		.bytes_read = stat_of(&v->bytes_read),
+		.bytes_written = stat_of(&v->bytes_written),
+		.fast = stat_of(&v->fast),
+		.slow = stat_of(&v->slow),
+		.parked = stat_of(&v->n_parked),
+		.full_waiting = atomic_load_explicit(&v->full_waiting, memory_order_relaxed),
+	};
+}

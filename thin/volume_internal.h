@@ -1,0 +1,283 @@
+/*
+ * volume_internal.h: what the files of the volume half of thin/ share. All on the volume's home reactor, no locks.
+ *
+ *   reactor_state.c  what the volumes of one reactor share: leases, record credits, the limit of the leaf cache
+ *   leaf.c           the leaf cache
+ *   grace.c          when a freed cluster may be handed out again
+ *   child.c          requests to the space below, merged where they are neighbours
+ *   volume.c         open, close, requests in and out, flush, resize, stats
+ *   park.c           writes that wait for space
+ *   read.c write.c discard.c status.c
+ *
+ * A request is on one of two paths. The fast one does not suspend, so what it looks up is true until it has submitted;
+ * it is counted in the grace period instead of holding a lock. The slow one is a coroutine; if it changes the map it
+ * holds alloc_lock (in subclusters; who clears bits locks whole clusters) from lookup to record, and pins its leaves.
+ */
+#ifndef THIN_VOLUME_INTERNAL_H
+#define THIN_VOLUME_INTERNAL_H
+
+#include <stdatomic.h>
+#include "thin/thin.h"
+
+#define THIN_REQUEST_BYTES_MAX (32 * MIB)
+#define THIN_REQUEST_LEAVES_MAX 18 /* 32 MiB of the smallest clusters (8 KiB), not aligned */
+#define THIN_CHILD_IOVS 8
+#define THIN_LEASE_BATCH 64
+#define THIN_RETRY_NS (10 * NS_PER_MS) /* held writes try again no more often */
+
+/* A copy of a map leaf, authoritative while it is here: changes go home as records in the same step. */
+struct thin_leaf {
+	struct hash_node node; /* v->leaves, by number */
+	struct thin_volume *v;
+	bool used;	  /* since the clock's hand came by */
+	bool loading;	  /* entries are not there yet; loaders wait */
+	unsigned pins;	  /* not to be evicted */
+	struct list lru;  /* tr->lru */
+	struct list link; /* v->leaf_list */
+	struct co_queue loaders;
+	struct thin_entry_disk entries[THIN_MAP_PER_LEAF];
+};
+
+/* Clusters leased for one class, oldest first, neighbours together. */
+struct thin_lease_pool {
+	struct thin_class cls;
+	uint64_t *clusters;
+	unsigned first, n, cap;
+	struct co_mutex refill;
+};
+
+struct thin_credits {
+	unsigned n;
+	struct co_mutex refill;
+};
+
+struct thin_reactor {
+	struct thin *t;
+	const struct thin_conf *conf;
+	struct bdev *space;
+	unsigned cluster_shift, sub_shift;
+	uint32_t cluster_bytes, sub_bytes;
+	struct list lru; /* of leaves, of all volumes; oldest first */
+	unsigned n_leaves, max_leaves;
+	struct list pools; /* of struct lease_pool_node */
+	struct thin_credits credits[2]; /* by grow */
+	struct list free_children;
+	struct list volumes;
+	uint64_t space_gen; /* counts thin_reactor_space_changed() */
+	uint8_t *zeros;	    /* never written */
+	size_t zeros_len;
+};
+
+struct cluster_list {
+	uint64_t *v;
+	unsigned n, cap;
+};
+
+/*
+ * Requests in flight are counted in one of two phases. Clusters that have lost their place in the map gather in `next`;
+ * a grace period takes them, switches the phase, and ends when the other phase has run empty: nobody who could have
+ * looked them up is left.
+ */
+struct thin_grace {
+	unsigned phase, n[2];
+	bool running;
+	struct cluster_list next, current;
+	struct co_queue next_waiters, current_waiters;
+};
+
+struct thin_volume {
+	struct bdev bdev; /* first */
+	struct thin_reactor *tr;
+	struct thin_leaf *last; /* of the newest lookup, never loading; or NULL */
+	struct hash leaves;
+	struct thin_grace grace;
+	uint64_t n_records, n_committed; /* records handed in; as of the newest successful commit */
+	unsigned n_inflight;		 /* requests and calls that have not ended, held ones included */
+	bool closing;
+	struct list leaf_list;
+	struct range_lock alloc_lock;
+	struct thin *t;
+	uint64_t id, full_wait_ns;
+	struct thin_lease_pool *pool;
+	struct list link; /* tr->volumes */
+	bool flushing;
+	struct list flushes; /* wait for the next round */
+	struct list parked;  /* of ios, by io.link */
+	struct timer park_timer;
+	bool retry_wanted;
+	uint64_t retry_at_ns;
+	struct co_queue idle;
+	char name[32];
+	_Atomic uint64_t reads, writes, bytes_read, bytes_written, fast, slow, n_parked;
+	_Atomic bool full_waiting;
+};
+
+/* A client's request while it is here: in io.scratch. */
+struct thin_req {
+	struct thin_volume *v;
+	uint64_t parked_ns;  /* since when it has been held (first time); 0: never */
+	uint64_t done_bytes; /* of a long zeroing: where to go on */
+	uint32_t pending;    /* children, and whoever is still making more */
+	int32_t result;
+	uint8_t phase;
+	bool counted; /* in grace.n[phase] */
+};
+_Static_assert(sizeof(struct thin_req) <= sizeof(((struct io *)0)->scratch), "io.scratch");
+
+static inline struct thin_req *thin_req_of(struct io *io)
+{
+	return (struct thin_req *)(void *)io->scratch;
+}
+
+/* ---- volume.c ---- */
+/* Completes a client's request; the volume may be gone at the next turn. */
+void thin_req_end(struct io *io, int result);
+/* The same at the next turn, for use inside bdev_submit(). */
+void thin_req_end_later(struct io *io, int result);
+/* Starts (again) the coroutine of a request. */
+void thin_req_spawn(struct io *io);
+/* Coroutine. All that has been completed becomes durable. */
+int thin_volume_co_durable(struct thin_volume *v) __must_check;
+/* Single writer, read from anywhere. */
+static inline void thin_count(_Atomic uint64_t *c, uint64_t n)
+{
+	atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+/* ---- units ---- */
+static inline uint64_t thin_leaf_bytes(const struct thin_volume *v)
+{
+	return (uint64_t)THIN_MAP_PER_LEAF << v->tr->cluster_shift;
+}
+
+static inline uint64_t thin_leaf_of(const struct thin_volume *v, uint64_t off_bytes)
+{
+	return off_bytes >> v->tr->cluster_shift >> 8;
+}
+_Static_assert(THIN_MAP_PER_LEAF == 1 << 8, "thin_leaf_of");
+
+/* Where the leaf that holds off_bytes ends. */
+static inline uint64_t thin_leaf_end(const struct thin_volume *v, uint64_t off_bytes)
+{
+	return ALIGN_DOWN(off_bytes, thin_leaf_bytes(v)) + thin_leaf_bytes(v);
+}
+
+static inline uint64_t thin_in_cluster(const struct thin_volume *v, uint64_t off_bytes)
+{
+	return off_bytes & (v->tr->cluster_bytes - 1);
+}
+
+/* Bytes from pos to end or to the end of pos's cluster. */
+static inline uint64_t thin_piece(const struct thin_volume *v, uint64_t pos, uint64_t end)
+{
+	uint64_t n = v->tr->cluster_bytes - thin_in_cluster(v, pos);
+
+	return MIN(n, end - pos);
+}
+
+/* Bits of the subclusters that n bytes at `in` of a cluster touch; n > 0. */
+static inline uint16_t thin_sub_mask(const struct thin_volume *v, uint64_t in, uint64_t n)
+{
+	unsigned first = (unsigned)(in >> v->tr->sub_shift), last = (unsigned)((in + n - 1) >> v->tr->sub_shift);
+
+	return (uint16_t)((2u << last) - (1u << first));
+}
+
+static inline struct thin_entry_disk *thin_slot(const struct thin_volume *v, struct thin_leaf *l, uint64_t off_bytes)
+{
+	return &l->entries[(off_bytes >> v->tr->cluster_shift) % THIN_MAP_PER_LEAF];
+}
+
+/* ---- leaf.c ---- */
+/* The leaf if it is cached and loaded. Valid until the next suspension. */
+struct thin_leaf *thin_leaf_find(struct thin_volume *v, uint64_t leaf);
+static inline struct thin_leaf *thin_leaf_peek(struct thin_volume *v, uint64_t leaf)
+{
+	struct thin_leaf *l = v->last;
+
+	if (likely(l && l->node.key == leaf))
+		return l;
+	return thin_leaf_find(v, leaf);
+}
+/* Cached, or being loaded. */
+bool thin_leaf_is_known(struct thin_volume *v, uint64_t leaf);
+/* Coroutine. Valid until the next suspension, unless pinned (l->pins). */
+int thin_leaf_co_get(struct thin_volume *v, uint64_t leaf, struct thin_leaf **out) __must_check;
+void thin_leaves_drop(struct thin_volume *v);
+
+/* ---- reactor_state.c ---- */
+struct thin_lease_pool *thin_lease_pool_get(struct thin_reactor *tr, struct thin_class cls);
+/* Coroutine. All n or none. */
+int thin_lease_co_take(struct thin_reactor *tr, struct thin_lease_pool *p, uint64_t *clusters, unsigned n) __must_check;
+/* Unused ones, for others of this reactor. */
+void thin_lease_put(struct thin_lease_pool *p, const uint64_t *clusters, unsigned n);
+/* Coroutine. Permission for n records. */
+int thin_credits_co_take(struct thin_reactor *tr, bool grow, unsigned n) __must_check;
+void thin_credits_put(struct thin_reactor *tr, bool grow, unsigned n);
+
+/* ---- grace.c ---- */
+void thin_grace_init(struct thin_grace *g);
+void thin_grace_fini(struct thin_grace *g);
+static inline void thin_grace_enter(struct thin_volume *v, struct thin_req *q)
+{
+	q->phase = (uint8_t)v->grace.phase;
+	q->counted = true;
+	v->grace.n[q->phase]++;
+}
+void thin_grace_leave(struct thin_volume *v, struct thin_req *q);
+/* The map has just lost this cluster; thin_grace_kick() after its record has been handed in. */
+void thin_grace_free(struct thin_volume *v, uint64_t cluster);
+void thin_grace_kick(struct thin_volume *v);
+/* Coroutine. Returns when every request counted now has ended. The caller must not be counted. */
+void thin_grace_co_wait(struct thin_volume *v);
+
+/* ---- child.c ---- */
+/* A run of bytes, neighbours in the request and in the space. Children count in `parent` or, if that is NULL, in `join`. */
+struct thin_run {
+	struct thin_volume *v;
+	enum io_op op;
+	unsigned flags;
+	const struct iovec *iov;
+	unsigned iov_n;
+	struct io *parent;
+	struct co_join *join;
+	uint64_t phys, skip, len; /* gathered, not submitted; skip: from the start of iov */
+};
+void thin_run_add(struct thin_run *x, uint64_t phys, uint64_t skip, uint64_t len);
+void thin_run_submit(struct thin_run *x);
+/* The whole request to one place. */
+void thin_child_whole(struct thin_volume *v, struct io *parent, uint64_t phys);
+void thin_child_flush(struct thin_volume *v, struct io *parent);
+/* pending -= 1 at the next turn. */
+void thin_child_nothing(struct thin_volume *v, struct io *parent);
+void thin_child_ended(struct io *parent, int result);
+void thin_children_free(struct thin_reactor *tr);
+
+/* ---- read.c, write.c, discard.c, status.c, park.c ---- */
+/* False: it needs a coroutine. */
+bool thin_read_try(struct thin_volume *v, struct io *io);
+bool thin_write_try(struct thin_volume *v, struct io *io);
+/* Main functions of coroutines; arg: the io. */
+void thin_read_co_run(void *arg);
+void thin_write_co_run(void *arg);
+void thin_discard_co_run(void *arg); /* zero too */
+
+/* Coroutine. iov sums to len_bytes (at most THIN_REQUEST_BYTES_MAX). -ERR_POOL_FULL: nothing has been changed. */
+int thin_co_write(struct thin_volume *v, uint64_t off_bytes, uint64_t len_bytes, const struct iovec *iov, unsigned iov_n)
+	__must_check;
+/* Coroutine. Makes a range read as zeros; not durable. edges: also what is less than a subcluster. */
+int thin_co_clear(struct thin_volume *v, uint64_t off_bytes, uint64_t len_bytes, bool edges) __must_check;
+/* Hands in the changed ones of n neighbouring entries as one record; own without bits goes as nothing. */
+void thin_map_hand_in(struct thin_volume *v, uint64_t first, struct thin_entry *entries, unsigned n);
+
+int thin_volume_co_status(struct bdev *b, uint64_t off_bytes, uint64_t len_bytes, struct bdev_extent *ext, size_t *n);
+
+/* A write that found the pool full; gen: tr->space_gen as of before it asked. False: it is to fail now. */
+bool thin_park(struct thin_volume *v, struct io *io, uint64_t gen);
+void thin_park_space_changed(struct thin_volume *v);
+/* Fails those whose time is over, sets the timer. */
+void thin_park_check(struct thin_volume *v);
+void thin_park_fail_all(struct thin_volume *v, int error);
+void thin_park_timer_fired(struct timer *t);
+
+#endif

@@ -1,0 +1,388 @@
+/*
+ * write.c: writes.
+ *
+ * Fast: every touched subcluster is valid in an own cluster that nobody shares: the data goes there, nothing else changes.
+ *
+ * Slow, step by step, and what a crash leaves at each:
+ *   1. Lock the touched subclusters; load and pin their leaves. Clusters that are not there are leased and put into the
+ *      cached entry as `own` without a bit. Readers see no bit; another first write to the same cluster sees the own
+ *      and uses it too. A crash forgets leases.
+ *   2. Write the data. A new subcluster is written whole: what the client does not cover comes from base, or is zeros.
+ *      A crash leaves bytes in a cluster that nothing refers to, or in a subcluster without a bit.
+ *   3. Set the bits in the cached entries and hand in the records, without suspending in between. A crash before the
+ *      record is durable leaves the old map, and so the old contents; after it the data is durable too, because a
+ *      commit flushes the disks before it writes.
+ * If step 2 fails no bit is set, and clusters left without any go back.
+ */
+#include <string.h>
+
+#include "engine/io/buf.h"
+#include "thin/volume_internal.h"
+
+/* ---- without suspension ---- */
+
+static bool write_piece_is_mapped(struct thin_volume *v, uint64_t pos, uint64_t n, uint64_t *phys)
+{
+	uint64_t in = thin_in_cluster(v, pos);
+	uint16_t mask = thin_sub_mask(v, in, n);
+	struct thin_leaf *l = thin_leaf_peek(v, thin_leaf_of(v, pos));
+	struct thin_entry e;
+
+	if (!l)
+		return false;
+	e = thin_entry_load(thin_slot(v, l, pos));
+	*phys = (e.own << v->tr->cluster_shift) + in;
+	return (e.own_mask & mask) == mask && !e.shared;
+}
+
+bool thin_write_try(struct thin_volume *v, struct io *io)
+{
+	uint64_t pos = io->off_bytes, end = pos + io->len_bytes, n, phys;
+	struct thin_req *q = thin_req_of(io);
+	struct thin_run x;
+
+	if ((io->flags & IO_FUA) && v->n_records != v->n_committed)
+		return false; /* its mapping may not be durable */
+	n = thin_piece(v, pos, end);
+	if (likely(n == io->len_bytes)) {
+		if (!write_piece_is_mapped(v, pos, n, &phys))
+			return false;
+		thin_grace_enter(v, q);
+		thin_child_whole(v, io, phys);
+		return true;
+	}
+	for (; pos < end; pos += n) {
+		n = thin_piece(v, pos, end);
+		if (!write_piece_is_mapped(v, pos, n, &phys))
+			return false;
+	}
+	x = (struct thin_run){ .v = v, .op = IO_WRITE, .flags = io->flags & IO_FUA, .iov = io->iov, .iov_n = io->iov_n,
+			       .parent = io };
+	thin_grace_enter(v, q);
+	q->pending = 1;
+	for (pos = io->off_bytes; pos < end; pos += n) {
+		n = thin_piece(v, pos, end);
+		CHECK(write_piece_is_mapped(v, pos, n, &phys));
+		thin_run_add(&x, phys, pos - io->off_bytes, n);
+	}
+	thin_run_submit(&x);
+	if (--q->pending == 0) {
+		q->pending = 1;
+		thin_child_nothing(v, io);
+	}
+	return true;
+}
+
+/* ---- in a coroutine ---- */
+
+struct write_op {
+	struct thin_volume *v;
+	uint64_t off, end;	   /* what the client writes */
+	uint64_t pad_off, pad_end; /* with what goes beside it in new subclusters */
+	struct range_hold hold;
+	uint64_t first_leaf;
+	unsigned n_pinned;
+	struct thin_leaf *leaves[THIN_REQUEST_LEAVES_MAX];
+	unsigned n_records; /* permitted */
+	bool allocated;	    /* entries may carry an own without bits */
+	const struct iovec *iov;
+	unsigned iov_n;
+	struct iovec *iov_made;
+	uint8_t *head, *tail; /* contents of base, sub_bytes each; NULL: zeros */
+};
+
+static struct thin_entry_disk *write_slot(struct write_op *w, uint64_t pos)
+{
+	struct thin_leaf *l = w->leaves[thin_leaf_of(w->v, pos) - w->first_leaf];
+
+	return thin_slot(w->v, l, pos);
+}
+
+static int write_co_pin(struct write_op *w)
+{
+	uint64_t leaf, last = thin_leaf_of(w->v, w->end - 1);
+	int r;
+
+	w->first_leaf = thin_leaf_of(w->v, w->off);
+	CHECK(last - w->first_leaf < THIN_REQUEST_LEAVES_MAX);
+	for (leaf = w->first_leaf; leaf <= last; leaf++) {
+		r = thin_leaf_co_get(w->v, leaf, &w->leaves[w->n_pinned]);
+		if (r < 0)
+			return r;
+		w->leaves[w->n_pinned++]->pins++;
+	}
+	return 0;
+}
+
+static int write_shared(struct write_op *w)
+{
+	return -EOPNOTSUPP;
+}
+
+/* What is to be done: clusters that are missing, records as write_map() will cut them. 1: a shared entry. */
+static int write_plan(struct write_op *w, unsigned *n_missing, unsigned *n_records)
+{
+	unsigned since = THIN_REC_MAP_ENTRIES_MAX;
+	uint64_t pos, n;
+
+	*n_missing = *n_records = 0;
+	for (pos = w->off; pos < w->end; pos += n) {
+		struct thin_entry e = thin_entry_load(write_slot(w, pos));
+		uint16_t mask;
+
+		n = thin_piece(w->v, pos, w->end);
+		mask = thin_sub_mask(w->v, thin_in_cluster(w->v, pos), n);
+		if (e.shared)
+			return 1;
+		if (!e.own)
+			++*n_missing;
+		if (pos % thin_leaf_bytes(w->v) == 0)
+			since = THIN_REC_MAP_ENTRIES_MAX; /* records end with their leaf */
+		if (since < THIN_REC_MAP_ENTRIES_MAX) {
+			since++;
+		} else if ((e.own_mask & mask) != mask) {
+			++*n_records;
+			since = 1;
+		}
+	}
+	return 0;
+}
+
+/* Coroutine. Every touched cluster has an own after it. */
+static int write_co_allocate(struct write_op *w)
+{
+	struct thin_volume *v = w->v;
+	unsigned n_missing, n_records, used = 0;
+	uint64_t *clusters, pos, n;
+	int r = write_plan(w, &n_missing, &n_records);
+
+	if (r)
+		return write_shared(w);
+	if (!n_records)
+		return 0;
+	r = thin_credits_co_take(v->tr, true, n_records);
+	if (r < 0)
+		return r;
+	w->n_records = n_records;
+	if (!n_missing)
+		return 0;
+	clusters = xmalloc(n_missing * sizeof(*clusters));
+	r = thin_lease_co_take(v->tr, v->pool, clusters, n_missing);
+	if (r == 0) {
+		w->allocated = true;
+		for (pos = w->off; pos < w->end; pos += n) {
+			struct thin_entry e = thin_entry_load(write_slot(w, pos));
+
+			n = thin_piece(v, pos, w->end);
+			if (e.own)
+				continue;
+			CHECK(used < n_missing);
+			e.own = clusters[used++];
+			thin_entry_store(&e, write_slot(w, pos));
+		}
+		thin_lease_put(v->pool, clusters + used, n_missing - used);
+	}
+	xfree(clusters);
+	return r;
+}
+
+/* One end of the request: [from, to) completes a subcluster. Its contents are *buf, or zeros if that stays NULL. */
+static int write_co_pad(struct write_op *w, uint64_t sub, uint64_t from, uint64_t to, uint8_t **buf)
+{
+	struct thin_reactor *tr = w->v->tr;
+	struct thin_entry e = thin_entry_load(write_slot(w, sub));
+	uint64_t in = thin_in_cluster(w->v, from);
+
+	if (!(e.base_mask & thin_sub_mask(w->v, in, 1)))
+		return 0;
+	*buf = buf_alloc(tr->sub_bytes);
+	return bdev_co_read(tr->space, (e.base << tr->cluster_shift) + in, *buf, to - from);
+}
+
+static bool write_sub_is_valid(struct write_op *w, uint64_t pos)
+{
+	struct thin_entry e = thin_entry_load(write_slot(w, pos));
+
+	return e.own_mask & thin_sub_mask(w->v, thin_in_cluster(w->v, pos), 1);
+}
+
+/* Coroutine. Widens the request to whole subclusters where they are new. */
+static int write_co_pads(struct write_op *w)
+{
+	struct thin_reactor *tr = w->v->tr;
+	uint64_t lo = ALIGN_DOWN(w->off, (uint64_t)tr->sub_bytes), hi = ALIGN_UP(w->end, (uint64_t)tr->sub_bytes);
+	struct iovec *v;
+	unsigned n = 0;
+	int r = 0;
+
+	w->pad_off = lo < w->off && !write_sub_is_valid(w, lo) ? lo : w->off;
+	w->pad_end = hi > w->end && !write_sub_is_valid(w, w->end - 1) ? hi : w->end;
+	if (w->pad_off < w->off)
+		r = write_co_pad(w, lo, w->pad_off, w->off, &w->head);
+	if (r == 0 && w->pad_end > w->end)
+		r = write_co_pad(w, w->end - 1, w->end, w->pad_end, &w->tail);
+	if (r < 0 || (w->pad_off == w->off && w->pad_end == w->end))
+		return r;
+	v = w->iov_made = xmalloc((w->iov_n + 2) * sizeof(*v));
+	if (w->pad_off < w->off)
+		v[n++] = (struct iovec){ w->head ? w->head : tr->zeros, w->off - w->pad_off };
+	memcpy(v + n, w->iov, w->iov_n * sizeof(*v));
+	n += w->iov_n;
+	if (w->pad_end > w->end)
+		v[n++] = (struct iovec){ w->tail ? w->tail : tr->zeros, w->pad_end - w->end };
+	w->iov = v;
+	w->iov_n = n;
+	return 0;
+}
+
+static int write_co_data(struct write_op *w)
+{
+	struct thin_run x = { .v = w->v, .op = IO_WRITE, .iov = w->iov, .iov_n = w->iov_n };
+	struct co_join join;
+	uint64_t pos, n;
+
+	co_join_init(&join);
+	x.join = &join;
+	for (pos = w->pad_off; pos < w->pad_end; pos += n) {
+		struct thin_entry e = thin_entry_load(write_slot(w, pos));
+
+		n = thin_piece(w->v, pos, w->pad_end);
+		CHECK(e.own && !e.shared);
+		thin_run_add(&x, (e.own << w->v->tr->cluster_shift) + thin_in_cluster(w->v, pos), pos - w->pad_off, n);
+	}
+	thin_run_submit(&x);
+	return co_join_wait(&join);
+}
+
+void thin_map_hand_in(struct thin_volume *v, uint64_t first, struct thin_entry *entries, unsigned n)
+{
+	unsigned i;
+
+	for (i = 0; i < n; i++)
+		if (!entries[i].own_mask)
+			entries[i] = (struct thin_entry){ 0 };
+	thin_map_set(v->t, v->id, first, entries, n);
+	v->n_records++;
+}
+
+/* The entry with the bits of a finished write; true if that is a change. */
+static bool write_entry_update(struct thin_volume *v, struct thin_entry_disk *slot, uint16_t mask, struct thin_entry *e)
+{
+	*e = thin_entry_load(slot);
+	if ((e->own_mask & mask) == mask)
+		return false;
+	e->own_mask |= mask;
+	e->base_mask &= (uint16_t)~mask;
+	if (e->base && !e->base_mask) {
+		thin_grace_free(v, e->base);
+		e->base = 0;
+	}
+	thin_entry_store(e, slot);
+	return true;
+}
+
+/* Does not suspend. */
+static void write_map(struct write_op *w)
+{
+	struct thin_entry chunk[THIN_REC_MAP_ENTRIES_MAX];
+	struct thin_volume *v = w->v;
+	unsigned n_chunk = 0, n_send = 0; /* from the first changed one; to the last */
+	uint64_t pos, n, first = 0;
+
+	for (pos = w->off; pos < w->end; pos += n) {
+		uint64_t in = thin_in_cluster(v, pos);
+		bool changed;
+
+		n = thin_piece(v, pos, w->end);
+		if (n_send && (n_chunk == THIN_REC_MAP_ENTRIES_MAX || pos % thin_leaf_bytes(v) == 0)) {
+			thin_map_hand_in(v, first, chunk, n_send);
+			CHECK(w->n_records-- > 0);
+			n_chunk = n_send = 0;
+		}
+		changed = write_entry_update(v, write_slot(w, pos), thin_sub_mask(v, in, n), &chunk[n_chunk]);
+		if (!n_chunk && !changed)
+			continue;
+		if (!n_chunk)
+			first = pos >> v->tr->cluster_shift;
+		n_chunk++;
+		if (changed)
+			n_send = n_chunk;
+	}
+	if (n_send) {
+		thin_map_hand_in(v, first, chunk, n_send);
+		CHECK(w->n_records-- > 0);
+	}
+	thin_grace_kick(v);
+}
+
+/* Coroutine, after the lock has been given up. Clusters that no write has completed in go back. */
+static void write_co_undo(struct write_op *w)
+{
+	struct thin_volume *v = w->v;
+	uint64_t pos, n;
+
+	for (pos = w->off; pos < w->end; pos += n) {
+		uint64_t cluster = pos >> v->tr->cluster_shift;
+		struct thin_entry e = thin_entry_load(write_slot(w, pos));
+		struct range_hold hold;
+
+		n = thin_piece(v, pos, w->end);
+		if (!e.own || e.own_mask)
+			continue;
+		range_co_lock(&v->alloc_lock, cluster * THIN_SUBS, THIN_SUBS, false, &hold);
+		e = thin_entry_load(write_slot(w, pos));
+		if (e.own && !e.own_mask) {
+			CHECK(!e.base);
+			thin_lease_return(v->t, &e.own, 1);
+			e = (struct thin_entry){ 0 };
+			thin_entry_store(&e, write_slot(w, pos));
+		}
+		range_unlock(&v->alloc_lock, &hold);
+	}
+}
+
+int thin_co_write(struct thin_volume *v, uint64_t off_bytes, uint64_t len_bytes, const struct iovec *iov, unsigned iov_n)
+{
+	struct write_op w = { .v = v, .off = off_bytes, .end = off_bytes + len_bytes, .iov = iov, .iov_n = iov_n };
+	uint64_t first_sub = off_bytes >> v->tr->sub_shift, last_sub = (w.end - 1) >> v->tr->sub_shift;
+	int r;
+
+	range_co_lock(&v->alloc_lock, first_sub, last_sub - first_sub + 1, false, &w.hold);
+	r = write_co_pin(&w);
+	if (r == 0)
+		r = write_co_allocate(&w);
+	if (r == 0)
+		r = write_co_pads(&w);
+	if (r == 0)
+		r = write_co_data(&w);
+	if (r == 0)
+		write_map(&w);
+	range_unlock(&v->alloc_lock, &w.hold);
+	if (r < 0 && w.allocated)
+		write_co_undo(&w);
+	while (w.n_pinned)
+		w.leaves[--w.n_pinned]->pins--;
+	thin_credits_put(v->tr, true, w.n_records);
+	buf_free(w.head, v->tr->sub_bytes);
+	buf_free(w.tail, v->tr->sub_bytes);
+	xfree(w.iov_made);
+	return r;
+}
+
+void thin_write_co_run(void *arg)
+{
+	struct io *io = arg;
+	struct thin_volume *v = thin_req_of(io)->v;
+	uint64_t gen = v->tr->space_gen;
+	int r;
+
+	if (io->off_bytes + io->len_bytes > v->bdev.size_bytes)
+		r = -ERANGE; /* it has shrunk */
+	else
+		r = thin_co_write(v, io->off_bytes, io->len_bytes, io->iov, io->iov_n);
+	if (r == -ERR_POOL_FULL && thin_park(v, io, gen))
+		return;
+	if (r == 0 && (io->flags & IO_FUA))
+		r = thin_volume_co_durable(v);
+	thin_req_end(io, r);
+}
