@@ -200,6 +200,7 @@ void nbd_server_co_destroy(struct nbd_server *s)
 	s->stopping = true;
 	for (i = 0; i < s->n_listeners; i++)
 		listener_co_close(s->listeners[i]);
+	co_yield(); /* connections that were accepted just before come here first, and are refused */
 	list_for_each(n, &s->sessions, link)
 		session_stop(n);
 	while (s->n_sessions)

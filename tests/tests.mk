@@ -18,3 +18,5 @@ $(foreach u,$(patsubst tests/unit/%.c,%,$(UNIT_SRC)),$(eval $(call unit_rule,$(u
 
 .PHONY: unit-bins
 unit-bins: $(UNIT_BIN)
+
+include tests/thin.mk

@@ -77,8 +77,9 @@ static bool leaf_clear(struct thin_volume *v, struct thin_leaf *l, uint64_t pos,
 	return part;
 }
 
-/* Coroutine. [pos, end): whole subclusters within one leaf. */
-static int clear_co_step(struct thin_volume *v, uint64_t pos, uint64_t end)
+/* Coroutine. [pos, end): whole subclusters within one leaf; `asked` is where the request ends. The volume's last
+ * subcluster counts as whole when the volume ends inside of it, but not if it has grown meanwhile. */
+static int clear_co_step(struct thin_volume *v, uint64_t pos, uint64_t end, uint64_t asked)
 {
 	uint64_t first = pos >> v->tr->cluster_shift, last = (end - 1) >> v->tr->cluster_shift;
 	unsigned n_records = (unsigned)DIV_UP(last - first + 1, THIN_REC_MAP_ENTRIES_MAX);
@@ -90,6 +91,8 @@ static int clear_co_step(struct thin_volume *v, uint64_t pos, uint64_t end)
 		return r;
 	range_co_lock(&v->alloc_lock, first * THIN_SUBS, (last - first + 1) * THIN_SUBS, false, &hold);
 	r = thin_leaf_co_get(v, thin_leaf_of(v, pos), &l);
+	if (end > asked && asked < v->bdev.size_bytes)
+		end = ALIGN_DOWN(asked, (uint64_t)v->tr->sub_bytes);
 	if (r == 0 && leaf_clear(v, l, pos, end, &n_records))
 		thin_grace_co_wait(v);
 	range_unlock(&v->alloc_lock, &hold);
@@ -152,7 +155,7 @@ int thin_co_clear(struct thin_volume *v, uint64_t off_bytes, uint64_t len_bytes,
 		if (r < 0 || pos >= end)
 			break;
 		stop = MIN(end, thin_leaf_end(v, pos));
-		r = clear_co_step(v, pos, stop);
+		r = clear_co_step(v, pos, stop, off_end);
 		pos = stop;
 	}
 	return r;

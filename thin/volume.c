@@ -70,10 +70,10 @@ static void flush_co_run(void *arg)
 		list_init(&now);
 		list_splice_back(&now, &v->flushes);
 		r = thin_volume_co_durable(v);
-		v->flushing = !list_is_empty(&v->flushes);
 		while ((n = list_pop_front(&now)))
 			thin_req_end(list_entry(n, struct io, link), r);
 	}
+	v->flushing = false;
 }
 
 static void flush_submit(struct thin_volume *v, struct io *io)

@@ -80,8 +80,6 @@ static void check_io(const struct dev *dev, const struct io *io)
 
 static void count_submit(struct disk *d, const struct io *io)
 {
-	if (sim_op_changes(io->op))
-		count(&d->n_writes, 1);
 	if (io->op == IO_WRITE)
 		count(&d->bytes_written, io->len_bytes);
 	if (io->op == IO_FLUSH)
@@ -155,6 +153,8 @@ static void req_done(struct sim_world *w, struct sim_req *q)
 		result = sim_req_finish(q);
 	if (result < 0)
 		count(&q->handle->n_errors, 1);
+	if (sim_op_changes(io->op))
+		count(&q->handle->n_writes, 1);
 	dev_of(q->handle)->n_inflight--;
 	list_push_front(&w->free_reqs, &q->link);
 	sim_trace(w, (uint64_t)(int64_t)result);

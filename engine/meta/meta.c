@@ -40,6 +40,16 @@ struct meta_array *meta_system_array(struct meta *m, unsigned id, unsigned entry
 	return &m->arrays[id];
 }
 
+struct meta_array *meta_system_array_at(struct meta *m, unsigned i)
+{
+	unsigned id;
+
+	for (id = 0; id < META_ARRAYS_MAX; id++)
+		if (m->arrays[id].m && i-- == 0)
+			return &m->arrays[id];
+	return NULL;
+}
+
 void meta_close(struct meta *m)
 {
 	CHECK(!m->services);

@@ -161,6 +161,8 @@ int meta_co_page_refs(struct meta *m, uint64_t addr, uint32_t *refs) __must_chec
 /* Calls each() for every page number of the metadata groups with a count other than zero. Coroutine. */
 int meta_co_each_used_page(struct meta *m, void (*each)(void *arg, uint64_t addr, uint32_t refs), void *arg) __must_check;
 uint64_t meta_root_addr(const struct meta *m);
+/* i-th system array that has been declared, NULL beyond the last. */
+struct meta_array *meta_system_array_at(struct meta *m, unsigned i);
 
 struct meta_stats {
 	uint64_t cache_bytes, cache_limit_bytes, dirty_bytes;

@@ -79,6 +79,7 @@ int ashlar_co_pool_close(struct ashlar_pool *p, struct err *e);
 /* Wipes the labels and closes. Refused while volumes exist, unless force. */
 int ashlar_co_pool_destroy(struct ashlar_pool *p, bool force, bool dry_run, struct err *e) __must_check;
 struct ashlar_pool *ashlar_pool_find(struct ashlar *a, const char *name);
+struct ashlar *ashlar_pool_engine(struct ashlar_pool *p);
 /* i-th open pool, NULL beyond the last. */
 struct ashlar_pool *ashlar_pool_at(struct ashlar *a, size_t i);
 

@@ -17,6 +17,8 @@ struct ashlar_attach {
 	const struct ashlar_attach_ops *ops;
 	void *arg;
 	bool read_only, gone;
+	unsigned refs;		/* on the pool's home */
+	_Atomic bool detaching; /* no callbacks any more */
 };
 
 /* ---- names ---- */
@@ -65,7 +67,7 @@ int ashlar_co_export_list(struct ashlar *a, struct ashlar_export_info **out, siz
 				continue;
 			CHECK(*n < cap);
 			++*n;
-			snprintf(x->pool, sizeof(x->pool), "%s", p->label->name);
+			snprintf(x->pool, sizeof(x->pool), "%.63s", p->label->name);
 			snprintf(x->volume, sizeof(x->volume), "%.127s", v->name);
 			if (v->export_kind == THIN_EXPORT_NAMED)
 				snprintf(x->name, sizeof(x->name), "%s", v->export_name);
@@ -186,6 +188,7 @@ int ashlar_co_attach(struct ashlar *a, const char *export_name, const struct ash
 
 	at->ops = ops;
 	at->arg = arg;
+	at->refs = 1;
 	list_init(&at->link);
 	r = reactor_co_call(a->world->reactors[0], attach_there, &c);
 	if (r < 0)
@@ -193,6 +196,12 @@ int ashlar_co_attach(struct ashlar *a, const char *export_name, const struct ash
 	else
 		*out = at;
 	return r;
+}
+
+static void attach_put(struct ashlar_attach *at)
+{
+	if (--at->refs == 0)
+		xfree(at);
 }
 
 static int detach_there(void *arg)
@@ -204,15 +213,17 @@ static int detach_there(void *arg)
 	v->n_attached--;
 	list_del(&at->link);
 	co_queue_wake_all(&at->p->idle);
+	attach_put(at);
 	return 0;
 }
 
 void ashlar_co_detach(struct ashlar_attach *at)
 {
-	int r = reactor_co_call(at->p->w->reactors[0], detach_there, at);
+	int r;
 
+	at->detaching = true;
+	r = reactor_co_call(at->p->w->reactors[0], detach_there, at);
 	CHECK(r == 0);
-	xfree(at);
 }
 
 struct bdev *ashlar_attach_bdev(struct ashlar_attach *at)
@@ -246,6 +257,8 @@ static int tell_there(void *arg)
 	for (i = 0; i < t->n; i++) {
 		struct ashlar_attach *at = t->v[i];
 
+		if (at->detaching)
+			continue;
 		if (t->gone && at->ops && at->ops->gone)
 			at->ops->gone(at->arg);
 		else if (!t->gone && at->ops && at->ops->resized)
@@ -254,12 +267,7 @@ static int tell_there(void *arg)
 	return 0;
 }
 
-/*
- * Coroutine on the home. An attachment cannot go away between the look at the list here and the callback there: detaching
- * hops home first, and the frontend frees what `arg` points to only after it; while we are over there, a detach that
- * arrives here frees the attachment itself, so the callback is given only such as are still attached when it runs... which
- * holds because both travel by messages between the same two reactors, in order.
- */
+/* Coroutine on the home. References keep the attachments while their reactor calls back. */
 static void vol_co_tell(struct ashlar_pool *p, uint64_t volume, bool gone)
 {
 	struct ashlar_attach *at;
@@ -274,12 +282,15 @@ static void vol_co_tell(struct ashlar_pool *p, uint64_t volume, bool gone)
 		if (at->volume != volume || (gone && at->gone))
 			continue;
 		at->gone = gone || at->gone;
+		at->refs++;
 		t.v[t.n++] = at;
 	}
 	if (t.n) {
 		r = reactor_co_call(t.v[0]->home, tell_there, &t);
 		CHECK(r == 0);
 	}
+	while (t.n)
+		attach_put(t.v[--t.n]);
 	xfree(t.v);
 }
 

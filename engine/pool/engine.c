@@ -232,7 +232,7 @@ int ashlar_co_pool_destroy(struct ashlar_pool *p, bool force, bool dry_run, stru
 		return err_set(e, -EROFS, "pool %s is open read-only", p->label->name);
 	if (dry_run)
 		return 0;
-	snprintf(name, sizeof(name), "%s", p->label->name);
+	snprintf(name, sizeof(name), "%.63s", p->label->name);
 	for (i = 0; i < p->n_disks; i++)
 		if (p->disks[i].disk)
 			paths[n++] = xstrdup(p->disks[i].disk->path);
@@ -243,4 +243,9 @@ int ashlar_co_pool_destroy(struct ashlar_pool *p, bool force, bool dry_run, stru
 	for (i = 0; i < n; i++)
 		xfree(paths[i]);
 	return r;
+}
+
+struct ashlar *ashlar_pool_engine(struct ashlar_pool *p)
+{
+	return p->a;
 }

@@ -134,6 +134,7 @@ uint64_t pool_free_bytes(struct ashlar_pool *p);
 extern const struct raid_hooks pool_raid_hooks;
 void pool_regions_start(struct ashlar_pool *p);
 void pool_co_regions_stop(struct ashlar_pool *p);
+void pool_co_publish_missed(struct ashlar_pool *p, unsigned disk);
 int pool_co_distrust_disk(struct ashlar_pool *p, unsigned disk) __must_check;
 
 /* volumes.c */

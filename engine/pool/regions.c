@@ -83,7 +83,7 @@ static int lease_there(void *arg)
 	struct pgroup *g;
 	int r = pool_co_pgroup_get(p, c->group, &g);
 
-	if (r < 0)
+	if (r < 0 || g->kind == THIN_GROUP_META) /* the journal itself lives there, and checksums tell its copies apart */
 		return r;
 	g->lease[c->reactor] |= c->mask; /* from now on nobody clears these bits */
 	g->touched |= c->mask;
@@ -221,13 +221,41 @@ static int sync_there(void *arg)
 static int hook_sync(void *ctx, uint64_t group, uint64_t mask)
 {
 	struct region_call c = { .p = pool_of(ctx), .group = group, .mask = mask };
+	int r = 0;
 
-	if (c.p->read_only)
-		return 0; /* nothing is written: reads take the first current column */
-	return reactor_co_call(c.p->w->reactors[0], sync_there, &c);
+	/* Read-only: nothing can be written, reads take the first current column. */
+	if (!c.p->read_only)
+		r = reactor_co_call(c.p->w->reactors[0], sync_there, &c);
+	/* What the home holds to be in sync already was marked here after a refused write error: it stays recorded as dirty,
+	 * and is synced when the pool is opened next. */
+	if (r == 0)
+		raid_clear_unsync(((struct pool_reactor *)ctx)->raid, group, mask);
+	return r;
 }
 
 /* ---- errors ---- */
+
+/* Coroutine. A disk has left: the regions that may have been written without it must not be read from it. */
+void pool_co_publish_missed(struct ashlar_pool *p, unsigned disk)
+{
+	struct hash_node *n;
+	size_t b, count = 0, i;
+	struct publish *v = xmalloc((p->pgroups.count + 1) * sizeof(*v));
+
+	for (b = 0; b < p->pgroups.n_buckets; b++) {
+		for (n = p->pgroups.buckets[b]; n; n = n->next) {
+			struct pgroup *g = container_of(n, struct pgroup, node);
+
+			for (i = 0; i < g->desc.n_cols && g->desc.cols[i].disk != disk; i++)
+				;
+			if (i < g->desc.n_cols)
+				v[count++] = (struct publish){ p, g->desc.group, g->kind == THIN_GROUP_META ? ~0ULL : g->dirty, true };
+		}
+	}
+	for (i = 0; i < count; i++)
+		pool_co_each_reactor(p, publish_here, &v[i]);
+	xfree(v);
+}
 
 static int disk_error_there(void *arg)
 {

@@ -134,17 +134,22 @@ struct lose {
 	unsigned disk;
 };
 
-/* A redundant group that has no other current copy of something on this disk cannot spare it. */
+/* A redundant group that has no other current copy of something on this disk cannot spare it; nor can a group without
+ * redundancy that has unflushed data there: its volumes' next flush must not succeed. */
 static int lose_check_group(void *arg, const struct pool_group_disk *rec)
 {
 	struct lose *l = arg;
 	struct raid_profile prof = { rec->layout, rec->copies };
 	unsigned i, set, copies = rec->copies, other;
+	struct disk *disk = l->p->disks[l->disk].disk;
+	bool redundant = raid_profile_tolerates(prof) > 0;
 
-	if (raid_profile_tolerates(prof) == 0)
-		return 0;
 	for (i = 0; i < rec->n_cols; i++) {
 		if (le16_get(rec->cols[i].disk) != l->disk)
+			continue;
+		if (!redundant && disk && disk->n_writes != disk->n_flushed)
+			return -EBUSY;
+		if (!redundant)
 			continue;
 		other = 0;
 		for (set = i / copies * copies; set < i / copies * copies + copies && set < rec->n_cols; set++) {
@@ -195,6 +200,7 @@ static int disk_out_co_locked(struct ashlar_pool *p, unsigned disk, int error)
 		p->label->disks[disk].out_generation = p->label->generation + 1;
 	}
 	pool_co_set_disk(p, disk);
+	pool_co_publish_missed(p, disk);
 	pool_log(p, "disk %s is out after a failed write (%s); what it holds is served from other disks", note, err_text(error));
 	return 0;
 }

@@ -115,7 +115,6 @@ int ashlar_co_volume_create(struct ashlar_pool *p, const struct ashlar_volume_sp
 static int delete_co_locked(struct ashlar_pool *p, const char *name, bool force, bool dry_run, uint64_t *freed, struct err *e)
 {
 	struct thin_vol *v = vol_find(p, name, e);
-	int r;
 
 	if (!v)
 		return -ENOENT;

@@ -154,6 +154,8 @@ static int option_bad(int ch, char **argv)
 		return cli_usage(NULL, "option --%s needs a value (%s)", o < 0 ? "?" : cli_opts[o].name,
 				 o < 0 ? "?" : cli_opts[o].arg);
 	}
+	if (optopt >= '0' && optopt <= '9')
+		return cli_usage(NULL, "a size or number must not be negative");
 	if (optopt >= LONG_BASE)
 		return cli_usage(NULL, "option --%s takes no value", cli_opts[optopt - LONG_BASE].name);
 	if (optopt)

@@ -186,9 +186,13 @@ static int local_co_call(struct local_run *run)
 	struct rpc_call c = { .env = &s->env, .params = run->params, .notify = local_notify, .notify_arg = s };
 	int r = rpc_co_call(control_methods, run->method, &c, run->e);
 
-	if (r == 0)
-		run->result = c.result;
-	return r;
+	if (r < 0)
+		return r;
+	run->result = c.result;
+	/* Opened read-only to look at it: that says nothing about the pool. */
+	if (json_object_get(run->result, "read_only") && !strncmp(run->method, "pool.", 5))
+		json_object_set_new(run->result, "read_only", json_null());
+	return 0;
 }
 
 static int local_co_here(void *arg) { return local_co_call(arg); }
@@ -267,6 +271,8 @@ static void rows_take(json_t *to, json_t *from, const char *state)
 	json_array_foreach(from, i, row) {
 		if (state)
 			json_object_set_new(row, "state", json_string(state));
+		if (state && !strcmp(state, "idle"))
+			json_object_set_new(row, "read_only", json_null());
 		json_array_append(to, row);
 	}
 	json_decref(from);

@@ -218,6 +218,8 @@ int cli_table_show(const struct table *t, const struct cli *cl, const json_t *ro
 		return CLI_OK;
 	}
 	for (i = 0; i < t->n_columns; i++) {
+		if (!json_object_get(row, t->columns[i].key))
+			continue;
 		cell_format(&t->columns[i], row, cli_has(cl, OPT_PARSABLE), cell);
 		printf("%-16s %s\n", t->columns[i].name, cell);
 	}

@@ -196,7 +196,7 @@ const struct rpc_method control_methods[] = {
 		 { "serve", RPC_BOOL, false, "open it in this process afterwards" }),
 	  control_co_pool_create_alone },
 	{ "pool.check", "verifies all metadata and its copies; changes nothing",
-	  PARAMS(P_POOL, { "data", RPC_BOOL, false, "compare the copies of all allocated data too" }), control_co_pool_check_shared },
+	  PARAMS({ "pool", RPC_STRING, false, "name of the pool; absent: the only one" }, { "data", RPC_BOOL, false, "compare the copies of all allocated data too" }), control_co_pool_check_shared },
 	{ "pool.destroy", "wipes the labels of a pool's disks",
 	  PARAMS(P_POOL, P_FORCE("although there are volumes"), P_DRY_RUN), control_co_pool_destroy_alone },
 	{ "disk.list", "the disks of a pool", PARAMS(P_POOL_OPTIONAL), control_co_disk_list_shared },

@@ -14,6 +14,8 @@ class Server:
     def __init__(self, binary, *options):
         self.dir = tempfile.mkdtemp(prefix="nbd-test-")
         self.path = os.path.join(self.dir, "sock")
+        with open(binary, "rb") as f:
+            self.tsan = b"__tsan_init" in f.read()
         self.log = open(os.path.join(self.dir, "log"), "w+b")
         self.p = subprocess.Popen([binary, "unix:" + self.path, *options], stdout=subprocess.PIPE, stderr=self.log)
         line = self.p.stdout.readline()
@@ -25,6 +27,12 @@ class Server:
     def rss_kib(self):
         with open("/proc/%d/status" % self.p.pid) as f:
             return int([x for x in f if x.startswith("VmRSS")][0].split()[1])
+
+    def memory_factor(self):
+        """Sanitizers have shadows."""
+        with open("/proc/%d/maps" % self.p.pid) as f:
+            maps = f.read()
+        return 8 if "libtsan" in maps or self.tsan else 3 if "libasan" in maps else 1
 
     def n_fds(self):
         return len(os.listdir("/proc/%d/fd" % self.p.pid))

@@ -1,0 +1,85 @@
+# What people type besides `make`: help, deps, run, install, uninstall, clean. Included by the Makefile.
+
+DEPS_BUILD := gcc make libc6-dev liburing-dev libisal-dev libblkid-dev libjansson-dev libsmartcols-dev
+DEPS_RUN := libnbd-bin
+DEPS_CHECK := libcunit1-dev clang llvm python3 python3-libnbd qemu-utils fio libnbd-bin e2fsprogs
+DEPS_BENCH := fio qemu-utils nbdkit
+
+.PHONY: help
+help:
+	@echo "make            build $(BUILD)/ashlar"
+	@echo "make run        build, make a pool of four sparse files in ./run and serve a volume over NBD"
+	@echo "make check      run all tests"
+	@echo "make bench      measure, beside other NBD servers"
+	@echo "make sim SEED=N replay one seed of the simulation"
+	@echo "make deps       install the packages that building and running need (deps-check, deps-bench: tests, bench)"
+	@echo "make install    install under PREFIX ($(PREFIX)), below DESTDIR; make uninstall takes it away"
+	@echo "make clean      remove $(BUILD)"
+	@echo
+	@echo "Knobs: BUILD=DIR CC=clang SAN=asan|tsan|fuzz OPT=-O0 WERROR="
+
+# Stamps keep it cheap; they are as old as the list of packages.
+.PHONY: deps deps-check deps-bench
+deps: $(BUILD)/.deps
+deps-check: $(BUILD)/.deps $(BUILD)/.deps-check
+deps-bench: $(BUILD)/.deps $(BUILD)/.deps-bench
+$(BUILD)/.deps: build.mk scripts/deps.sh
+	@mkdir -p $(@D)
+	@scripts/deps.sh $(DEPS_BUILD) $(DEPS_RUN)
+	@touch $@
+$(BUILD)/.deps-check: build.mk scripts/deps.sh
+	@mkdir -p $(@D)
+	@scripts/deps.sh $(DEPS_CHECK)
+	@touch $@
+$(BUILD)/.deps-bench: build.mk scripts/deps.sh
+	@mkdir -p $(@D)
+	@scripts/deps.sh $(DEPS_BENCH)
+	@touch $@
+
+# The build is a second make, so that it starts after the packages are there.
+.PHONY: run
+run: deps
+	@+$(MAKE) --no-print-directory all
+	@RUN_ONCE=$(RUN_ONCE) scripts/run.sh $(BUILD)/ashlar
+
+# ---- the library: the engine's layers in one archive ----
+
+ENGINE_LIBS := $(foreach l,engine/pool thin engine/meta raid engine/io engine/base,$(call lib_of,$(l)))
+HEADERS_PUBLIC := engine/pool/ashlar.h $(addprefix engine/base/,base.h err.h list.h uuid.h) \
+	$(addprefix engine/io/,bdev.h co.h reactor.h uring.h)
+
+$(BUILD)/libashlar.a: $(ENGINE_LIBS)
+	@echo "  AR    $@"
+	@rm -f $@
+	@(echo "CREATE $@"; for l in $^; do echo "ADDLIB $$l"; done; echo SAVE; echo END) | ar -M
+
+# ---- install ----
+
+BINDIR := $(PREFIX)/bin
+LIBDIR := $(PREFIX)/lib
+INCDIR := $(PREFIX)/include/ashlar
+DOCDIR := $(PREFIX)/share/doc/ashlar
+MANDIR := $(PREFIX)/share/man/man1
+DOCS := README.md CHANGELOG.md LICENSE $(wildcard docs/*.md)
+
+.PHONY: install uninstall
+install: $(BUILD)/ashlar $(BUILD)/libashlar.a
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(DOCDIR)
+	install -m 0755 $(BUILD)/ashlar $(DESTDIR)$(BINDIR)/ashlar
+	install -m 0644 $(BUILD)/libashlar.a $(DESTDIR)$(LIBDIR)/libashlar.a
+	@for h in $(HEADERS_PUBLIC); do install -D -m 0644 $$h $(DESTDIR)$(INCDIR)/$$h; done
+	@printf '%s\n' 'Name: ashlar' 'Description: storage virtualization engine' 'Version: $(VERSION)' \
+		'Cflags: -I$(INCDIR)' 'Libs: -L$(LIBDIR) -lashlar -luring -lisal -lblkid -lpthread' \
+		>$(DESTDIR)$(LIBDIR)/pkgconfig/ashlar.pc
+	install -m 0644 $(DOCS) $(DESTDIR)$(DOCDIR)
+	@if command -v help2man >/dev/null; then install -d $(DESTDIR)$(MANDIR) && \
+		help2man -N --no-discard-stderr -n 'pool disks and serve thin volumes over NBD' $(BUILD)/ashlar >$(DESTDIR)$(MANDIR)/ashlar.1; fi
+
+uninstall:
+	rm -f $(DESTDIR)$(BINDIR)/ashlar $(DESTDIR)$(LIBDIR)/libashlar.a $(DESTDIR)$(LIBDIR)/pkgconfig/ashlar.pc \
+		$(DESTDIR)$(MANDIR)/ashlar.1
+	rm -rf $(DESTDIR)$(INCDIR) $(DESTDIR)$(DOCDIR)
+
+.PHONY: clean
+clean:
+	rm -rf $(BUILD)

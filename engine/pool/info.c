@@ -1,0 +1,147 @@
+/*
+ * info.c: what the engine says of pools, disks and volumes. Reads memory; copies out.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/pool/pool_internal.h"
+
+const char *ashlar_health_name(enum ashlar_health h)
+{
+	static const char *const names[] = { "online", "resyncing", "degraded", "failed" };
+
+	return names[h];
+}
+
+static enum ashlar_health pool_health(const struct ashlar_pool *p)
+{
+	bool stale = false;
+	unsigned i;
+
+	if (p->failed)
+		return ASHLAR_FAILED;
+	for (i = 0; i < p->n_disks; i++) {
+		if (p->disks[i].state == PDISK_ABSENT || p->disks[i].state == PDISK_FAILED)
+			return ASHLAR_DEGRADED;
+		stale |= p->disks[i].state == PDISK_STALE;
+	}
+	return stale || p->resync_runs ? ASHLAR_RESYNCING : ASHLAR_ONLINE;
+}
+
+static void info_disks(const struct ashlar_pool *p, struct ashlar_pool_info *out)
+{
+	unsigned i;
+
+	out->n_disks = p->n_disks;
+	for (i = 0; i < p->n_disks; i++) {
+		out->n_disks_online += p->disks[i].state == PDISK_ONLINE;
+		out->raw_bytes += p->disks[i].extents * p->label->extent_bytes;
+		out->raw_used_bytes += p->disks[i].used * p->label->extent_bytes;
+	}
+}
+
+void ashlar_co_pool_info(struct ashlar_pool *p, struct ashlar_pool_info *out)
+{
+	struct thin_space space;
+	struct meta_stats ms;
+
+	memset(out, 0, sizeof(*out));
+	snprintf(out->name, sizeof(out->name), "%.63s", p->label->name);
+	out->uuid = p->label->pool;
+	out->health = pool_health(p);
+	out->layout = raid_profile_name(p->label->profile);
+	out->read_only = p->read_only;
+	info_disks(p, out);
+	thin_space_get(p->thin, &space);
+	meta_stats_get(p->meta, &ms);
+	out->n_volumes = thin_n_vols(p->thin);
+	out->used_bytes = space.clusters_used * p->label->cluster_bytes;
+	out->free_bytes = pool_free_bytes(p);
+	out->metadata_bytes = ms.pages_used * META_PAGE_BYTES;
+	out->metadata_cache_bytes = ms.cache_bytes;
+	out->metadata_cache_limit_bytes = ms.cache_limit_bytes;
+	out->cluster_bytes = p->label->cluster_bytes;
+	out->block_bytes = p->label->block_bytes;
+	out->group_bytes = p->label->group_bytes;
+	out->checkpoint = p->label->checkpoint;
+	out->resync_total_bytes = p->resync_total_bytes;
+	out->resync_done_bytes = p->resync_done_bytes;
+	out->open_ns = p->open_ns;
+	out->errors_read = p->errors_read;
+	out->errors_write = p->errors_write;
+	out->errors_repaired = p->errors_repaired;
+	out->errors_metadata_repaired = p->errors_metadata_repaired;
+}
+
+int ashlar_co_disk_list(struct ashlar_pool *p, struct ashlar_disk_info **out, size_t *n, struct err *e)
+{
+	static const char *const states[] = { "absent", "failed", "stale", "online" };
+	unsigned i;
+
+	*n = p->n_disks;
+	*out = xcalloc(p->n_disks + 1, sizeof(**out));
+	for (i = 0; i < p->n_disks; i++) {
+		struct ashlar_disk_info *x = &(*out)[i];
+		const struct pdisk *d = &p->disks[i];
+
+		x->index = i;
+		snprintf(x->path, sizeof(x->path), "%s", d->disk ? d->disk->path : p->label->disks[i].path);
+		x->uuid = p->label->disks[i].uuid;
+		x->state = states[d->state];
+		x->size_bytes = p->label->disks[i].size_bytes;
+		x->used_bytes = d->used * p->label->extent_bytes;
+		if (!d->disk)
+			continue;
+		x->reads = d->disk->n_reads;
+		x->writes = d->disk->n_writes;
+		x->errors = d->disk->n_errors;
+	}
+	return 0;
+}
+
+static void volume_info_fill(struct ashlar_pool *p, const struct thin_vol *v, struct ashlar_volume_info *x)
+{
+	struct thin_volume_stats s = { 0 };
+
+	memset(x, 0, sizeof(*x));
+	snprintf(x->name, sizeof(x->name), "%.127s", v->name);
+	x->id = v->id;
+	x->size_bytes = v->size_bytes;
+	x->used_bytes = v->used_clusters * p->label->cluster_bytes;
+	x->exclusive_bytes = x->used_bytes; /* nothing is shared without snapshots */
+	x->refer_bytes = v->valid_subs * (p->label->cluster_bytes / THIN_SUBS);
+	x->layout = raid_profile_name((struct raid_profile){ v->cls.layout, v->cls.copies });
+	x->full_wait_ns = v->full_wait_ns;
+	x->n_attached = v->n_attached;
+	x->created_wall_ns = v->created_wall_ns;
+	if (!v->open)
+		return;
+	thin_volume_stats_get(v->open, &s);
+	x->full_waiting = s.full_waiting;
+	x->reads = s.reads;
+	x->writes = s.writes;
+	x->bytes_read = s.bytes_read;
+	x->bytes_written = s.bytes_written;
+}
+
+int ashlar_co_volume_list(struct ashlar_pool *p, struct ashlar_volume_info **out, size_t *n, struct err *e)
+{
+	struct thin_vol *v;
+
+	*n = 0;
+	*out = xcalloc(thin_n_vols(p->thin) + 1u, sizeof(**out));
+	list_for_each (v, thin_vols(p->thin), link)
+		if (v->state == THIN_VOLUME_LIVE)
+			volume_info_fill(p, v, &(*out)[(*n)++]);
+	return 0;
+}
+
+int ashlar_co_volume_info(struct ashlar_pool *p, const char *name, struct ashlar_volume_info *out, struct err *e)
+{
+	struct thin_vol *v = thin_vol_find(p->thin, name);
+
+	if (!v)
+		return err_set(e, -ENOENT, "there is no volume %s/%.127s", p->label->name, name);
+	volume_info_fill(p, v, out);
+	return 0;
+}

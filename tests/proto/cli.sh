@@ -1,0 +1,367 @@
+#!/bin/bash
+# The command line end to end: every command without and with a daemon, its JSON, bad input, exit status, two daemons,
+# disks that hold something else. Needs no root.
+# usage: tests/proto/cli.sh ASHLAR
+set -u
+ashlar=$(readlink -f "$1")
+export LC_ALL=C PATH=$PATH:/usr/sbin:/sbin
+py=$(command -v /usr/bin/python3 || command -v python3)
+dir=$(mktemp -d "${TMPDIR:-/tmp}/ashlar-cli.XXXXXX")
+chmod 0700 "$dir"
+daemon_pid=
+n_ok=0
+n_bad=0
+# Only one's own children are ended, by their number.
+finish() {
+	[ -z "$daemon_pid" ] || kill -KILL "$daemon_pid" 2>/dev/null
+	rm -rf "$dir"
+}
+trap finish EXIT
+cd "$dir" || exit 1
+mkdir disks
+export ASHLAR_DISKS=$dir/disks ASHLAR_CONTROL=$dir/control.sock
+unset XDG_RUNTIME_DIR
+
+ok() { n_ok=$((n_ok + 1)); echo "ok $((n_ok + n_bad)) - $1"; }
+not_ok() {
+	n_bad=$((n_bad + 1))
+	echo "not ok $((n_ok + n_bad)) - $1"
+	sed 's/^/#   out: /' out 2>/dev/null | head -n 20
+	sed 's/^/#   err: /' err 2>/dev/null | head -n 20
+}
+# t STATUS NAME ARG...: runs ashlar; the exit status must be as given; a failure is one sentence on stderr and nothing else
+t() {
+	local want=$1 name=$2 got
+	shift 2
+	timeout 60 "$ashlar" "$@" >out 2>err </dev/null
+	got=$?
+	if [ $got != "$want" ]; then
+		not_ok "$name (exit status $got, not $want)"
+		return 1
+	fi
+	if [ "$want" != 0 ] && { [ "$(wc -l <err)" != 1 ] || ! grep -q '^ashlar: ..' err; }; then
+		not_ok "$name (not one sentence on stderr)"
+		return 1
+	fi
+	ok "$name"
+}
+# says TEXT NAME: the last run said so (extended regular expression)
+says() { if grep -Eq -- "$1" out err; then ok "$2"; else not_ok "$2 (no '$1')"; fi; }
+# json NAME EXPRESSION: the last output is JSON (j) and the Python expression holds
+json() {
+	if "$py" -c 'import json,sys
+j = json.load(open("out"))
+sys.exit(0 if eval(sys.argv[1]) else 1)' "$2" 2>>err; then ok "$1"; else not_ok "$1 ($2)"; fi
+}
+sums() { cat disks/* "$@" 2>/dev/null | sha256sum; }
+disk() { truncate -s "$2" "$1"; }
+
+echo "# without a pool"
+t 0 version version
+says '^ashlar [0-9]' 'version prints a number'
+t 0 'version as JSON' version --json
+json 'version JSON' 'len(j["version"]) > 2'
+t 0 help help
+says 'pool create' 'help names the commands'
+t 0 'the option --help' --help
+t 0 'list of methods' methods
+json 'methods JSON' '{"pool.list", "pool.show", "pool.create", "pool.check", "pool.destroy", "disk.list", "volume.create", "volume.list", "volume.show", "volume.resize", "volume.rename", "volume.set", "volume.delete", "export.add", "export.list", "export.remove", "connection.list", "daemon.status", "daemon.shutdown"} <= {m["name"] for m in j}'
+for c in 'pool create' 'pool list' 'pool show' 'pool check' 'pool destroy' 'disk list' 'volume create' 'volume list' 'volume show' \
+	'volume resize' 'volume rename' 'volume set' 'volume delete' 'export add' 'export list' 'export remove' serve 'daemon status' \
+	'daemon stop' 'connection list'; do
+	# shellcheck disable=SC2086
+	t 0 "$c --help" $c --help
+	says '^Options:' "$c --help names options"
+done
+t 2 'no command'
+t 2 'unknown command' frobnicate
+t 2 'unknown verb' pool frobnicate
+t 2 'verb missing' volume
+t 2 'unknown option' pool list --frobnicate
+t 2 'unknown letter' pool list -Q
+t 2 'option of another command' pool list --size 1G
+t 2 'option without its value' volume create p/v --size
+t 2 'value for an option without' pool list --json=1
+t 2 'operand missing' volume show
+t 2 'operand too much' pool show a b
+t 2 'unknown column' pool list -o name,nonsense
+t 2 'unknown sort column' pool list --sort nonsense
+t 0 'an empty list of pools' pool list --json
+json 'no pools' 'j == []'
+t 1 'a pool that is not there' pool show nothing
+says 'nothing' 'the missing pool is named'
+t 1 'a daemon that is not there' daemon status
+
+echo "# pool create"
+disk d1 512M; disk d2 512M; disk d3 512M; disk d4 512M; disk small 4096
+before=$(cat d1 d2 | sha256sum)
+t 0 'dry run' pool create demo --dry-run d1 d2
+[ "$before" = "$(cat d1 d2 | sha256sum)" ] && ok 'a dry run changes nothing' || not_ok 'a dry run changes nothing'
+t 1 'a disk that is not there' pool create demo d1 nowhere
+t 1 'a disk that is too small' pool create demo small
+t 1 'a directory as disk' pool create demo disks
+t 1 'the same disk twice' pool create demo d1 ./d1
+t 1 'an unknown layout' pool create demo --layout raid99 d1 d2
+t 1 'too few disks for the layout' pool create demo --layout raid1-3 d1 d2
+t 2 'no disks' pool create demo
+t 2 'a cluster size that is none' pool create demo --cluster abc d1
+for bad in '' . .. -- a/b 'a b' '@' $'a\nb' ä "$(printf 'x%.0s' {1..64})" "$(printf 'x%.0s' {1..4097})"; do
+	[ "$bad" = -- ] && continue
+	t 1 "pool name '$(printf %.12q "$bad")' refused" pool create "$bad" d1
+done
+[ "$before" = "$(cat d1 d2 | sha256sum)" ] && ok 'refusals change nothing' || not_ok 'refusals change nothing'
+if command -v mke2fs >/dev/null; then
+	mke2fs -q -F d3 >/dev/null 2>&1
+	before=$(sha256sum <d3)
+	t 1 'a disk with a file system is refused' pool create demo d3 d4
+	says 'ext' 'what it holds is named'
+	says '--force' 'the way out is named'
+	[ "$before" = "$(sha256sum <d3)" ] && ok 'its bytes are unchanged' || not_ok 'its bytes are unchanged'
+	t 0 'with --force it is taken' pool create other --force --layout raid1 d3 d4
+else
+	t 0 'a second pool' pool create other --layout raid1 d3 d4
+fi
+t 0 'create' pool create demo --layout raid1 d1 d2 --json
+json 'create JSON' 'j["name"] == "demo" and len(j["disks"]) == 2'
+before=$(cat d1 d2 | sha256sum)
+t 1 'a disk of another pool is refused' pool create third d1
+[ "$before" = "$(cat d1 d2 | sha256sum)" ] && ok 'and unchanged' || not_ok 'and unchanged'
+mv d1 d2 disks/
+
+# Everything here runs twice: in the command's own process, and in a daemon.
+management() {
+	echo "# management, $1"
+	t 0 'pool list' pool list
+	says '^demo' 'the pool is listed'
+	t 0 'pool ls --json' pool ls --json
+	json 'pool list JSON' 'len(j) == 1 and j[0]["name"] == "demo" and j[0]["disks"] == 2 and j[0]["state"] == "'"$2"'"'
+	t 0 'pool show --json' --json pool show demo
+	json 'pool show JSON' 'j["health"] == "online" and j["layout"] == "raid1" and j["free_bytes"] > 0'
+	t 0 'pool show' pool show demo
+	t 0 'disk list' disk list demo --json
+	json 'disk list JSON' 'len(j) == 2 and all(d["state"] == "online" and d["path"].startswith("/") for d in j)'
+	t 0 'volume create' volume create demo/vm1 --size 10G
+	t 0 'option before the command' --size 512M volume create demo/vm2 --json --full-wait forever
+	json 'volume create JSON' 'j["name"] == "demo/vm2" and j["size_bytes"] == 512 << 20 and j["full_wait"] == "forever"'
+	t 1 'volume create again' volume create demo/vm1 --size 1G
+	t 1 'volume create in no pool' volume create nothing/vm1 --size 1G
+	t 2 'size missing' volume create demo/x
+	for bad in '' abc 10X -1 -5G 1.2.3 1e3 0x10 99999999999999999999999; do
+		t 2 "size '$bad' is wrong usage" volume create demo/x "--size=$bad"
+	done
+	for bad in 0 0K 513 2000P; do t 1 "size $bad refused" volume create demo/x --size $bad; done
+	for bad in demo demo/ /x '' demo/a/b demo/.. ../x demo/@ demo/v@s $'demo/a\nb' 'demo/a b' "demo/$(printf 'x%.0s' {1..128})" \
+		"demo/$(printf 'x%.0s' {1..4097})" "$(printf 'x%.0s' {1..4097})/v"; do
+		t 1 "volume name '$(printf %.16q "$bad")' refused" volume create "$bad" --size 1G
+	done
+	t 0 'longest name' volume create "demo/$(printf 'x%.0s' {1..127})" --size 1M
+	t 0 'rm of it' volume rm "demo/$(printf 'x%.0s' {1..127})"
+	t 2 'full-wait that is none' volume create demo/x --size 1G --full-wait soon
+	t 1 'unknown layout' volume create demo/x --size 1G --layout raid99
+	t 0 'volume list' volume list
+	says '^demo/vm1 +10G' 'a readable size'
+	t 0 'volume list -Hp' volume ls -Hp -o name,size --sort -size demo
+	[ "$(cat out)" = $'demo/vm1\t10737418240\ndemo/vm2\t536870912' ] && ok 'tabs, exact, sorted' || not_ok 'tabs, exact, sorted'
+	t 0 'volume list --json' volume list --json
+	json 'volume list JSON' '[v["name"] for v in j] == ["demo/vm1", "demo/vm2"]'
+	t 1 'list of a pool that is not there' volume list nothing
+	t 0 'volume show' volume show demo/vm1
+	t 0 'volume show --json' volume show demo/vm1 --json
+	json 'volume show JSON' 'j["size_bytes"] == 10 << 30 and j["attached"] == 0 and j["layout"] == "raid1"'
+	t 1 'show of no volume' volume show demo/nothing
+	t 0 'resize' volume resize demo/vm1 --size 11G
+	t 0 'resize, the other form' volume resize demo/vm1 12G --json
+	json 'resize JSON' 'j["size_bytes"] == 12 << 30 and j["old_size_bytes"] == 11 << 30'
+	t 1 'smaller without force' volume resize demo/vm1 5G
+	t 0 'dry run of it' volume resize demo/vm1 5G --dry-run --force
+	t 0 'still as large' volume show demo/vm1 --json
+	json 'not shrunk' 'j["size_bytes"] == 12 << 30'
+	t 0 'smaller with force' volume resize demo/vm1 5G --force
+	t 1 'resize to 0' volume resize demo/vm1 0
+	t 2 'resize to a negative size' volume resize demo/vm1 -5G
+	t 0 'set' volume set demo/vm1 full-wait=5m --json
+	json 'set JSON' 'j["full_wait"] == "300s"'
+	t 2 'set of nothing' volume set demo/vm1
+	t 2 'set of something unknown' volume set demo/vm1 colour=red
+	t 0 'rename' volume rename demo/vm1 vm3
+	t 0 'mv' volume mv demo/vm3 demo/vm1
+	t 1 'rename onto another' volume rename demo/vm1 vm2
+	t 1 'rename into another pool' volume rename demo/vm1 other/vm1
+	t 1 'rename to a bad name' volume rename demo/vm1 ..
+	t 0 'export list' export list --json
+	json 'default exports' '{x["name"]: x["hidden"] for x in j} == {"demo/vm1": False, "demo/vm2": False}'
+	t 0 'export add' export add demo/vm1 --name 'boot disk' --read-only
+	t 0 'export remove' export remove demo/vm2
+	t 0 'exports now' export ls --json
+	json 'name, mode, hidden' '[(x["name"], x["read_only"]) for x in j if x["volume"] == "demo/vm1"] == [("boot disk", True)] and [x["hidden"] for x in j if x["volume"] == "demo/vm2"] == [True]'
+	t 1 'export of no volume' export add demo/nothing
+	t 1 'two exports of one name' export add demo/vm2 --name 'boot disk'
+	t 1 'export name with a newline' export add demo/vm2 --name $'a\nb'
+	t 0 'export add again' export add demo/vm2
+	t 0 'back to the default' export add demo/vm1
+	t 0 'check' pool check demo --json
+	json 'check finds nothing' 'j["problems"] == 0 and j["findings"] == []'
+	t 0 'check with data' pool check --data
+	t 0 'delete, dry run' volume delete demo/vm2 --dry-run --json
+	json 'delete says what it frees' 'j["freed_bytes"] >= 0 and j["dry_run"]'
+	t 0 'still there' volume show demo/vm2
+	t 1 'destroy with volumes' pool destroy demo
+	t 0 'delete' volume delete demo/vm2
+	says 'freed' 'it says what it freed'
+	t 1 'delete again' volume delete demo/vm2
+	t 0 'rm' volume rm demo/vm1
+	t 0 'nothing left' volume list --json
+	json 'no volumes' 'j == []'
+}
+
+# daemon_start ARG...: waits for "ready"; 1 if it ended instead
+daemon_start() {
+	"$ashlar" serve "$@" >daemon.out 2>daemon.err &
+	daemon_pid=$!
+	for _ in $(seq 200); do
+		grep -qx ready daemon.out && return 0
+		kill -0 $daemon_pid 2>/dev/null || break
+		sleep 0.1
+	done
+	cp daemon.out out; cp daemon.err err
+	wait $daemon_pid
+	daemon_pid=
+	return 1
+}
+# daemon_end STATUS NAME
+daemon_end() {
+	wait "$daemon_pid"
+	got=$?
+	daemon_pid=
+	cp daemon.out out; cp daemon.err err
+	[ $got = "$1" ] && ok "$2" || not_ok "$2 (exit status $got)"
+}
+# what a raw client gets from the control socket for the line $1
+raw() {
+	"$py" - "$ASHLAR_CONTROL" "$1" >out 2>err <<'END'
+import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.settimeout(20)
+s.connect(sys.argv[1])
+s.sendall(sys.argv[2].encode() + b"\n")
+sys.stdout.write(s.makefile().readline())
+END
+}
+
+management 'without a daemon' idle
+t 2 'serve: an address that is none' serve --nbd nonsense disks
+t 1 'serve: an address that others reach' serve --nbd 0.0.0.0:10809 disks
+says 'insecure' 'the way out is named'
+t 2 'serve: no reactors' serve --reactors 0 disks
+t 1 'serve: no pool on the disks' serve small
+t 1 'serve: too small a cache' serve --metadata-cache 1 disks
+
+echo "# with a daemon"
+if daemon_start --nbd "unix:$dir/nbd.sock" --reactors 2 --metadata-cache 64M; then
+	ok 'the daemon is ready'
+	cp daemon.out out; cp daemon.err err
+	says '^pool demo: ' 'it says which pool it serves'
+	says '^nbd unix:' 'and where'
+	[ "$(stat -c %a control.sock)" = 600 ] && ok 'the control socket has mode 0600' || not_ok 'the control socket has mode 0600'
+	t 0 'daemon status' daemon status --json
+	json 'status JSON' 'j["pools"] == 1 and j["reactors"] == 2 and len(j["nbd"]) == 1'
+	t 0 'connection list' connection list --json
+	json 'no connections' 'j == []'
+	t 1 'a second daemon on the pool is refused' serve --control "$dir/second.sock" --nbd "unix:$dir/second-nbd.sock" disks
+	says 'in use|another process|locked' 'the reason is named'
+	t 1 'a second daemon on the control socket' serve --nbd "unix:$dir/second-nbd.sock" d3 d4
+	t 1 'the disks are locked for other processes' pool show demo --control "$dir/second.sock"
+	management 'with a daemon' served
+	t 0 'a volume for clients' volume create demo/vm1 --size 1G
+	if command -v nbdinfo >/dev/null; then
+		nbdinfo --size "nbd+unix:///demo/vm1?socket=$dir/nbd.sock" >out 2>err
+		[ "$(cat out)" = 1073741824 ] && ok 'an NBD client sees it' || not_ok 'an NBD client sees it'
+	fi
+	t 0 'a pool made by the daemon' pool create extra --serve --force d3 d4
+	t 0 'it serves it at once' pool list --json
+	json 'two pools' 'sorted(p["name"] for p in j if p["state"] == "served") == ["demo", "extra"]'
+	t 0 'destroy it' pool destroy extra
+	raw '{"jsonrpc":"2.0","id":7,"method":"daemon.status"}'
+	json 'raw JSON-RPC' 'j["id"] == 7 and "version" in j["result"]'
+	raw 'nonsense'
+	json 'nonsense is answered' 'j["error"]["code"] == -32700'
+	raw '{"jsonrpc":"2.0","id":1,"method":"nonsense"}'
+	json 'unknown method' 'j["error"]["code"] == -32601'
+	raw '{"jsonrpc":"2.0","id":1,"method":"volume.show","params":{"volume":"demo/nothing"}}'
+	json 'errors have a name' 'j["error"]["data"]["errno"] == "ENOENT" and j["error"]["code"] == 2'
+	raw '{"jsonrpc":"2.0","id":1,"method":"volume.create","params":{"volume":"demo/a\u0000b","size":"1G"}}'
+	json 'NUL in a name' 'j["error"]["code"] == -32602'
+	raw "$(printf '[%.0s' {1..100000})"
+	json 'deep nesting' 'j["error"]["code"] == -32700'
+	"$py" - "$ASHLAR_CONTROL" >out 2>err <<'END'
+import socket, sys
+def conn():
+    s = socket.socket(socket.AF_UNIX)
+    s.settimeout(30)
+    s.connect(sys.argv[1])
+    return s
+s = conn()
+try:
+    s.sendall(b"x" * (2 << 20))
+except OSError:
+    pass
+line = s.makefile().readline()
+assert "32600" in line, line
+many = [conn() for _ in range(80)]
+for m in many:
+    m.close()
+half = conn()
+half.sendall(b'{"jsonrpc":')
+assert half.recv(1) == b"", "half a message must time out"
+END
+	[ $? = 0 ] && ok 'too long, too many, half a message' || not_ok 'too long, too many, half a message'
+	t 0 'it still answers' pool list
+	kill -TERM "$daemon_pid"
+	daemon_end 0 'SIGTERM ends it cleanly'
+	[ ! -e control.sock ] && [ ! -e nbd.sock ] && ok 'its sockets are gone' || not_ok 'its sockets are gone'
+else
+	not_ok 'the daemon is ready'
+fi
+
+echo "# ends and limits"
+t 0 'what it made is there without it' volume show demo/vm1
+if daemon_start --nbd "unix:$dir/nbd.sock" disks/d1 disks/d2; then
+	t 0 'daemon stop' daemon stop
+	daemon_end 0 'it ends cleanly'
+	daemon_start --nbd "unix:$dir/nbd.sock" || not_ok 'it starts again'
+	kill -KILL "$daemon_pid"; wait "$daemon_pid" 2>/dev/null; daemon_pid=
+	t 0 'after kill -9 commands work without it' volume show demo/vm1
+	daemon_start --nbd "unix:$dir/nbd.sock" && ok 'sockets left behind are replaced' || not_ok 'sockets left behind are replaced'
+	kill -INT "$daemon_pid"
+	daemon_end 0 'SIGINT ends it cleanly'
+else
+	not_ok 'serving disks by name'
+fi
+if daemon_start --nbd "unix:$dir/nbd.sock" --read-only; then
+	t 1 'a read-only daemon refuses changes' volume create demo/no --size 1G
+	t 0 'and shows' volume list
+	kill -TERM "$daemon_pid"
+	daemon_end 0 'it ends'
+else
+	not_ok 'serve --read-only'
+fi
+(ulimit -n 64 && exec timeout 60 "$ashlar" serve --nbd "unix:$dir/nbd.sock" >daemon.out 2>daemon.err) &
+daemon_pid=$!
+for _ in $(seq 100); do grep -qx ready daemon.out && break; sleep 0.1; done
+cp daemon.out out; cp daemon.err err
+says '^ready$' 'it works with 64 file descriptors'
+t 0 'and answers' daemon stop
+daemon_end 0 'and ends'
+(ulimit -n 14; timeout 60 "$ashlar" serve --reactors 4 --nbd "unix:$dir/nbd.sock") >out 2>err
+[ $? = 1 ] && [ -s err ] && ok 'too few descriptors are an error' || not_ok 'too few descriptors are an error'
+t 0 'destroy, dry run' pool destroy demo --force --dry-run
+t 0 'nothing was destroyed' pool show demo
+t 0 'destroy' pool destroy demo --force --json
+json 'destroy JSON' 'j["volumes"] == 1 and len(j["disks"]) == 2'
+t 1 'it is gone' pool show demo
+t 0 'its disks can be used again' pool create demo --layout raid0 disks/d1 disks/d2
+"$ashlar" pool list >/dev/full 2>err
+[ $? = 1 ] && ok 'output that cannot be written is an error' || not_ok 'output that cannot be written is an error'
+
+echo "# $n_ok passed, $n_bad failed"
+[ "$n_bad" = 0 ]

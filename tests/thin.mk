@@ -1,0 +1,12 @@
+# The thin layer's tests and benches: what they need beside their layer.
+
+THIN_RIG := $(BUILD)/tests/lib/thin_rig.o
+THIN_LIBS := $(call lib_of,thin) $(call lib_of,engine/meta) $(call lib_of,engine/io) $(call lib_of,engine/base)
+
+$(BUILD)/tests/unit/thin__volume: $(THIN_RIG)
+$(BUILD)/tests/unit/thin__volume: LDLIBS := $(THIN_LIBS) $(LDLIBS)
+
+$(BUILD)/bench/map_bench: $(BUILD)/bench/map_bench.o $(THIN_RIG) $(THIN_LIBS)
+	@mkdir -p $(@D)
+	@echo "  LD    $@"
+	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
