@@ -12,7 +12,7 @@ define unit_rule
 $(BUILD)/tests/unit/$(1): $(BUILD)/tests/unit/$(1).o $(call libs_from,$(firstword $(subst __, ,$(1))))
 	@mkdir -p $$(@D)
 	@echo "  LD    $$@"
-	@$(CC) $(LDFLAGS) -o $$@ $$^ -lcunit $(LDLIBS)
+	@$(CC) $(LDFLAGS) -o $$@ $$^ -lcunit $$(LDLIBS)
 endef
 $(foreach u,$(patsubst tests/unit/%.c,%,$(UNIT_SRC)),$(eval $(call unit_rule,$(u))))
 

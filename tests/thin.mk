@@ -3,8 +3,10 @@
 THIN_RIG := $(BUILD)/tests/lib/thin_rig.o
 THIN_LIBS := $(call lib_of,thin) $(call lib_of,engine/meta) $(call lib_of,engine/io) $(call lib_of,engine/base)
 
-$(BUILD)/tests/unit/thin__volume: $(THIN_RIG)
-$(BUILD)/tests/unit/thin__volume: LDLIBS := $(THIN_LIBS) $(LDLIBS)
+THIN_UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/thin__*.c))
+
+$(THIN_UNIT): $(THIN_RIG)
+$(THIN_UNIT): LDLIBS := $(THIN_LIBS) $(LDLIBS)
 
 $(BUILD)/bench/map_bench: $(BUILD)/bench/map_bench.o $(THIN_RIG) $(THIN_LIBS)
 	@mkdir -p $(@D)

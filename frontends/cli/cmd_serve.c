@@ -190,8 +190,8 @@ static int pools_co_open(struct daemon *d)
 	for (i = 0; i < n; i++) {
 		struct err e = { 0 };
 
-		r = ashlar_co_pool_open(d->a, f[i].name, (const char *const *)f[i].paths, f[i].n_paths,
-					d->env.read_only ? ASHLAR_OPEN_RDONLY : 0, &p, &e);
+		r = cli_co_pool_open(d->a, f[i].name, (const char *const *)f[i].paths, f[i].n_paths,
+				     d->env.read_only ? ASHLAR_OPEN_RDONLY : 0, &p, &e);
 		if (r == 0) {
 			n_open++;
 			pool_say(p);

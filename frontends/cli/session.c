@@ -11,6 +11,8 @@
 #include "frontends/control/methods.h"
 
 #define FIRST_ANSWER_MS 10000
+#define LOCKED_WAIT_NS (2 * NS_PER_SEC)
+#define LOCKED_RETRY_NS (100 * NS_PER_MS)
 
 struct cli_session {
 	const struct cli *cl;
@@ -215,13 +217,27 @@ static int local_co_close(struct cli_session *s, int r, struct err *e)
 	return r;
 }
 
+int cli_co_pool_open(struct ashlar *a, const char *name, const char *const *paths, size_t n_paths, unsigned flags,
+		     struct ashlar_pool **out, struct err *e)
+{
+	uint64_t end = world_now_ns(ashlar_world(a)) + LOCKED_WAIT_NS;
+	int r;
+
+	while ((r = ashlar_co_pool_open(a, name, paths, n_paths, flags, out, e)) == -ERR_LOCKED) {
+		if (world_now_ns(ashlar_world(a)) >= end)
+			break;
+		co_sleep_ns(LOCKED_RETRY_NS);
+	}
+	return r;
+}
+
 static int local_co_on_pool(void *arg)
 {
 	struct local_run *run = arg;
 	struct cli_session *s = run->s;
 	struct ashlar_pool *p;
-	int r = ashlar_co_pool_open(s->a, run->pool, (const char *const *)s->disks, s->n_disks,
-				    run->flags & SESSION_READ ? ASHLAR_OPEN_RDONLY : 0, &p, run->e);
+	int r = cli_co_pool_open(s->a, run->pool, (const char *const *)s->disks, s->n_disks,
+				 run->flags & SESSION_READ ? ASHLAR_OPEN_RDONLY : 0, &p, run->e);
 
 	if (r < 0) {
 		run->no_pool = r == -ENOENT;
@@ -366,9 +382,13 @@ static bool daemon_holds(const struct cli_session *s, const char *pool)
 }
 
 /* A sentence that helps when the pool is nowhere. */
-static void nowhere_hint(const struct cli_session *s, struct err *e)
+static void nowhere_hint(const struct cli_session *s, const char *pool, struct err *e)
 {
-	size_t n = strlen(e->text);
+	size_t n;
+
+	if (pool && !strstr(e->text, pool))
+		err_prefix(e, "pool %s was not found: ", pool);
+	n = strlen(e->text);
 
 	snprintf(e->text + n, sizeof(e->text) - n, " (%s%s%s; $ASHLAR_DISKS %s)",
 		 s->daemon ? "the daemon at " : *s->control ? "no daemon answers at " : "no control socket", s->control,
@@ -385,7 +405,7 @@ int cli_session_call(struct cli_session *s, const char *pool, const char *method
 		return control_client_call(s->daemon, method, params, 0, s->notify, s->notify_arg, result, e);
 	r = local_run(&run, local_co_on_pool);
 	if (r < 0 && run.no_pool)
-		nowhere_hint(s, e);
+		nowhere_hint(s, pool, e);
 	*result = run.result;
 	return r;
 }

@@ -8,6 +8,7 @@
 #ifndef FRONTENDS_CLI_SESSION_H
 #define FRONTENDS_CLI_SESSION_H
 
+#include "engine/pool/ashlar.h"
 #include "frontends/cli/cli.h"
 
 enum { SESSION_READ = 1 << 0 }; /* the method changes nothing: a pool opened here is opened read-only */
@@ -37,6 +38,10 @@ void cli_control_path(const struct cli *cl, char *buf, size_t len);
 /* $ASHLAR_DISKS cut at its colons. Array and strings by xmalloc; n 0 if unset. */
 char **cli_disks_from_env(size_t *n);
 void cli_disks_free(char **v, size_t n);
+/* Coroutine. ashlar_co_pool_open() that waits two seconds for a lock: the kernel lets go of a killed process's disks only
+ * when its last requests are through, and another command may be about to finish. */
+int cli_co_pool_open(struct ashlar *a, const char *name, const char *const *paths, size_t n_paths, unsigned flags,
+		     struct ashlar_pool **out, struct err *e) __must_check;
 /* Prints the engine's log lines on stderr. */
 void cli_log(void *arg, const char *line);
 

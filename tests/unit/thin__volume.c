@@ -1,6 +1,5 @@
 /*
- * Volumes on the real home half and the real metadata store: random requests of many coroutines against a model, with power
- * cuts, and the rules one by one.
+ * Volumes on the real home half and the real metadata store: the rules of the data path one by one.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,400 +20,6 @@ static unsigned n_problems;
 		CU_ASSERT(ok_);                                                                                     \
 	} while (0)
 
-/* ---- the model: of each sector its newest values, with when each was being written ---- */
-
-#define SECT 512u
-#define VERSIONS 6
-#define NEVER UINT32_MAX
-
-struct version {
-	uint64_t value; /* 0: zeros */
-	uint32_t start, end;
-	bool maybe; /* failed: may have been written */
-	bool fua;
-};
-
-struct sector {
-	struct version v[VERSIONS]; /* v[0] is the newest */
-	unsigned n;
-};
-
-struct model {
-	struct thin_vol *vol;
-	struct bdev *b;
-	unsigned index;
-	uint64_t bytes;
-	struct sector *sectors;
-	struct range_lock lock;
-	uint32_t floor; /* a flush that was submitted then has been acknowledged */
-	unsigned n_workers;
-};
-
-static uint32_t tick;
-static uint64_t next_value;
-
-static uint64_t stamp(const struct model *m, uint64_t sector, uint64_t value)
-{
-	return value * 0x9e3779b97f4a7c15ULL ^ sector << 8 ^ (m->index + 1);
-}
-
-static void sector_fill(const struct model *m, uint64_t sector, uint64_t value, uint64_t *p)
-{
-	unsigned i;
-
-	for (i = 0; i < SECT / 8; i++)
-		p[i] = value ? stamp(m, sector, value) + i : 0;
-}
-
-static bool sector_holds(const struct model *m, uint64_t sector, uint64_t value, const uint64_t *p)
-{
-	uint64_t want[SECT / 8];
-
-	sector_fill(m, sector, value, want);
-	return !memcmp(want, p, SECT);
-}
-
-static void version_push(struct model *m, uint64_t off, uint64_t end, uint64_t value, bool fua)
-{
-	uint64_t i;
-
-	for (i = off / SECT; i < end / SECT; i++) {
-		struct sector *s = &m->sectors[i];
-
-		memmove(&s->v[1], &s->v[0], (VERSIONS - 1) * sizeof(s->v[0]));
-		s->v[0] = (struct version){ .value = value, .start = tick, .end = NEVER, .fua = fua };
-		s->n = MIN(s->n + 1, VERSIONS);
-	}
-}
-
-static void version_end(struct model *m, uint64_t off, uint64_t end, int result)
-{
-	uint64_t i;
-
-	tick++;
-	for (i = off / SECT; i < end / SECT; i++) {
-		m->sectors[i].v[0].end = tick;
-		m->sectors[i].v[0].maybe = result < 0;
-	}
-}
-
-/* Might a look between since and until have seen p? durable: only what is known to be durable by `since` hides the older. */
-static bool sector_allows(const struct model *m, uint64_t i, const uint64_t *p, uint32_t since, uint32_t until, bool durable,
-			  uint64_t *seen)
-{
-	const struct sector *s = &m->sectors[i];
-	unsigned k;
-
-	for (k = 0; k < s->n; k++) {
-		const struct version *v = &s->v[k];
-
-		if (v->start <= until && sector_holds(m, i, v->value, p)) {
-			*seen = v->value;
-			return true;
-		}
-		if (!v->maybe && (v->end <= since || (durable && v->fua && v->end != NEVER)))
-			return false;
-	}
-	*seen = 0;
-	return s->n < VERSIONS ? sector_holds(m, i, 0, p) : true; /* forgotten */
-}
-
-static void verify(const struct model *m, uint64_t off, uint64_t len, const void *buf, uint32_t since, uint32_t until, bool durable)
-{
-	uint64_t i, seen;
-
-	for (i = 0; i < len / SECT; i++) {
-		const uint64_t *p = (const uint64_t *)((const char *)buf + i * SECT);
-		bool ok = sector_allows(m, off / SECT + i, p, since, until, durable, &seen);
-
-		if (!ok && n_problems++ < 20)
-			fprintf(stderr, "seed %llu: volume %u sector %llu holds %016llx, newest value %llx\n",
-				(unsigned long long)rig.conf.seed, m->index, (unsigned long long)(off / SECT + i),
-				(unsigned long long)*p,
-				(unsigned long long)stamp(m, off / SECT + i, m->sectors[off / SECT + i].v[0].value));
-		CU_ASSERT(ok);
-	}
-}
-
-/* After a crash or at rest: what is there now is all there ever was. */
-static int model_co_pin(struct model *m, bool durable)
-{
-	uint64_t off, n, i, seen;
-	void *buf = buf_alloc(MIB);
-	int r = 0;
-
-	for (off = 0; off < m->bytes && r == 0; off += n) {
-		n = MIN(MIB, m->bytes - off);
-		memset(buf, 0x77, n);
-		r = bdev_co_read(m->b, off, buf, n);
-		EXPECT(r == 0);
-		if (r < 0)
-			break;
-		verify(m, off, n, buf, m->floor, NEVER, durable);
-		for (i = 0; i < n / SECT; i++) {
-			struct sector *s = &m->sectors[off / SECT + i];
-
-			if (!sector_allows(m, off / SECT + i, (uint64_t *)((char *)buf + i * SECT), m->floor, NEVER, durable, &seen))
-				seen = 0;
-			*s = (struct sector){ .v[0] = { .value = seen }, .n = seen ? 1 : 0 };
-		}
-	}
-	m->floor = 0;
-	buf_free(buf, MIB);
-	return r;
-}
-
-/* ---- workers ---- */
-
-struct worker {
-	struct model *m;
-	struct rng rng;
-	unsigned ops;
-};
-
-static void pick_range(struct worker *w, uint64_t *off, uint64_t *len)
-{
-	uint64_t block = w->m->b->block_bytes, n, blocks = w->m->bytes / block, leaf = 256 * rig.conf.cluster_bytes / block;
-	uint32_t how = (uint32_t)rng_below(&w->rng, 100);
-
-	n = how < 50 ? 1 + rng_below(&w->rng, 4) : how < 80 ? 1 + rng_below(&w->rng, 32) :
-	    how < 97 ? 1 + rng_below(&w->rng, 256 * KIB / block) : 1 + rng_below(&w->rng, 3 * MIB / block);
-	n = MIN(n, blocks / 2);
-	if (rng_chance(&w->rng, 3, 4)) /* where others are, about the border of two leaves */
-		*off = (blocks > leaf ? leaf : blocks / 2) - MIN(40, n) + rng_below(&w->rng, 80);
-	else
-		*off = rng_below(&w->rng, blocks);
-	*off = MIN(*off, blocks - n) * block;
-	*len = n * block;
-}
-
-static int submit_sliced(struct worker *w, enum io_op op, uint64_t off, uint64_t len, void *buf, unsigned flags)
-{
-	unsigned n = 1 + (unsigned)rng_below(&w->rng, 12), i;
-	uint64_t block = w->m->b->block_bytes, at = 0, k;
-	struct iovec iov[12];
-	struct io io;
-
-	io_prep(&io, op, off, len, buf, flags);
-	for (i = 0; i < n && at < len; i++, at += k) {
-		k = i == n - 1 ? len - at : MIN(len - at, block * (1 + rng_below(&w->rng, 8)));
-		iov[i] = (struct iovec){ (char *)buf + at, k };
-	}
-	io.iov = iov;
-	io.iov_n = i;
-	return bdev_co_submit(w->m->b, &io);
-}
-
-static int work_read(struct worker *w, uint64_t off, uint64_t len)
-{
-	void *buf = buf_alloc(len);
-	uint32_t since = ++tick;
-	int r;
-
-	memset(buf, 0x55, len);
-	r = submit_sliced(w, IO_READ, off, len, buf, 0);
-	EXPECT(r == 0);
-	if (r == 0)
-		verify(w->m, off, len, buf, since, ++tick, false);
-	buf_free(buf, len);
-	return r;
-}
-
-static int work_write(struct worker *w, uint64_t off, uint64_t len, unsigned flags)
-{
-	struct range_hold hold;
-	char *buf = buf_alloc(len);
-	uint64_t value, i;
-	int r;
-
-	range_co_lock(&w->m->lock, off, len, false, &hold);
-	tick++;
-	value = ++next_value;
-	for (i = 0; i < len / SECT; i++)
-		sector_fill(w->m, off / SECT + i, value, (uint64_t *)(buf + i * SECT));
-	version_push(w->m, off, off + len, value, flags & IO_FUA);
-	r = submit_sliced(w, IO_WRITE, off, len, buf, flags);
-	version_end(w->m, off, off + len, r);
-	range_unlock(&w->m->lock, &hold);
-	memset(buf, 0x33, len);
-	buf_free(buf, len);
-	return r;
-}
-
-static int work_clear(struct worker *w, enum io_op op, uint64_t off, uint64_t len, unsigned flags)
-{
-	uint64_t sub = rig.conf.cluster_bytes / THIN_SUBS, lo = off, end = off + len, hi = end;
-	struct range_hold hold;
-	struct io io;
-	int r;
-
-	if (op == IO_DISCARD) {
-		lo = ALIGN_UP(off, sub);
-		hi = end == w->m->bytes ? end : MAX(ALIGN_DOWN(end, sub), lo);
-	}
-	lo = MIN(lo, hi);
-	range_co_lock(&w->m->lock, off, len, false, &hold);
-	tick++;
-	version_push(w->m, lo, hi, 0, flags & IO_FUA);
-	io_prep(&io, op, off, len, NULL, flags);
-	r = bdev_co_submit(w->m->b, &io);
-	version_end(w->m, lo, hi, r);
-	range_unlock(&w->m->lock, &hold);
-	return r;
-}
-
-static int work_flush(struct worker *w)
-{
-	uint32_t since = ++tick;
-	int r = bdev_co_flush(w->m->b);
-
-	if (r == 0)
-		w->m->floor = MAX(w->m->floor, since);
-	return r;
-}
-
-/* Where nobody writes, a hole holds zeros. */
-static void work_status(struct worker *w, uint64_t off, uint64_t len)
-{
-	struct bdev_extent ext[8];
-	struct range_hold hold;
-	size_t n = 1 + rng_below(&w->rng, 8), i;
-	uint64_t at = off, k;
-
-	range_co_lock(&w->m->lock, off, len, true, &hold);
-	EXPECT(bdev_co_status(w->m->b, off, len, ext, &n) == 0);
-	EXPECT(n >= 1 && n <= 8);
-	for (i = 0; i < n; at += ext[i++].len_bytes) {
-		EXPECT(ext[i].len_bytes > 0 && at + ext[i].len_bytes <= off + len);
-		for (k = at; k < at + ext[i].len_bytes && (ext[i].flags & BDEV_ZERO); k += SECT) {
-			const struct version *v = &w->m->sectors[k / SECT].v[0];
-
-			EXPECT(v->maybe || v->value == 0);
-		}
-	}
-	range_unlock(&w->m->lock, &hold);
-}
-
-static bool may_be_full;
-
-static void worker_co_run(void *arg)
-{
-	struct worker *w = arg;
-	uint64_t off, len;
-	uint32_t how;
-	int r = 0;
-
-	while (w->ops-- > 0) {
-		unsigned fua = rng_chance(&w->rng, 1, 10) ? IO_FUA : 0;
-
-		pick_range(w, &off, &len);
-		how = (uint32_t)rng_below(&w->rng, 100);
-		if (how < 35)
-			r = work_read(w, off, len);
-		else if (how < 72)
-			r = work_write(w, off, len, fua);
-		else if (how < 82)
-			r = work_clear(w, IO_DISCARD, off, len, fua);
-		else if (how < 83)
-			r = work_clear(w, IO_DISCARD, 0, w->m->bytes, 0);
-		else if (how < 90)
-			r = work_clear(w, IO_ZERO, off, len, fua);
-		else if (how < 92)
-			r = work_clear(w, IO_ZERO, off, len, fua | IO_NO_HOLE);
-		else if (how < 95)
-			work_status(w, off, len);
-		else
-			r = work_flush(w);
-		EXPECT(r == 0 || (may_be_full && r == -ERR_POOL_FULL));
-		if (rng_chance(&w->rng, 1, 20))
-			co_sleep_ns(rng_below(&w->rng, 2 * NS_PER_MS));
-	}
-	w->m->n_workers--;
-	free(w);
-}
-
-static void workers_start(struct model *m, unsigned n, unsigned ops)
-{
-	for (; n; n--) {
-		struct worker *w = calloc(1, sizeof(*w));
-
-		w->m = m;
-		w->ops = ops;
-		rng_init(&w->rng, rng_next(&rig.rng));
-		m->n_workers++;
-		reactor_spawn(thin_volume_home(rig.thin, m->vol->id), worker_co_run, w, "worker");
-	}
-}
-
-static struct model models[4];
-static unsigned n_models;
-
-static int pin_there(void *arg)
-{
-	return model_co_pin(arg, ((struct model *)arg)->floor != NEVER);
-}
-
-static int co_attach_all(bool first, bool durable)
-{
-	char name[8];
-	unsigned i;
-	int r;
-
-	for (i = 0; i < n_models; i++) {
-		struct model *m = &models[i];
-
-		snprintf(name, sizeof(name), "v%u", i);
-		r = first ? thin_rig_co_create(&rig, name, m->bytes, may_be_full ? 30 * NS_PER_MS : 0, &m->vol) : 0;
-		EXPECT(r == 0);
-		m->vol = thin_vol_find(rig.thin, name);
-		EXPECT(m->vol != NULL);
-		if (!m->vol || thin_rig_co_attach(&rig, m->vol) < 0)
-			return -EIO;
-		m->b = thin_volume_bdev(m->vol->open);
-		range_lock_init(&m->lock);
-		m->n_workers = 0;
-		if (!durable)
-			m->floor = NEVER;
-		r = reactor_co_call(thin_volume_home(rig.thin, m->vol->id), pin_there, m);
-		EXPECT(r == 0);
-	}
-	return 0;
-}
-
-struct round {
-	bool first, after_crash;
-	unsigned ops;
-};
-
-static int round_co_run(void *arg)
-{
-	struct round *rd = arg;
-	unsigned i;
-	int r = rd->first ? thin_rig_co_format(&rig) : thin_rig_co_open(&rig);
-
-	EXPECT(r == 0);
-	if (r < 0)
-		return r;
-	if (!rd->first)
-		EXPECT(thin_rig_co_check(&rig) == 0);
-	r = co_attach_all(rd->first, rd->after_crash);
-	if (r < 0)
-		return r;
-	for (i = 0; i < n_models; i++)
-		workers_start(&models[i], 6, rd->ops);
-	for (i = 0; i < n_models; i++)
-		while (models[i].n_workers)
-			co_sleep_ns(NS_PER_MS);
-	for (i = 0; i < n_models; i++) {
-		models[i].floor = NEVER;
-		EXPECT(reactor_co_call(thin_volume_home(rig.thin, models[i].vol->id), pin_there, &models[i]) == 0);
-	}
-	EXPECT(thin_rig_co_check(&rig) == 0);
-	for (i = 0; i < n_models; i++)
-		thin_rig_co_detach(&rig, models[i].vol);
-	return thin_rig_co_close(&rig);
-}
-
 static struct thin_rig_conf conf_of(uint64_t seed)
 {
 	return (struct thin_rig_conf){ .seed = seed, .n_reactors = 1, .block_bytes = 512, .cluster_bytes = 8 * KIB,
@@ -422,56 +27,471 @@ static struct thin_rig_conf conf_of(uint64_t seed)
 				       .journal_bytes = MIB };
 }
 
-static struct thin_rig_conf conf_random(uint64_t seed)
-{
-	struct thin_rig_conf c = conf_of(seed);
+/* ---- the rules one by one: on reactor 0, which is home of pool and volume ---- */
 
-	c.n_reactors = 1 + seed % 4;
-	if (seed % 3 == 0) {
-		c.block_bytes = 4096;
-		c.cluster_bytes = 64 * KIB;
-	} else {
-		c.cluster_bytes <<= seed % 4;
-	}
-	c.cache_bytes = seed % 2 ? 0 : 4 * MIB; /* 0: the least there is */
-	c.co_requests_max = seed % 5 ? 0 : 4;
-	return c;
+static struct thin_vol *vol, *vol2;
+static struct bdev *bd;
+
+static int co_begin(uint64_t size, uint64_t full_wait_ns)
+{
+	CHECK(thin_rig_co_format(&rig) == 0);
+	CHECK(thin_rig_co_create(&rig, "v", size, full_wait_ns, &vol) == 0);
+	CHECK(thin_rig_co_attach(&rig, vol) == 0);
+	bd = thin_volume_bdev(vol->open);
+	return 0;
 }
 
-static void random_run(uint64_t seed, bool crash, bool full)
+static int co_end(void)
 {
-	struct thin_rig_conf c = conf_random(seed);
-	struct round rd = { .first = true, .ops = 60 };
-	unsigned round, i;
-	int result, r;
+	EXPECT(thin_rig_co_check(&rig) == 0);
+	thin_rig_co_detach(&rig, vol);
+	return thin_rig_co_close(&rig);
+}
 
-	may_be_full = full;
-	if (full)
-		c.n_groups = 8;
-	thin_rig_init(&rig, &c);
-	n_models = 1 + c.n_reactors % 3;
-	for (i = 0; i < n_models; i++) {
-		models[i] = (struct model){ .index = i, .bytes = (seed % 3 ? 12 * MIB : 20 * MIB) + i * 4096 };
-		models[i].sectors = calloc(models[i].bytes / SECT, sizeof(struct sector));
-	}
-	for (round = 0; round < 3; round++) {
-		result = -1;
-		r = sim_run(rig.w, round_co_run, &rd, &result,
-			    crash ? 5 * NS_PER_MS + rng_below(&rig.rng, 300 * NS_PER_MS) : 0);
-		EXPECT(r == (crash ? r : 0) && (r == -ETIME || (r == 0 && result == 0)));
-		if (r == 0 || !crash)
-			thin_rig_restart(&rig);
-		else
-			thin_rig_crash(&rig, (enum sim_cut)rng_below(&rig.rng, SIM_CUT_ONLY_ONE + 1));
-		EXPECT(r || rig.leaked == 0);
-		if (crash && !rig.root.addr)
-			break; /* before the first checkpoint */
-		if (rd.first && r && !thin_rig_has_all(n_models))
-			break;
-		rd.first = false;
-		rd.after_crash = r != 0;
-	}
-	for (i = 0; i < n_models; i++)
-		free(models[i].sectors);
+static void script_conf(const struct thin_rig_conf *c, int (*fn)(void *arg))
+{
+	thin_rig_init(&rig, c);
+	EXPECT(thin_rig_run(&rig, fn, NULL) == 0);
+	thin_rig_restart(&rig);
+	EXPECT(rig.leaked == 0);
 	thin_rig_fini(&rig);
+}
+
+static void script(int (*fn)(void *arg))
+{
+	struct thin_rig_conf c = conf_of(7);
+
+	c.block_bytes = 4096;
+	c.cluster_bytes = 64 * KIB;
+	script_conf(&c, fn);
+}
+
+static int co_fill(struct bdev *b, uint64_t off, uint64_t len, int c, unsigned flags)
+{
+	void *buf = buf_alloc(len);
+	int r;
+
+	memset(buf, c, len);
+	r = bdev_co_write(b, off, buf, len, flags);
+	buf_free(buf, len);
+	return r;
+}
+
+static bool co_is(struct bdev *b, uint64_t off, uint64_t len, int c)
+{
+	uint8_t *buf = buf_alloc(len);
+	uint64_t i;
+	bool ok;
+
+	memset(buf, ~c, len);
+	ok = bdev_co_read(b, off, buf, len) == 0;
+	for (i = 0; i < len && ok; i++)
+		ok = buf[i] == (uint8_t)c;
+	buf_free(buf, len);
+	return ok;
+}
+
+/* A request in the background. */
+struct later {
+	enum io_op op;
+	struct bdev *b;
+	uint64_t off, len;
+	int c, result;
+	bool done;
+};
+
+static void later_co_run(void *arg)
+{
+	struct later *l = arg;
+
+	if (l->op == IO_WRITE)
+		l->result = co_fill(l->b, l->off, l->len, l->c, 0);
+	else if (l->op == IO_FLUSH)
+		l->result = bdev_co_flush(l->b);
+	else
+		l->result = bdev_co_discard(l->b, l->off, l->len, 0);
+	l->done = true;
+}
+
+static void later_start(struct later *l, enum io_op op, uint64_t off, uint64_t len, int c)
+{
+	*l = (struct later){ .op = op, .b = bd, .off = off, .len = len, .c = c };
+	co_spawn(CO_SERVICE, later_co_run, l, "later");
+	co_sleep_ns(5 * NS_PER_MS);
+}
+
+static int later_co_wait(struct later *l)
+{
+	while (!l->done)
+		co_sleep_ns(NS_PER_MS);
+	return l->result;
+}
+
+static int few_ios_co(void *arg)
+{
+	unsigned writes, commits;
+
+	co_begin(64 * MIB, 0);
+	EXPECT(co_is(bd, MIB, MIB, 0) && rig.n_reads == 0);
+	EXPECT(co_fill(bd, 0, MIB, 1, 0) == 0);
+	EXPECT(rig.n_writes == 1); /* new clusters are neighbours */
+	EXPECT(co_fill(bd, 2 * MIB + 4096, 4096, 2, 0) == 0);
+	EXPECT(rig.n_writes == 2 && rig.n_reads == 0 && rig.bytes_written == MIB + 4096);
+	EXPECT(co_is(bd, 2 * MIB, 4096, 0) && co_is(bd, 2 * MIB + 4096, 4096, 2) && co_is(bd, 2 * MIB + 8192, 8192, 0));
+	EXPECT(bdev_co_flush(bd) == 0);
+	commits = rig.n_commits;
+	writes = rig.n_writes;
+	EXPECT(co_fill(bd, 0, 4096, 3, 0) == 0 && bdev_co_flush(bd) == 0);
+	EXPECT(co_fill(bd, 4096, 64 * KIB, 4, IO_FUA) == 0);
+	EXPECT(rig.n_commits == commits && rig.n_writes == writes + 2); /* no metadata in it, two clusters merged */
+	return co_end();
+}
+
+static void a_request_costs_few_ios(void)
+{
+	script(few_ios_co);
+}
+
+static int fua_co_write(void *arg)
+{
+	co_begin(64 * MIB, 0);
+	EXPECT(co_fill(bd, 0, 4096, 1, 0) == 0);
+	EXPECT(co_fill(bd, 0, 4096, 2, IO_FUA) == 0); /* an overwrite, but of a mapping that is not durable */
+	EXPECT(co_fill(bd, MIB, 4096, 3, IO_FUA) == 0);
+	EXPECT(co_fill(bd, MIB, 4096, 4, IO_FUA) == 0);
+	EXPECT(co_fill(bd, 2 * MIB, 4096, 5, IO_FUA) == 0);
+	EXPECT(bdev_co_zero(bd, 2 * MIB, 4096, IO_FUA) == 0);
+	return 0;
+}
+
+static int fua_co_read(void *arg)
+{
+	EXPECT(thin_rig_co_open(&rig) == 0);
+	vol = thin_vol_find(rig.thin, "v");
+	EXPECT(thin_rig_co_attach(&rig, vol) == 0);
+	bd = thin_volume_bdev(vol->open);
+	EXPECT(co_is(bd, 0, 4096, 2) && co_is(bd, MIB, 4096, 4) && co_is(bd, 2 * MIB, 4096, 0));
+	return co_end();
+}
+
+static void fua_is_durable_at_once(void)
+{
+	struct thin_rig_conf c = conf_of(3);
+
+	thin_rig_init(&rig, &c);
+	EXPECT(thin_rig_run(&rig, fua_co_write, NULL) == 0);
+	thin_rig_crash(&rig, SIM_CUT_NONE);
+	EXPECT(thin_rig_run(&rig, fua_co_read, NULL) == 0);
+	thin_rig_fini(&rig);
+}
+
+static int full_co(void *arg)
+{
+	struct thin_volume_stats st;
+	struct later w, w2;
+	uint64_t used = 0;
+	int r;
+
+	co_begin(64 * MIB, 0);
+	do
+		r = co_fill(bd, used, 64 * KIB, 1, 0);
+	while (r == 0 && (used += 64 * KIB) < 64 * MIB);
+	EXPECT(r == -ERR_POOL_FULL && used >= 8 * MIB);
+	thin_volume_set_full_wait(vol->open, NS_PER_SEC);
+	later_start(&w, IO_WRITE, 40 * MIB, 4096, 7);
+	later_start(&w2, IO_WRITE, 41 * MIB, 128 * KIB, 8);
+	thin_volume_stats_get(vol->open, &st);
+	EXPECT(!w.done && !w2.done && st.parked == 2 && st.full_waiting);
+	EXPECT(co_fill(bd, 0, 64 * KIB, 2, 0) == 0 && co_is(bd, 0, 64 * KIB, 2));
+	EXPECT(bdev_co_flush(bd) == 0);
+	co_sleep_ns(NS_PER_SEC);
+	EXPECT(w.done && w.result == -ERR_POOL_FULL && w2.done && w2.result == -ERR_POOL_FULL);
+	thin_volume_set_full_wait(vol->open, UINT64_MAX);
+	later_start(&w, IO_WRITE, 40 * MIB, 4096, 7);
+	later_start(&w2, IO_WRITE, 41 * MIB, 128 * KIB, 8);
+	EXPECT(bdev_co_discard(bd, 0, 256 * KIB, 0) == 0);
+	EXPECT(later_co_wait(&w) == 0 && later_co_wait(&w2) == 0); /* within the second of the idle commit */
+	EXPECT(co_is(bd, 40 * MIB, 4096, 7) && co_is(bd, 41 * MIB, 128 * KIB, 8) && co_is(bd, 0, 256 * KIB, 0));
+	thin_volume_stats_get(vol->open, &st);
+	EXPECT(!st.full_waiting);
+	later_start(&w, IO_WRITE, 50 * MIB, MIB, 9);
+	EXPECT(!w.done);
+	r = co_end(); /* closes with a held write */
+	EXPECT(w.done && w.result == -ESHUTDOWN);
+	return r;
+}
+
+static void a_full_pool_holds_writes_until_there_is_space(void)
+{
+	struct thin_rig_conf c = conf_of(5);
+
+	c.cluster_bytes = 64 * KIB;
+	c.n_groups = 8;
+	script_conf(&c, full_co);
+}
+
+static int reuse_co(void *arg)
+{
+	uint64_t off = 0;
+	struct later w;
+
+	co_begin(64 * MIB, 0);
+	EXPECT(co_fill(bd, 0, 64 * KIB, 1, 0) == 0);
+	EXPECT(thin_rig_co_create(&rig, "v2", 64 * MIB, 0, &vol2) == 0 && thin_rig_co_attach(&rig, vol2) == 0);
+	rig.hold_writes = true;
+	later_start(&w, IO_WRITE, 4096, 4096, 2);
+	EXPECT(thin_rig_n_held(&rig) == 1);
+	rig.hold_writes = false;
+	EXPECT(bdev_co_discard(bd, 0, 64 * KIB, 0) == 0 && bdev_co_flush(bd) == 0);
+	while (co_fill(thin_volume_bdev(vol2->open), off, 64 * KIB, 3, 0) == 0)
+		off += 64 * KIB;
+	thin_rig_release_writes(&rig);
+	EXPECT(later_co_wait(&w) == 0);
+	while (off)
+		EXPECT(co_is(thin_volume_bdev(vol2->open), off -= 64 * KIB, 64 * KIB, 3));
+	EXPECT(co_is(bd, 0, 64 * KIB, 0));
+	co_sleep_ns(2 * NS_PER_SEC);
+	EXPECT(co_fill(bd, 0, 4096, 4, 0) == 0); /* and now it is there for others */
+	thin_rig_co_detach(&rig, vol2);
+	return co_end();
+}
+
+static void an_overwrite_never_reaches_a_cluster_of_somebody_else(void)
+{
+	struct thin_rig_conf c = conf_of(9);
+
+	c.cluster_bytes = 64 * KIB;
+	c.n_groups = 8;
+	script_conf(&c, reuse_co);
+}
+
+static int part_co(void *arg)
+{
+	struct later w, d, w2;
+
+	co_begin(64 * MIB, 0);
+	EXPECT(co_fill(bd, 0, 64 * KIB, 1, 0) == 0);
+	rig.hold_writes = true;
+	later_start(&w, IO_WRITE, 0, 512, 2);
+	rig.hold_writes = false;
+	later_start(&d, IO_DISCARD, 0, 4096, 0);
+	later_start(&w2, IO_WRITE, 512, 512, 3);
+	EXPECT(!d.done && !w2.done && co_is(bd, 0, 4096, 0));
+	EXPECT(co_fill(bd, 4096, 4096, 4, 0) == 0); /* neighbours go on */
+	thin_rig_release_writes(&rig);
+	EXPECT(later_co_wait(&w) == 0 && later_co_wait(&d) == 0 && later_co_wait(&w2) == 0);
+	EXPECT(co_is(bd, 0, 512, 0) && co_is(bd, 512, 512, 3) && co_is(bd, 1024, 3072, 0) && co_is(bd, 4096, 4096, 4));
+	EXPECT(bdev_co_zero(bd, 3072, 1536, 0) == 0);
+	EXPECT(co_is(bd, 3072, 1536, 0) && co_is(bd, 4608, 3584, 4));
+	return co_end();
+}
+
+static void a_cleared_subcluster_is_not_filled_under_an_overwrite(void)
+{
+	struct thin_rig_conf c = conf_of(9);
+
+	c.cluster_bytes = 64 * KIB;
+	script_conf(&c, part_co);
+}
+
+static int error_co(void *arg)
+{
+	struct later w[8];
+	unsigned i;
+
+	co_begin(64 * MIB, 0);
+	rig.fail_writes = true;
+	for (i = 0; i < 8; i++)
+		later_start(&w[i], IO_WRITE, i * 4096, i == 7 ? MIB : 4096, 1);
+	thin_rig_release_writes(&rig);
+	rig.fail_writes = false;
+	for (i = 0; i < 8; i++)
+		EXPECT(later_co_wait(&w[i]) == -EIO);
+	EXPECT(co_is(bd, 0, 2 * MIB, 0));
+	rig.hold_writes = rig.fail_writes = true;
+	later_start(&w[0], IO_WRITE, 0, 4096, 1);
+	rig.fail_writes = rig.hold_writes = false;
+	EXPECT(co_fill(bd, 4096, 4096, 2, 0) == 0); /* uses the same cluster */
+	rig.fail_writes = true;
+	thin_rig_release_writes(&rig);
+	rig.fail_writes = false;
+	EXPECT(later_co_wait(&w[0]) == -EIO);
+	EXPECT(co_is(bd, 0, 4096, 0) && co_is(bd, 4096, 4096, 2));
+	return co_end();
+}
+
+static void a_failed_write_maps_nothing(void)
+{
+	script(error_co);
+}
+
+static int huge_co(void *arg)
+{
+	struct bdev_extent e[4];
+	size_t n = 4;
+	uint64_t t0;
+
+	co_begin(16 * TIB, 0);
+	t0 = reactor_now_ns();
+	EXPECT(bdev_co_discard(bd, 0, 16 * TIB, 0) == 0);
+	EXPECT(bdev_co_zero(bd, 4096, 15 * TIB, IO_FAST_ZERO) == 0);
+	EXPECT(bdev_co_zero(bd, 0, MIB, IO_FAST_ZERO | IO_NO_HOLE) == -EOPNOTSUPP);
+	EXPECT(reactor_now_ns() - t0 < 10 * NS_PER_MS);
+	EXPECT(co_fill(bd, 8 * TIB + 4096, 4096, 1, 0) == 0);
+	EXPECT(bdev_co_status(bd, 0, 16 * TIB, e, &n) == 0);
+	EXPECT(n == 3 && e[0].len_bytes == 8 * TIB + 4096 && e[0].flags == (BDEV_HOLE | BDEV_ZERO));
+	EXPECT(e[1].len_bytes == 4096 && !e[1].flags && e[2].len_bytes == 8 * TIB - 8192);
+	EXPECT(bdev_co_zero(bd, 4 * TIB, 3 * MIB, IO_NO_HOLE) == 0 && co_is(bd, 4 * TIB, 3 * MIB, 0));
+	n = 1;
+	EXPECT(bdev_co_status(bd, 4 * TIB, MIB, e, &n) == 0 && n == 1 && !e[0].flags && e[0].len_bytes == MIB);
+	EXPECT(bdev_co_discard(bd, 0, 16 * TIB, 0) == 0);
+	EXPECT(co_is(bd, 8 * TIB, MIB, 0) && bdev_co_flush(bd) == 0);
+	EXPECT(vol->used_clusters == 0);
+	return co_end();
+}
+
+static void holes_cost_nothing(void)
+{
+	script(huge_co);
+}
+
+static int resize_co(void *arg)
+{
+	struct thin_vol to;
+
+	co_begin(64 * MIB, 0);
+	EXPECT(co_fill(bd, 16 * MIB - 64 * KIB, 2 * MIB, 1, 0) == 0);
+	EXPECT(thin_volume_co_resize(vol->open, 16 * MIB + 512) == 0 && bd->size_bytes == 16 * MIB + 512);
+	EXPECT(thin_volume_co_resize(vol->open, 32 * MIB) == 0);
+	EXPECT(co_is(bd, 16 * MIB - 64 * KIB, 64 * KIB + 512, 1) && co_is(bd, 16 * MIB + 512, 2 * MIB, 0));
+	to = *vol;
+	to.size_bytes = 32 * MIB;
+	EXPECT(thin_co_volume_update(rig.thin, vol, &to) == 0);
+	return co_end();
+}
+
+static void what_was_cut_off_does_not_come_back(void)
+{
+	struct thin_rig_conf c = conf_of(9);
+
+	c.cluster_bytes = 64 * KIB;
+	script_conf(&c, resize_co);
+}
+
+/* own: subclusters 0..3, base: 4..7, nothing: 8..15. */
+static int base_co(void *arg)
+{
+	struct thin_entry e = { .own_mask = 0x000f, .base_mask = 0x00f0 };
+	struct bdev *sp = &rig.space[0].bdev;
+	uint64_t c[2];
+	unsigned n = 2;
+
+	co_begin(64 * MIB, 0);
+	EXPECT(thin_co_lease(rig.thin, vol->cls, c, &n) == 0 && n == 2);
+	EXPECT(co_fill(sp, c[0] * 65536, 65536, 1, 0) == 0 && co_fill(sp, c[1] * 65536, 65536, 2, 0) == 0);
+	e.own = c[0];
+	e.base = c[1];
+	thin_map_set(rig.thin, vol->id, 1, &e, 1);
+	EXPECT(co_is(bd, 0, 65536, 0) && co_is(bd, 65536, 16384, 1) && co_is(bd, 81920, 16384, 2));
+	EXPECT(co_is(bd, 98304, 65536, 0));
+	EXPECT(co_fill(bd, 81920 + 512, 1024, 3, 0) == 0); /* inside a subcluster of base */
+	EXPECT(co_is(bd, 81920, 512, 2) && co_is(bd, 81920 + 512, 1024, 3) && co_is(bd, 81920 + 1536, 2560 + 12288, 2));
+	EXPECT(bdev_co_zero(bd, 86016 + 512, 512, 0) == 0); /* an edge of base */
+	EXPECT(co_is(bd, 86016, 512, 2) && co_is(bd, 86016 + 512, 512, 0) && co_is(bd, 86016 + 1024, 3072, 2));
+	EXPECT(bdev_co_discard(bd, 65536, 24576, 0) == 0); /* all of own: base takes its place */
+	EXPECT(co_is(bd, 65536, 24576, 0) && co_is(bd, 90112, 8192, 2));
+	EXPECT(co_fill(bd, 90112, 4096, 5, 0) == -EOPNOTSUPP);
+	EXPECT(bdev_co_flush(bd) == 0 && thin_rig_co_check(&rig) == 0);
+	EXPECT(bdev_co_discard(bd, 90112, 8192, 0) == 0 && co_is(bd, 65536, 65536, 0));
+	EXPECT(bdev_co_flush(bd) == 0 && vol->used_clusters == 0);
+	return co_end();
+}
+
+static void what_is_not_own_comes_from_base(void)
+{
+	struct thin_rig_conf c = conf_of(9);
+
+	c.cluster_bytes = 64 * KIB;
+	script_conf(&c, base_co);
+}
+
+static int close_co(void *arg)
+{
+	struct later w[12];
+	unsigned i;
+	int r;
+
+	co_begin(64 * MIB, 0);
+	for (i = 0; i < 12; i++) {
+		w[i] = (struct later){ .op = i % 4 ? IO_WRITE : i % 8 ? IO_DISCARD : IO_FLUSH, .b = bd,
+				       .off = i * 100 * KIB, .len = 100 * KIB, .c = 1 };
+		co_spawn(CO_SERVICE, later_co_run, &w[i], "later");
+	}
+	co_sleep_ns(NS_PER_US); /* all have been submitted, none has ended */
+	thin_rig_co_detach(&rig, vol);
+	for (i = 0; i < 12; i++)
+		EXPECT(w[i].done && w[i].result == 0);
+	EXPECT(thin_rig_co_check(&rig) == 0);
+	r = thin_rig_co_close(&rig);
+	return r;
+}
+
+static void close_waits_for_requests_in_flight(void)
+{
+	script(close_co);
+}
+
+static int flush_co(void *arg)
+{
+	struct later f[10];
+	unsigned i, commits, round;
+
+	co_begin(64 * MIB, 0);
+	for (round = 0; round < 20; round++) {
+		EXPECT(co_fill(bd, round * MIB, 4096, 1, 0) == 0);
+		commits = rig.n_commits;
+		for (i = 0; i < 10; i++) {
+			f[i] = (struct later){ .op = IO_FLUSH, .b = bd };
+			co_spawn(CO_SERVICE, later_co_run, &f[i], "later");
+		}
+		for (i = 0; i < 10; i++)
+			EXPECT(later_co_wait(&f[i]) == 0);
+		EXPECT(rig.n_commits <= commits + 2);
+	}
+	return co_end();
+}
+
+static void flushes_share_a_commit(void)
+{
+	script(flush_co);
+}
+
+#define TEST(f) { #f, f }
+
+int main(void)
+{
+	CU_TestInfo tests[] = {
+		TEST(a_request_costs_few_ios),
+		TEST(fua_is_durable_at_once),
+		TEST(flushes_share_a_commit),
+		TEST(an_overwrite_never_reaches_a_cluster_of_somebody_else),
+		TEST(a_cleared_subcluster_is_not_filled_under_an_overwrite),
+		TEST(a_failed_write_maps_nothing),
+		TEST(holes_cost_nothing),
+		TEST(what_was_cut_off_does_not_come_back),
+		TEST(what_is_not_own_comes_from_base),
+		TEST(close_waits_for_requests_in_flight),
+		TEST(a_full_pool_holds_writes_until_there_is_space),
+		CU_TEST_INFO_NULL,
+	};
+	CU_SuiteInfo suites[] = { { "thin volume", NULL, NULL, NULL, NULL, tests }, CU_SUITE_INFO_NULL };
+	unsigned failed;
+
+	CU_initialize_registry();
+	CU_register_suites(suites);
+	CU_basic_set_mode(CU_BRM_VERBOSE);
+	CU_basic_run_tests();
+	failed = CU_get_number_of_failures();
+	CU_cleanup_registry();
+	return failed != 0;
 }
