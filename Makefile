@@ -45,6 +45,7 @@ $(BUILD)/ashlar: $(BUILD)/frontends/cli/main.o $(LIBS)
 	@echo "  LD    $@"
 	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
+include build.mk
 include tests/tests.mk
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -19,4 +19,11 @@ $(foreach u,$(patsubst tests/unit/%.c,%,$(UNIT_SRC)),$(eval $(call unit_rule,$(u
 .PHONY: unit-bins
 unit-bins: $(UNIT_BIN)
 
-include tests/thin.mk
+
+# The parts: tests/NAME.mk, bench/NAME.mk.
+include $(filter-out tests/tests.mk,$(wildcard tests/*.mk)) $(wildcard bench/*.mk)
+
+# All of it, as CI runs it. CHECK_ONLY="unit lint" runs some steps alone.
+.PHONY: check
+check: deps deps-check
+	@BUILD=$(BUILD) MAKE="$(MAKE)" bash tests/check.sh $(CHECK_ONLY)

@@ -331,13 +331,13 @@ static void worker_co_run(void *arg)
 			co_sleep_ns(rng_below(&w->rng, 2 * NS_PER_MS));
 	}
 	w->m->n_workers--;
-	free(w);
+	xfree(w);
 }
 
 static void workers_start(struct model *m, unsigned n, unsigned ops)
 {
 	for (; n; n--) {
-		struct worker *w = calloc(1, sizeof(*w));
+		struct worker *w = xcalloc(1, sizeof(*w));
 
 		w->m = m;
 		w->ops = ops;

@@ -1,0 +1,110 @@
+#!/usr/bin/env bash
+# Runs every test step, says how each ended and how long it took, and ends with "N passed, N failed".
+# Usage: tests/check.sh [STEP]...     BUILD and MAKE come from the environment (make check sets them).
+set -u
+cd "$(dirname "$0")/.." || exit 1
+BUILD=${BUILD:-build}
+MAKE=${MAKE:-make}
+JOBS=${JOBS:-$(nproc)}
+logs=$BUILD/check
+mkdir -p "$logs"
+passed=0
+failed=0
+failed_names=()
+
+# step NAME COMMAND...: its output goes to a log; the end of it is shown when it fails.
+step() {
+	local name=$1 start=$SECONDS
+	shift
+	if [ "${#only[@]}" -gt 0 ] && [[ ! " ${only[*]} " == *" $name "* ]]; then
+		return 0
+	fi
+	if "$@" >"$logs/$name.log" 2>&1 </dev/null; then
+		passed=$((passed + 1))
+		printf 'ok      %-12s %4ds  %s\n' "$name" $((SECONDS - start)) "$(summary "$logs/$name.log")"
+	else
+		failed=$((failed + 1))
+		failed_names+=("$name")
+		printf 'FAILED  %-12s %4ds  log: %s\n' "$name" $((SECONDS - start)) "$logs/$name.log"
+		grep -aE 'seed|not ok|FAIL|error|ERROR|runtime error|WARNING: Thread' "$logs/$name.log" | head -n 20 | sed 's/^/    | /'
+		tail -n 25 "$logs/$name.log" | sed 's/^/    | /'
+	fi
+}
+
+# The last line that counts something.
+summary() {
+	grep -aE '[0-9]+ (passed|seeds|states|tests)' "$1" | tail -n 1 | cut -c 1-110
+}
+
+quiet_make() {
+	$MAKE --no-print-directory -s -j"$JOBS" "$@"
+}
+
+# run_units DIR: every unit test built there; each prints CUnit's summary.
+run_units() {
+	local dir=$1 bin n=0 bad=0
+	for bin in "$dir"/tests/unit/*; do
+		[ -x "$bin" ] && [ ! -d "$bin" ] || continue
+		case $bin in *.o | *.d) continue ;; esac
+		n=$((n + 1))
+		echo "== $bin"
+		timeout 300 "$bin" || { echo "FAILED: $bin"; bad=$((bad + 1)); }
+	done
+	echo "$((n - bad)) passed, $bad failed (unit test programs in $dir)"
+	[ "$bad" -eq 0 ] && [ "$n" -gt 0 ]
+}
+
+build_gcc() { quiet_make BUILD="$BUILD" CC=gcc all unit-bins; }
+build_clang() { quiet_make BUILD="$BUILD-clang" CC=clang all; }
+build_asan() { quiet_make BUILD="$BUILD-asan" CC=clang SAN=asan OPT=-O1 all unit-bins; }
+
+unit_asan() {
+	ASAN_OPTIONS=detect_stack_use_after_return=0 UBSAN_OPTIONS=print_stacktrace=1 run_units "$BUILD-asan"
+}
+
+# The tests with more than one reactor thread.
+tsan() {
+	local names=(engine_io__reactor engine_io__uring engine_io__net engine_io__co) n bad=0
+	quiet_make BUILD="$BUILD-tsan" CC=clang SAN=tsan OPT=-O1 all \
+		$(printf "$BUILD-tsan/tests/unit/%s " "${names[@]}") "$BUILD-tsan/tests/proto/nbd_mem_server" || return 1
+	for n in "${names[@]}"; do
+		echo "== $n"
+		timeout 300 "$BUILD-tsan/tests/unit/$n" || bad=$((bad + 1))
+	done
+	/usr/bin/python3 tests/proto/nbd_libnbd.py "$BUILD-tsan/tests/proto/nbd_mem_server" || bad=$((bad + 1))
+	BUILD=$BUILD-tsan bash tests/e2e/tsan.sh || bad=$((bad + 1))
+	[ "$bad" -eq 0 ]
+}
+
+proto() {
+	quiet_make BUILD="$BUILD" "$BUILD/tests/proto/nbd_mem_server" &&
+		/usr/bin/python3 tests/proto/nbd_libnbd.py "$BUILD/tests/proto/nbd_mem_server" &&
+		/usr/bin/python3 tests/proto/nbd_hostile.py "$BUILD/tests/proto/nbd_mem_server"
+}
+
+cli() { BUILD="$BUILD" bash tests/proto/cli.sh; }
+cli_asan() { BUILD="$BUILD-asan" bash tests/proto/cli.sh; }
+
+only=("$@")
+step gcc build_gcc
+step clang build_clang
+step asan build_asan
+step lint quiet_make BUILD="$BUILD" lint
+step unit run_units "$BUILD"
+step unit-asan unit_asan
+step sim quiet_make BUILD="$BUILD" sim-check
+step crash quiet_make BUILD="$BUILD" crash-check
+step mutants quiet_make BUILD="$BUILD" mutants
+step proto proto
+step cli cli
+step cli-asan cli_asan
+step e2e quiet_make BUILD="$BUILD" e2e
+step golden quiet_make BUILD="$BUILD" golden
+step run $MAKE --no-print-directory BUILD="$BUILD" run RUN_ONCE=1
+step tsan tsan
+step fuzz quiet_make BUILD="$BUILD" fuzz-smoke
+if [ "$failed" -gt 0 ]; then
+	echo "failed: ${failed_names[*]}"
+fi
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
