@@ -25,7 +25,7 @@ static enum ashlar_health pool_health(const struct ashlar_pool *p)
 			return ASHLAR_DEGRADED;
 		stale |= p->disks[i].state == PDISK_STALE;
 	}
-	return stale || p->resync_runs ? ASHLAR_RESYNCING : ASHLAR_ONLINE;
+	return stale || p->resync_done_bytes < p->resync_total_bytes ? ASHLAR_RESYNCING : ASHLAR_ONLINE;
 }
 
 static void info_disks(const struct ashlar_pool *p, struct ashlar_pool_info *out)

@@ -174,7 +174,6 @@ static int range_co_resync(struct ashlar_pool *p, struct pgroup *g, uint64_t off
 			r = raid_co_resync_range(p->reactors[0].raid, group, (first + i) * cluster, k * cluster, &copied);
 			if (r < 0)
 				return r;
-			p->resync_done_bytes += k * cluster;
 		}
 	}
 	return 0;
@@ -202,6 +201,7 @@ static int group_co_sync(struct ashlar_pool *p, struct pgroup *g, uint64_t mask)
 		if (r < 0)
 			break;
 		g->unsync &= ~(1ULL << i);
+		p->resync_done_bytes += region;
 		u.mask = 1ULL << i;
 		pool_co_each_reactor(p, publish_here, &u);
 	}
@@ -416,9 +416,10 @@ static int resync_co_meta_groups(struct ashlar_pool *p)
 	return r;
 }
 
-/* Coroutine. Every group that has a region set in the array. */
-static int resync_co_data_groups(struct ashlar_pool *p)
+/* Coroutine. Every group that has a region set in the array: counted first (sync false), then synced. */
+static int resync_co_data_groups(struct ashlar_pool *p, bool sync)
 {
+	uint64_t region = DIV_UP(p->label->group_bytes, RAID_REGIONS);
 	le64 *mask = xaligned(16, META_PAGE_BYTES);
 	uint64_t leaf = 0;
 	unsigned i, per_leaf = META_PAGE_BYTES / sizeof(*mask);
@@ -433,8 +434,10 @@ static int resync_co_data_groups(struct ashlar_pool *p)
 			if (!le64_get(mask[i]))
 				continue;
 			r = pool_co_pgroup_get(p, leaf * per_leaf + i, &g);
-			if (r == 0)
+			if (r == 0 && sync)
 				r = group_co_sync(p, g, ~0ULL);
+			else if (r == 0)
+				p->resync_total_bytes += (uint64_t)__builtin_popcountll(g->unsync) * region;
 			else if (r == -ENOENT)
 				r = 0;
 		}
@@ -449,8 +452,10 @@ static void resync_co_run(void *arg)
 {
 	struct ashlar_pool *p = arg;
 	unsigned i;
-	int r = resync_co_data_groups(p);
+	int r = resync_co_data_groups(p, false);
 
+	if (r == 0)
+		r = resync_co_data_groups(p, true);
 	if (r == 0)
 		r = resync_co_meta_groups(p);
 	if (r == 0)

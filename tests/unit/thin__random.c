@@ -58,6 +58,17 @@ static uint64_t stamp(const struct model *m, uint64_t sector, uint64_t value)
 	return value * 0x9e3779b97f4a7c15ULL ^ sector << 8 ^ (m->index + 1);
 }
 
+/* The value that sector contents claim to be. */
+static uint64_t stamp_decode(const struct model *m, uint64_t sector, uint64_t word)
+{
+	uint64_t odd = 0x9e3779b97f4a7c15ULL, inverse = odd;
+	unsigned i;
+
+	for (i = 0; i < 5; i++)
+		inverse *= 2 - odd * inverse;
+	return (word ^ sector << 8 ^ (m->index + 1)) * inverse;
+}
+
 static void sector_fill(const struct model *m, uint64_t sector, uint64_t value, uint64_t *p)
 {
 	unsigned i;
@@ -115,8 +126,8 @@ static bool sector_allows(const struct model *m, uint64_t i, const uint64_t *p, 
 		if (!v->maybe && (v->end <= since || (durable && v->fua && v->end != NEVER)))
 			return false;
 	}
-	*seen = 0;
-	return s->n < VERSIONS ? sector_holds(m, i, 0, p) : true; /* forgotten */
+	*seen = s->n < VERSIONS || !*p ? 0 : stamp_decode(m, i, *p); /* all else has been forgotten */
+	return *seen <= next_value && sector_holds(m, i, *seen, p);
 }
 
 static void verify(const struct model *m, uint64_t off, uint64_t len, const void *buf, uint32_t since, uint32_t until, bool durable)

@@ -230,6 +230,33 @@ static void a_full_pool_holds_writes_until_there_is_space(void)
 	script_conf(&c, full_co);
 }
 
+static int churn_co(void *arg)
+{
+	unsigned i;
+	int r = 0;
+
+	co_begin(64 * MIB, 0);
+	for (i = 0; i < 1000 && r == 0; i++) {
+		r = co_fill(bd, 0, 64 * KIB, 1, 0);
+		if (r == 0)
+			r = bdev_co_discard(bd, 0, 64 * KIB, 0);
+		if (r == 0 && i % 16 == 0)
+			r = bdev_co_flush(bd);
+		EXPECT(r == 0);
+	}
+	return co_end();
+}
+
+/* Also when a cluster is released before the record that mapped it has been applied. */
+static void what_is_discarded_comes_back(void)
+{
+	struct thin_rig_conf c = conf_of(9);
+
+	c.cluster_bytes = 64 * KIB;
+	c.n_groups = 8;
+	script_conf(&c, churn_co);
+}
+
 static int reuse_co(void *arg)
 {
 	uint64_t off = 0;
@@ -477,6 +504,7 @@ int main(void)
 		TEST(an_overwrite_never_reaches_a_cluster_of_somebody_else),
 		TEST(a_cleared_subcluster_is_not_filled_under_an_overwrite),
 		TEST(a_failed_write_maps_nothing),
+		TEST(what_is_discarded_comes_back),
 		TEST(holes_cost_nothing),
 		TEST(what_was_cut_off_does_not_come_back),
 		TEST(what_is_not_own_comes_from_base),
