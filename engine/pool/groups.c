@@ -80,7 +80,7 @@ unsigned pool_metadata_copies(const struct ashlar_pool *p)
 
 struct pgroup *pool_pgroup_add(struct ashlar_pool *p, const struct raid_desc *d, unsigned kind, uint64_t dirty)
 {
-	struct pgroup *g = xcalloc(1, sizeof(*g));
+	struct pgroup *g = xcalloc(1, sizeof(*g) + p->n_reactors * sizeof(g->lease[0]));
 
 	g->desc = *d;
 	g->kind = (uint8_t)kind;

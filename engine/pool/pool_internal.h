@@ -39,9 +39,9 @@ struct pgroup {
 	uint64_t dirty;	      /* recorded, or being recorded by dirty_seq */
 	uint64_t dirty_seq;
 	uint64_t unsync;      /* to be synced before use */
-	uint64_t lease[REACTORS_MAX];
 	uint64_t touched; /* leased since the cleaner's last look */
 	struct co_mutex sync;
+	uint64_t lease[]; /* by reactor */
 };
 
 struct pending_run { /* extents of a group whose record has not been applied yet */

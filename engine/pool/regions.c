@@ -16,6 +16,7 @@
 #include "engine/pool/pool_internal.h"
 
 #define TICK_NS (2 * NS_PER_SEC)
+#define AHEAD_BYTES (32 * MIB)
 
 static struct ashlar_pool *pool_of(void *ctx)
 {
@@ -75,6 +76,18 @@ static int hook_group_load(void *ctx, uint64_t group, struct raid_group_info *in
 
 /* ---- leases ---- */
 
+/* What to record as dirty for a request: some way ahead of it, so that a sequential writer pays for a commit once per
+ * AHEAD_BYTES. The price is more to compare after a crash, of what is allocated there. */
+static uint64_t lease_ahead(const struct pgroup *g, uint64_t mask)
+{
+	uint64_t region = DIV_UP(g->desc.size_bytes, RAID_REGIONS), n = MIN(AHEAD_BYTES / region, RAID_REGIONS - 1);
+	uint64_t ahead = mask;
+
+	while (n--)
+		ahead |= ahead << 1;
+	return ahead;
+}
+
 static int lease_there(void *arg)
 {
 	struct region_call *c = arg;
@@ -88,7 +101,8 @@ static int lease_there(void *arg)
 	g->lease[c->reactor] |= c->mask; /* from now on nobody clears these bits */
 	g->touched |= c->mask;
 	if (c->mask & ~g->dirty) {
-		g->dirty |= c->mask;
+		g->touched |= lease_ahead(g, c->mask);
+		g->dirty |= lease_ahead(g, c->mask);
 		rec.group = le64_make(c->group);
 		rec.mask = le64_make(g->dirty);
 		g->dirty_seq = meta_record(p->meta, POOL_REC_REGIONS, &rec, sizeof(rec));
@@ -319,7 +333,7 @@ static int regions_co_clean(struct ashlar_pool *p)
 	for (b = 0; b < p->pgroups.n_buckets; b++) {
 		for (n = p->pgroups.buckets[b]; n; n = n->next) {
 			struct pgroup *g = container_of(n, struct pgroup, node);
-			uint64_t mask = cleanable(p, g);
+			uint64_t mask = cleanable(p, g) & ~(p->stopping ? 0 : g->touched);
 
 			g->touched = 0;
 			if (mask) {

@@ -4,6 +4,7 @@
 # what was flushed (stamp.py), and fio.
 # usage: kill9.sh BUILD [CYCLES]       SEED=N: the same requests again (not the same moments)
 set -u
+# shellcheck disable=SC2046
 . "$(dirname "$0")/lib.sh"
 need fio
 cycles=${2:-10}
@@ -11,12 +12,10 @@ seed=${SEED:-$(date +%s)}
 RANDOM=$((seed % 32768))
 echo "# seed $seed, $cycles cycles"
 
-# job CYCLE AREA ARG...: fio in the CYCLE-th 8 MiB of the second volume's half AREA
+# job CYCLE AREA: fio's arguments for the CYCLE-th 8 MiB of the second volume's half AREA
 job() {
-	local at=$((($1 % 8) * 8 + $2 * 64))
-	shift 2
-	timeout 60 fio --name=job --ioengine=nbd --uri="$(uri demo/fio)" --bs=4k --iodepth=16 --offset=${at}m --size=8m --rw=randwrite \
-		--verify=crc32c --verify_state_save=0 --randseed=$seed "$@"
+	echo fio --name=job --ioengine=nbd "--uri=$(uri demo/fio)" --bs=4k --iodepth=16 --offset=$((($1 % 8) * 8 + $2 * 64))m --size=8m \
+		--rw=randwrite --verify=crc32c --verify_state_save=0 --randseed="$seed"
 }
 
 disks 512M d1 d2 d3 d4
@@ -28,12 +27,12 @@ for i in $(seq "$cycles"); do
 	if [ "$i" -gt 1 ]; then
 		t 0 "cycle $i: all that was flushed is there" "$py" "$here/stamp.py" check "$(uri demo/stamp)" state
 		sed 's/^/# /' out
-		t 0 "cycle $i: fio finds what it wrote and flushed" job $((i - 1)) 0 --verify_only
+		t 0 "cycle $i: fio finds what it wrote and flushed" $(job $((i - 1)) 0) --verify_only
 	fi
-	job "$i" 0 --end_fsync=1 --do_verify=0 >out 2>err || not_ok "cycle $i: fio writes"
+	$(job "$i" 0) --end_fsync=1 --do_verify=0 >out 2>err || not_ok "cycle $i: fio writes"
 	"$py" "$here/stamp.py" write "$(uri demo/stamp)" state 20 $((seed + i)) >stamp.out 2>&1 &
 	stamp=$!
-	job "$i" 1 --fdatasync=20 --do_verify=0 --time_based --runtime=20 >/dev/null 2>&1 &
+	$(job "$i" 1) --fdatasync=20 --do_verify=0 --time_based --runtime=20 >/dev/null 2>&1 &
 	fio=$!
 	pids=("$stamp" "$fio")
 	sleep "$((RANDOM % 2)).$((RANDOM % 9 + 1))"
@@ -46,7 +45,7 @@ for i in $(seq "$cycles"); do
 done
 if serve; then
 	t 0 'the end: all that was flushed is there' "$py" "$here/stamp.py" check "$(uri demo/stamp)" state
-	t 0 'the end: fio finds what it wrote and flushed' job "$cycles" 0 --verify_only
+	t 0 'the end: fio finds what it wrote and flushed' $(job "$cycles" 0) --verify_only
 	daemon_stop && ok 'SIGTERM ends it cleanly' || not_ok 'SIGTERM ends it cleanly'
 else
 	not_ok 'the daemon starts'

@@ -86,7 +86,8 @@ class Writer:
         hot = r.random() < 0.5  # half of all requests meet in a small area: overwrites
         span = (4 << 20 if hot else SPAN) // SECTOR
         first = r.randrange(span - n)
-        if n >= 8 and r.random() < 0.8:
+        # A trim leaves what is less than a block as it was.
+        if kind == "trim" or (n >= 8 and r.random() < 0.8):
             first &= ~7
         return kind, first, n
 

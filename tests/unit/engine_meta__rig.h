@@ -23,6 +23,7 @@
 #define RIG_ARRAYS 4 /* the last one is a map: its root is kept by the owner */
 #define RIG_PLACES 600
 #define RIG_COPIES 2
+#define RIG_DROPPED (1ULL << 63) /* in the index of a remembered record: it is a leaf, and that was dropped */
 #define JOURNAL_OFF META_PAGE_BYTES
 
 static const unsigned rig_log2[RIG_ARRAYS] = { 2, 3, 10, 4 };
@@ -319,6 +320,11 @@ static int rig_co_format(struct rig *r)
 	return e < 0 ? e : meta_co_start(r->m);
 }
 
+static uint64_t rig_leaf(const struct rig *r, unsigned a, unsigned place)
+{
+	return r->idx[a][place] >> (12 - rig_log2[a]);
+}
+
 /* Makes the model what it was after n records. */
 static void rig_model_at(struct rig *r, uint64_t n)
 {
@@ -331,15 +337,10 @@ static void rig_model_at(struct rig *r, uint64_t n)
 
 		a = le32_get(r->recs[s].array);
 		for (i = 0; i < RIG_PLACES; i++) {
-			if (le32_get(r->recs[s].value)) {
-				if (r->idx[a][i] == at)
-					r->model[a][i] = le32_get(r->recs[s].value);
-			} else if (r->idx[a][i] >> (12 - rig_log2[a]) == at >> (12 - rig_log2[a])) {
-				/* a drop is remembered as the first index of its leaf with bit 63 */
-				r->model[a][i] = r->idx[a][i] == at ? 0 : r->model[a][i];
-			}
-			if (at >> 63 && r->idx[a][i] >> (12 - rig_log2[a]) == (at & ~(1ULL << 63)))
-				r->model[a][i] = 0;
+			bool hit = at >> 63 ? rig_leaf(r, a, i) == (at & ~RIG_DROPPED) : r->idx[a][i] == at;
+
+			if (hit)
+				r->model[a][i] = le32_get(r->recs[s].value);
 		}
 	}
 }
@@ -362,6 +363,8 @@ static int rig_co_open(struct rig *r)
 	uint64_t n, have;
 	int e = rig_co_load(r, &n);
 
+	if (e < 0)
+		fprintf(stderr, "seed %llu: opening: %s: %s\n", (unsigned long long)seed, err_text(e), r->err.text);
 	if (e < 0)
 		return e;
 	have = meta_applied_seq(r->m);
@@ -398,7 +401,7 @@ static int rig_co_hand_in(struct rig *r, unsigned type, struct rig_rec rec)
 		return e;
 	seq = meta_record(r->m, type, &rec, sizeof(rec));
 	if (type == REC_DROP)
-		rec.idx = le64_make(le64_get(rec.idx) | 1ULL << 63);
+		rec.idx = le64_make(le64_get(rec.idx) | RIG_DROPPED);
 	if (r->n_recs == r->cap_recs) {
 		r->cap_recs = r->cap_recs ? 2 * r->cap_recs : 1024;
 		r->recs = realloc(r->recs, r->cap_recs * sizeof(*r->recs));
@@ -423,13 +426,13 @@ static int rig_co_set(struct rig *r, unsigned a, unsigned place, uint32_t value)
 
 static int rig_co_drop(struct rig *r, unsigned a, unsigned place)
 {
-	uint64_t leaf = r->idx[a][place] >> (12 - rig_log2[a]);
+	uint64_t leaf = rig_leaf(r, a, place);
 	struct rig_rec rec = { le32_make(a), le32_make(0), le64_make(leaf) };
 	unsigned i;
 	int e = rig_co_hand_in(r, REC_DROP, rec);
 
 	for (i = 0; i < RIG_PLACES && e == 0; i++)
-		if (r->idx[a][i] >> (12 - rig_log2[a]) == leaf)
+		if (rig_leaf(r, a, i) == leaf)
 			r->model[a][i] = 0;
 	return e;
 }

@@ -150,6 +150,7 @@ static void verify(const struct model *m, uint64_t off, uint64_t len, const void
 /* After a crash or at rest: what is there now is all there ever was. */
 static int model_co_pin(struct model *m, bool durable)
 {
+	uint32_t since = durable ? m->floor : NEVER;
 	uint64_t off, n, i, seen;
 	void *buf = buf_alloc(MIB);
 	int r = 0;
@@ -161,11 +162,11 @@ static int model_co_pin(struct model *m, bool durable)
 		EXPECT(r == 0);
 		if (r < 0)
 			break;
-		verify(m, off, n, buf, m->floor, NEVER, durable);
+		verify(m, off, n, buf, since, NEVER, durable);
 		for (i = 0; i < n / SECT; i++) {
 			struct sector *s = &m->sectors[off / SECT + i];
 
-			if (!sector_allows(m, off / SECT + i, (uint64_t *)((char *)buf + i * SECT), m->floor, NEVER, durable, &seen))
+			if (!sector_allows(m, off / SECT + i, (uint64_t *)((char *)buf + i * SECT), since, NEVER, durable, &seen))
 				seen = 0;
 			*s = (struct sector){ .v[0] = { .value = seen }, .n = seen ? 1 : 0 };
 		}
@@ -361,12 +362,25 @@ static void workers_start(struct model *m, unsigned n, unsigned ops)
 static struct model models[4];
 static unsigned n_models;
 
-static int pin_there(void *arg)
+static int pin_after_crash(void *arg)
 {
-	return model_co_pin(arg, ((struct model *)arg)->floor != NEVER);
+	return model_co_pin(arg, true);
 }
 
-static int co_attach_all(bool first, bool durable)
+/* Nobody is at work. What is pinned must be durable: the power may be cut before the next flush. */
+static int pin_at_rest(void *arg)
+{
+	struct model *m = arg;
+	uint32_t since = ++tick;
+	int r = bdev_co_flush(m->b);
+
+	if (r < 0)
+		return r;
+	m->floor = since;
+	return model_co_pin(m, false);
+}
+
+static int co_attach_all(bool first, bool after_crash)
 {
 	char name[16];
 	unsigned i;
@@ -385,9 +399,7 @@ static int co_attach_all(bool first, bool durable)
 		m->b = thin_volume_bdev(m->vol->open);
 		range_lock_init(&m->lock);
 		m->n_workers = 0;
-		if (!durable)
-			m->floor = NEVER;
-		r = reactor_co_call(thin_volume_home(rig.thin, m->vol->id), pin_there, m);
+		r = reactor_co_call(thin_volume_home(rig.thin, m->vol->id), after_crash ? pin_after_crash : pin_at_rest, m);
 		EXPECT(r == 0);
 	}
 	return 0;
@@ -422,8 +434,7 @@ static int round_co_work(void *arg)
 		while (models[i].n_workers)
 			co_sleep_ns(NS_PER_MS);
 	for (i = 0; i < n_models; i++) {
-		models[i].floor = NEVER;
-		EXPECT(reactor_co_call(thin_volume_home(rig.thin, models[i].vol->id), pin_there, &models[i]) == 0);
+		EXPECT(reactor_co_call(thin_volume_home(rig.thin, models[i].vol->id), pin_at_rest, &models[i]) == 0);
 	}
 	EXPECT(thin_rig_co_check(&rig) == 0);
 	for (i = 0; i < n_models; i++)
