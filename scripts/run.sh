@@ -66,7 +66,9 @@ mkfifo -m 0600 "$fifo"
 pid=$!
 exec 4<"$fifo"
 rm -f "$fifo"
-trap 'kill -TERM $pid 2>/dev/null || true' INT TERM
+# However this script ends, the daemon does too; a reader of our output that goes away is a way to end.
+trap '' PIPE
+trap 'kill -TERM $pid 2>/dev/null || true' EXIT INT TERM
 ready=
 while IFS= read -r line <&4; do
 	echo "$line"

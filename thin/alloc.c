@@ -382,6 +382,60 @@ static int lease_co_locked(struct thin *t, struct alloc_class *c, uint64_t *clus
 	}
 }
 
+/* Nothing in memory speaks of a cluster of this group. */
+static bool group_is_idle(struct thin *t, uint64_t group)
+{
+	uint64_t i;
+	unsigned k;
+
+	for (k = 0; k < t->n_classes; k++)
+		if (t->classes[k].group == group)
+			return false;
+	for (i = 0; i < t->clusters_per_group; i++)
+		if (note_find(t, group * t->clusters_per_group + i))
+			return false;
+	return true;
+}
+
+static void group_drop(struct thin *t, uint64_t group)
+{
+	struct alloc_group *g = group_find(t, group);
+
+	if (!g)
+		return;
+	hash_del(&t->groups, &g->node);
+	list_del(&g->link);
+	t->n_groups--;
+	xfree(g->busy);
+	xfree(g);
+}
+
+int thin_co_empty_group(struct thin *t, uint64_t *group)
+{
+	struct thin_group_disk *st = xaligned(16, META_PAGE_BYTES);
+	uint64_t leaf = 0, i;
+	int r;
+
+	CHECK(t->alloc_mutex.owner == co_self());
+	for (;; leaf++) {
+		r = meta_array_co_next_leaf(t->stat, &leaf);
+		if (r == 0)
+			r = meta_array_co_leaf(t->stat, leaf, st);
+		for (i = 0; i < STATS_PER_LEAF && r == 0; i++) {
+			*group = leaf * STATS_PER_LEAF + i;
+			if (st[i].kind != THIN_GROUP_DATA || le32_get(st[i].used) || !group_is_idle(t, *group))
+				continue;
+			group_drop(t, *group);
+			xfree(st);
+			return 0;
+		}
+		if (r < 0)
+			break;
+	}
+	xfree(st);
+	return r;
+}
+
 int thin_alloc_co_lease(struct thin *t, struct thin_class cls, uint64_t *clusters, unsigned *n)
 {
 	int r;

@@ -117,6 +117,9 @@ void thin_space_get(struct thin *t, struct thin_space *out);
 void thin_space_set(struct thin *t, const struct thin_space *s); /* at load: the pool keeps the two counters in its root */
 /* Coroutine. Free clusters in existing groups of a class. */
 int thin_co_class_free(struct thin *t, struct thin_class cls, uint64_t *clusters) __must_check;
+/* Coroutine, only from co_group_create (allocation is locked there). A data group without any cluster in use, leased or in
+ * quarantine, which from now on nobody allocates from: the pool may destroy it. -ENOENT: there is none. */
+int thin_co_empty_group(struct thin *t, uint64_t *group) __must_check;
 /* Coroutine. For the RAID layer's resync and pool check: sets bit i of bits for each cluster first+i (of n) that has a
  * count other than zero, or is leased (it may hold data written a moment ago). */
 int thin_co_allocated(struct thin *t, uint64_t first_cluster, unsigned n, uint8_t *bits) __must_check;

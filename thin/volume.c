@@ -45,18 +45,18 @@ void thin_req_spawn(struct io *io)
 
 /* ---- flush ---- */
 
+/* Data first: the commit then finds the disks clean, so one round of flushes and one journal write do. */
 int thin_volume_co_durable(struct thin_volume *v)
 {
 	uint64_t n = v->n_records;
-	int r;
+	int r = bdev_co_flush(v->tr->space);
 
-	if (v->n_committed < n) {
-		r = thin_co_commit(v->t);
-		if (r < 0)
-			return r;
+	if (r < 0 || v->n_committed >= n)
+		return r;
+	r = thin_co_commit(v->t);
+	if (r == 0)
 		v->n_committed = MAX(v->n_committed, n);
-	}
-	return bdev_co_flush(v->tr->space);
+	return r;
 }
 
 /* Rounds: who comes while one is under way is in the next, however many they are. */

@@ -351,11 +351,54 @@ int pool_co_group_create(struct ashlar_pool *p, unsigned kind, struct raid_profi
 	return r;
 }
 
+struct forget {
+	struct ashlar_pool *p;
+	uint64_t group;
+};
+
+static int forget_here(void *arg)
+{
+	struct forget *f = arg;
+
+	raid_co_group_forget(pool_here(f->p)->raid, f->group);
+	return 0;
+}
+
+/* Coroutine. Destroys a data group that holds nothing, so that its extents can serve another layout or metadata. */
+static int group_co_reclaim(struct ashlar_pool *p)
+{
+	struct forget f = { .p = p };
+	struct pgroup *g;
+	uint64_t seq;
+	le64 rec;
+	int r = thin_co_empty_group(p->thin, &f.group);
+
+	if (r < 0)
+		return r;
+	g = pgroup_find(p, f.group);
+	if (g && (g->unsync || g->sync.owner))
+		return -ENOENT; /* being synced: another time */
+	pool_co_each_reactor(p, forget_here, &f);
+	rec = le64_make(f.group);
+	seq = meta_record(p->meta, POOL_REC_GROUP_GONE, &rec, sizeof(rec));
+	g = pgroup_find(p, f.group);
+	if (g) {
+		hash_del(&p->pgroups, &g->node);
+		xfree(g);
+	}
+	r = meta_co_commit(p->meta, seq); /* before anybody writes there for another group */
+	return r < 0 ? r : meta_co_wait_applied(p->meta, seq);
+}
+
 static int thin_hook_group_create(void *ctx, struct thin_class cls, uint64_t *group)
 {
 	struct raid_profile prof = { cls.layout, cls.copies };
+	int r;
 
-	return pool_co_group_create(ctx, THIN_GROUP_DATA, prof, group);
+	do {
+		r = pool_co_group_create(ctx, THIN_GROUP_DATA, prof, group);
+	} while (r == -ERR_POOL_FULL && group_co_reclaim(ctx) == 0);
+	return r;
 }
 
 static void thin_hook_event(void *ctx, const char *sentence)

@@ -352,6 +352,10 @@ static int regions_co_clean(struct ashlar_pool *p)
 		r = meta_co_admit(p->meta, 64, false);
 		if (r == 0)
 			r = pool_co_pgroup_get(p, v[i].group, &g);
+		if (r == -ENOENT) { /* destroyed meanwhile */
+			r = 0;
+			continue;
+		}
 		if (r < 0)
 			break;
 		mask = cleanable(p, g) & v[i].mask & ~g->touched; /* written meanwhile: the next round's */

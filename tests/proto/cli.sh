@@ -1,9 +1,9 @@
 #!/bin/bash
 # The command line end to end: every command without and with a daemon, its JSON, bad input, exit status, two daemons,
 # disks that hold something else. Needs no root.
-# usage: tests/proto/cli.sh ASHLAR
+# usage: tests/proto/cli.sh [ASHLAR]      (default: $BUILD/ashlar)
 set -u
-ashlar=$(readlink -f "$1")
+ashlar=$(readlink -f "${1:-${BUILD:-build}/ashlar}")
 export LC_ALL=C PATH=$PATH:/usr/sbin:/sbin
 py=$(command -v /usr/bin/python3 || command -v python3)
 dir=$(mktemp -d "${TMPDIR:-/tmp}/ashlar-cli.XXXXXX")

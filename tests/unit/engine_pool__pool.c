@@ -139,6 +139,74 @@ static int body_volume(struct run *run, struct ashlar_pool *p)
 	return r;
 }
 
+struct fill {
+	struct ashlar_attach *at;
+	uint64_t bytes, done;
+};
+
+static int fill_there(void *arg)
+{
+	struct fill *f = arg;
+	struct bdev *b = ashlar_attach_bdev(f->at);
+	uint8_t *w = buf_alloc(64 * KIB);
+	int r = 0;
+
+	memset(w, 0x5a, 64 * KIB);
+	for (f->done = 0; f->done < f->bytes && r == 0; f->done += 64 * KIB)
+		r = bdev_co_write(b, f->done, w, 64 * KIB, 0);
+	buf_free(w, 64 * KIB);
+	return r;
+}
+
+static int fill_volume(struct ashlar_pool *p, const char *name, const char *layout, uint64_t bytes)
+{
+	struct ashlar_volume_spec s = { .name = name, .size_bytes = bytes, .layout = layout, .full_wait_ns = 5 * NS_PER_SEC };
+	char export_name[40];
+	struct fill f = { .bytes = bytes };
+	struct err e = { 0 };
+	int r = ashlar_co_volume_create(p, &s, &e);
+
+	snprintf(export_name, sizeof(export_name), "p/%s", name);
+	if (r == 0)
+		r = ashlar_co_attach(ashlar_pool_engine(p), export_name, NULL, NULL, &f.at, &e);
+	if (r < 0) {
+		fprintf(stderr, "  %s\n", e.text);
+		return r;
+	}
+	r = reactor_co_call(ashlar_attach_home(f.at), fill_there, &f);
+	if (r < 0)
+		fprintf(stderr, "  %s: %s after %llu\n", name, err_text(r), (unsigned long long)f.done);
+	ashlar_co_detach(f.at);
+	return r;
+}
+
+static int body_reuse(struct run *run, struct ashlar_pool *p)
+{
+	struct err e = { 0 };
+	int r = fill_volume(p, "mirrored", "raid1", 18 * MIB);
+
+	if (r == 0)
+		r = ashlar_co_volume_delete(p, "mirrored", false, false, NULL, &e);
+	co_sleep_ns(10 * NS_PER_SEC);
+	return r < 0 ? r : fill_volume(p, "striped", "raid0", 34 * MIB);
+}
+
+static void space_of_one_layout_serves_another(void)
+{
+	struct run run = { .layout = "raid1", .body = body_reuse };
+	struct sim_disk_conf conf = { .size_bytes = 16 * MIB, .block_bytes = 512 };
+	unsigned i;
+
+	disks = sim_disks_create(9);
+	for (i = 0; i < n_disks; i++)
+		sim_disks_add(disks, paths[i], &conf);
+	CU_ASSERT_EQUAL(in_world(run_create, &run, 1, 1), 0);
+	CU_ASSERT_EQUAL(in_world(run_open, &run, 2, 2), 0);
+	run.body = body_nothing;
+	CU_ASSERT_EQUAL(in_world(run_open, &run, 3, 1), 0);
+	sim_disks_destroy(disks);
+}
+
 static void try_layout(const char *layout, unsigned reactors)
 {
 	struct run run = { .layout = layout, .body = body_nothing };
@@ -175,6 +243,7 @@ int main(void)
 	CU_initialize_registry();
 	s = CU_add_suite("pool", NULL, NULL);
 	CU_add_test(s, "a_volume_keeps_what_was_written", a_volume_keeps_what_was_written);
+	CU_add_test(s, "space_of_one_layout_serves_another", space_of_one_layout_serves_another);
 	CU_basic_set_mode(CU_BRM_VERBOSE);
 	CU_basic_run_tests();
 	failed = CU_get_number_of_failures();

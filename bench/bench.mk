@@ -1,0 +1,27 @@
+# Measuring. `make bench` compares with other servers, `make micro` times the parts.
+
+RAW_SERVER := $(BUILD)/bench/raw_server
+BENCH_LOWER := $(call lib_of,engine/io) $(call lib_of,engine/base)
+MICRO := $(patsubst bench/%_bench.c,%,$(wildcard bench/*_bench.c))
+
+$(RAW_SERVER): $(BUILD)/bench/raw_server.o $(call lib_of,nbd) $(BENCH_LOWER)
+	@mkdir -p $(@D)
+	@echo "  LD    $@"
+	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(BUILD)/bench/co_bench: $(BUILD)/bench/co_bench.o $(BENCH_LOWER)
+	@mkdir -p $(@D)
+	@echo "  LD    $@"
+	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+# BENCH="--rounds 5 --seconds 3 --backend zram": see bench/run.py --help
+.PHONY: bench bench-smoke micro
+bench: deps-bench
+	@+$(MAKE) --no-print-directory all $(RAW_SERVER)
+	@bench/run.py --build $(BUILD) $(BENCH)
+
+bench-smoke: all $(RAW_SERVER)
+	@bench/run.py --build $(BUILD) --smoke $(BENCH)
+
+micro: $(patsubst %,$(BUILD)/bench/%_bench,$(MICRO))
+	@for b in $^; do echo "== $${b##*/}"; $$b || exit 1; done

@@ -1,0 +1,625 @@
+/*
+ * model.c: see model.h.
+ */
+#include "tests/lib/model.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NEVER UINT32_MAX
+#define READS_MAX 512
+#define VOLS_MAX 512
+
+struct model_op {
+	uint32_t began, ended; /* ended: NEVER while under way */
+	uint32_t epoch;	       /* crashes before it began */
+	uint8_t kind;
+	bool strong, durable; /* strong: hides what was there */
+};
+
+struct model {
+	struct model_op *ops; /* [0]: the beginning of the world */
+	uint32_t n_ops, cap_ops, now, epoch;
+	struct model_vol *vols[VOLS_MAX];
+	unsigned n_vols;
+	uint32_t reads[READS_MAX]; /* when those under way began */
+	unsigned n_reads;
+};
+
+static void *grow(void *p, size_t n)
+{
+	p = realloc(p, n);
+	CHECK(p);
+	return p;
+}
+
+struct model *model_create(void)
+{
+	struct model *m = grow(NULL, sizeof(*m));
+
+	memset(m, 0, sizeof(*m));
+	m->cap_ops = 256;
+	m->ops = grow(NULL, m->cap_ops * sizeof(*m->ops));
+	m->ops[0] = (struct model_op){ .kind = MODEL_ZERO, .strong = true, .durable = true };
+	m->n_ops = 1;
+	m->now = 1;
+	return m;
+}
+
+static void sector_fini(struct model_sector *s)
+{
+	free(s->many);
+	*s = (struct model_sector){ .n = 1, .one = { 0, NEVER } };
+}
+
+static void vol_free(struct model_vol *v)
+{
+	uint64_t i;
+
+	for (i = 0; i < v->n_sectors; i++)
+		sector_fini(&v->sectors[i]);
+	free(v->sectors);
+	free(v->unflushed);
+	free(v);
+}
+
+void model_destroy(struct model *m)
+{
+	unsigned i;
+
+	for (i = 0; i < m->n_vols; i++)
+		vol_free(m->vols[i]);
+	free(m->ops);
+	free(m);
+}
+
+static void *copy_of(const void *p, size_t len)
+{
+	void *c = grow(NULL, MAX(len, 1));
+
+	if (len)
+		memcpy(c, p, len);
+	return c;
+}
+
+struct model *model_clone(const struct model *from)
+{
+	struct model *m = copy_of(from, sizeof(*from));
+	unsigned i;
+	uint64_t k;
+
+	m->ops = copy_of(from->ops, from->cap_ops * sizeof(*m->ops));
+	for (i = 0; i < m->n_vols; i++) {
+		const struct model_vol *f = from->vols[i];
+		struct model_vol *v = m->vols[i] = copy_of(f, sizeof(*f));
+
+		v->sectors = copy_of(f->sectors, f->n_sectors * sizeof(*f->sectors));
+		v->unflushed = copy_of(f->unflushed, f->cap_unflushed * sizeof(*f->unflushed));
+		for (k = 0; k < f->n_sectors; k++)
+			if (f->sectors[k].many)
+				v->sectors[k].many = copy_of(f->sectors[k].many, f->sectors[k].cap * sizeof(struct model_cand));
+	}
+	return m;
+}
+
+unsigned model_n_vols(const struct model *m)
+{
+	return m->n_vols;
+}
+
+struct model_vol *model_vol(struct model *m, unsigned i)
+{
+	return m->vols[i];
+}
+
+struct model_vol *model_vol_find(struct model *m, const char *name)
+{
+	unsigned i;
+
+	for (i = 0; i < m->n_vols; i++)
+		if (m->vols[i]->state != MODEL_GONE &&
+		    (!strcmp(m->vols[i]->name, name) || !strcmp(m->vols[i]->new_name, name)))
+			return m->vols[i];
+	return NULL;
+}
+
+/* ---- candidates ---- */
+
+static struct model_cand *cands(struct model_sector *s)
+{
+	return s->many ? s->many : &s->one;
+}
+
+static void cand_add(struct model_sector *s, uint32_t op)
+{
+	if (s->n + 1 > (s->many ? s->cap : 1)) {
+		bool first = !s->many;
+
+		s->cap = (uint16_t)MAX(4, 2 * s->cap);
+		s->many = grow(s->many, s->cap * sizeof(*s->many));
+		if (first && s->n)
+			s->many[0] = s->one;
+	}
+	cands(s)[s->n++] = (struct model_cand){ op, NEVER };
+}
+
+static uint32_t oldest_read(const struct model *m)
+{
+	uint32_t t = NEVER;
+	unsigned i;
+
+	for (i = 0; i < m->n_reads; i++)
+		t = MIN(t, m->reads[i]);
+	return t;
+}
+
+/* No power cut brings the value of op `v` back here. */
+static bool is_overruled(const struct model *m, struct model_sector *s, uint32_t v)
+{
+	unsigned i;
+
+	for (i = 0; i < s->n; i++) {
+		const struct model_op *w = &m->ops[cands(s)[i].op];
+
+		if (w->durable && w->strong && w->began > m->ops[v].ended)
+			return true;
+	}
+	return false;
+}
+
+/* Drops candidates that are hidden, overruled and not looked for by a read under way. */
+static void sector_prune(const struct model *m, struct model_sector *s)
+{
+	struct model_cand *c = cands(s);
+	uint32_t oldest = oldest_read(m);
+	bool drop[64];
+	unsigned i, n = MIN(s->n, 64u), k = 0;
+
+	for (i = 0; i < n; i++)
+		drop[i] = c[i].hidden < oldest && is_overruled(m, s, c[i].op);
+	for (i = 0; i < s->n; i++)
+		if (i >= n || !drop[i])
+			c[k++] = c[i];
+	s->n = (uint16_t)k;
+	CHECK(k > 0);
+}
+
+static void sector_set(struct model_sector *s, uint32_t op)
+{
+	free(s->many);
+	*s = (struct model_sector){ .n = 1, .one = { op, NEVER } };
+}
+
+/* ---- data ---- */
+
+uint32_t model_now(struct model *m)
+{
+	return ++m->now;
+}
+
+static uint32_t op_new(struct model *m, enum model_kind kind)
+{
+	if (m->n_ops == m->cap_ops) {
+		m->cap_ops *= 2;
+		m->ops = grow(m->ops, m->cap_ops * sizeof(*m->ops));
+	}
+	m->ops[m->n_ops] = (struct model_op){ .began = ++m->now, .ended = NEVER, .epoch = m->epoch, .kind = (uint8_t)kind };
+	return m->n_ops++;
+}
+
+uint32_t model_begin(struct model *m, struct model_vol *v, enum model_kind kind, uint64_t off_bytes, uint64_t len_bytes)
+{
+	uint32_t op = op_new(m, kind);
+	uint64_t i, first = off_bytes / MODEL_SECTOR, end = (off_bytes + len_bytes) / MODEL_SECTOR;
+
+	CHECK(end <= v->n_sectors);
+	for (i = first; i < end; i++) {
+		sector_prune(m, &v->sectors[i]);
+		cand_add(&v->sectors[i], op);
+	}
+	return op;
+}
+
+static void unflushed_add(struct model_vol *v, uint32_t op)
+{
+	if (v->n_unflushed == v->cap_unflushed) {
+		v->cap_unflushed = MAX(64, 2 * v->cap_unflushed);
+		v->unflushed = grow(v->unflushed, v->cap_unflushed * sizeof(*v->unflushed));
+	}
+	v->unflushed[v->n_unflushed++] = op;
+}
+
+static void hide_before(const struct model *m, struct model_sector *s, uint32_t began, uint32_t now)
+{
+	unsigned i;
+
+	for (i = 0; i < s->n; i++) {
+		struct model_cand *c = &cands(s)[i];
+
+		if (m->ops[c->op].ended < began)
+			c->hidden = MIN(c->hidden, now);
+	}
+}
+
+void model_end(struct model *m, struct model_vol *v, uint32_t op, uint64_t off_bytes, uint64_t len_bytes, bool ok, bool fua,
+	       bool weak)
+{
+	struct model_op *o = &m->ops[op];
+	uint64_t i, first = off_bytes / MODEL_SECTOR, end = (off_bytes + len_bytes) / MODEL_SECTOR;
+
+	CHECK(o->ended == NEVER);
+	o->ended = ++m->now;
+	o->strong = ok && !weak;
+	if (!o->strong)
+		return;
+	if (fua)
+		o->durable = true;
+	else
+		unflushed_add(v, op);
+	for (i = first; i < end && i < v->n_sectors; i++) {
+		hide_before(m, &v->sectors[i], o->began, o->ended);
+		sector_prune(m, &v->sectors[i]);
+	}
+}
+
+void model_flushed(struct model *m, struct model_vol *v, uint32_t since)
+{
+	size_t i, k = 0;
+
+	for (i = 0; i < v->n_unflushed; i++) {
+		struct model_op *o = &m->ops[v->unflushed[i]];
+
+		if (o->ended < since)
+			o->durable = true;
+		else
+			v->unflushed[k++] = v->unflushed[i];
+	}
+	v->n_unflushed = k;
+}
+
+/* ---- stamps ---- */
+
+struct stamp {
+	uint32_t vol, op;
+	uint64_t sector;
+};
+
+static struct stamp stamp_of(unsigned vol, uint32_t op, uint64_t sector, unsigned k)
+{
+	return (struct stamp){ vol + 1, op, sector << 8 | k };
+}
+
+void model_stamp(const struct model_vol *v, uint32_t op, uint64_t off_bytes, uint64_t len_bytes, void *buf)
+{
+	struct stamp *s = buf;
+	uint64_t i;
+	unsigned k;
+
+	for (i = off_bytes / MODEL_SECTOR; i < (off_bytes + len_bytes) / MODEL_SECTOR; i++)
+		for (k = 0; k < MODEL_SECTOR / sizeof(*s); k++)
+			*s++ = stamp_of(v->index, op, i, k);
+}
+
+static bool is_zero(const uint8_t *p)
+{
+	const uint64_t *q = (const uint64_t *)(const void *)p;
+	unsigned i;
+
+	for (i = 0; i < MODEL_SECTOR / 8; i++)
+		if (q[i])
+			return false;
+	return true;
+}
+
+/* 1: a stamp of this sector, *op says whose; 0: zeros; -1: something else, put in words. */
+static int stamp_read(const struct model *m, const struct model_vol *v, uint64_t sector, const uint8_t *p, uint32_t *op,
+		      char *why, size_t len)
+{
+	struct stamp first, s;
+	unsigned k;
+
+	if (is_zero(p))
+		return 0;
+	memcpy(&first, p, sizeof(first));
+	*op = first.op;
+	for (k = 0; k < MODEL_SECTOR / sizeof(s); k++) {
+		memcpy(&s, p + k * sizeof(s), sizeof(s));
+		if (s.vol == v->index + 1 && s.op == *op && s.sector == (sector << 8 | k) && s.op < m->n_ops)
+			continue;
+		if (k)
+			snprintf(why, len, "torn inside: begins with op %u, then vol %u op %u sector %" PRIu64, *op, s.vol - 1, s.op,
+				 s.sector >> 8);
+		else
+			snprintf(why, len, "it is of volume %u, op %u, sector %" PRIu64 " (%016" PRIx64 ")", s.vol - 1, s.op,
+				 s.sector >> 8, *(const uint64_t *)(const void *)p);
+		return -1;
+	}
+	return 1;
+}
+
+/* ---- reading ---- */
+
+uint32_t model_read_begin(struct model *m)
+{
+	CHECK(m->n_reads < READS_MAX);
+	return m->reads[m->n_reads++] = ++m->now;
+}
+
+void model_read_end(struct model *m, uint32_t since)
+{
+	unsigned i;
+
+	for (i = 0; i < m->n_reads && m->reads[i] != since; i++)
+		;
+	CHECK(i < m->n_reads);
+	m->reads[i] = m->reads[--m->n_reads];
+}
+
+static void sector_print(const struct model *m, const struct model_vol *v, struct model_sector *s, uint64_t sector,
+			 uint32_t since, const char *got)
+{
+	unsigned i;
+
+	fprintf(stderr, "model: volume %u (%s) sector %" PRIu64 " (byte %" PRIu64 "): read at %u..%u returned %s; allowed:\n",
+		v->index, v->name, sector, sector * MODEL_SECTOR, since, m->now, got);
+	for (i = 0; i < s->n; i++) {
+		const struct model_cand *c = &cands(s)[i];
+		const struct model_op *o = &m->ops[c->op];
+
+		fprintf(stderr, "model:   op %u %s began %u ended %d epoch %u%s%s hidden %d\n", c->op,
+			o->kind == MODEL_ZERO ? "zero" : "write", o->began, (int)o->ended, o->epoch, o->strong ? " done" : " maybe",
+			o->durable ? " durable" : "", (int)c->hidden);
+	}
+}
+
+/* The candidate that explains what was read; NULL: none. several: more than one could (zeros). */
+static struct model_cand *sector_explain(const struct model *m, struct model_sector *s, uint32_t since, int kind, uint32_t op,
+					 bool *several)
+{
+	struct model_cand *found = NULL;
+	unsigned i;
+
+	*several = false;
+	for (i = 0; i < s->n; i++) {
+		struct model_cand *c = &cands(s)[i];
+		bool zero = m->ops[c->op].kind == MODEL_ZERO;
+
+		if (c->hidden < since || (kind == 1 ? zero || c->op != op : !zero))
+			continue;
+		*several = found != NULL;
+		found = c;
+	}
+	return found;
+}
+
+/* What the read says of the others: older ones are over; failed ones that ended before it did not happen. */
+static void sector_pin(struct model *m, struct model_sector *s, uint32_t since, uint32_t op)
+{
+	const struct model_op *o = &m->ops[op];
+	unsigned i, k = 0;
+
+	for (i = 0; i < s->n; i++) {
+		struct model_cand *c = &cands(s)[i];
+		const struct model_op *x = &m->ops[c->op];
+
+		if (c->op == op)
+			continue;
+		if (x->ended < o->began || (!x->strong && x->ended < since && o->ended < since))
+			c->hidden = MIN(c->hidden, m->now);
+	}
+	/* After a crash there is one value: those of before the crash are gone, durably. */
+	if (o->epoch == m->epoch && o->began)
+		return;
+	for (i = 0; i < s->n; i++) {
+		struct model_cand *c = &cands(s)[i];
+
+		if (c->op == op || (m->ops[c->op].epoch == m->epoch && m->ops[c->op].began))
+			cands(s)[k++] = *c;
+	}
+	s->n = (uint16_t)k;
+}
+
+unsigned model_read(struct model *m, struct model_vol *v, uint32_t since, uint64_t off_bytes, uint64_t len_bytes,
+		    const void *buf)
+{
+	uint64_t i, first = off_bytes / MODEL_SECTOR, n = len_bytes / MODEL_SECTOR;
+	unsigned bad = 0;
+
+	m->now++;
+	for (i = 0; i < n; i++) {
+		struct model_sector *s = &v->sectors[first + i];
+		uint32_t op = 0;
+		char why[160];
+		int kind = stamp_read(m, v, first + i, (const uint8_t *)buf + i * MODEL_SECTOR, &op, why, sizeof(why));
+		struct model_cand *c;
+		bool several;
+
+		if (s->n == 1 && kind >= 0 && (kind ? cands(s)->op == op : m->ops[cands(s)->op].kind == MODEL_ZERO))
+			continue;
+		c = kind < 0 ? NULL : sector_explain(m, s, since, kind, op, &several);
+		if (!c) {
+			if (kind >= 0)
+				snprintf(why, sizeof(why), kind ? "op %u" : "zeros", op);
+			if (!bad++)
+				sector_print(m, v, s, first + i, since, why);
+		} else if (!several) {
+			sector_pin(m, s, since, c->op);
+		}
+	}
+	return bad;
+}
+
+/* ---- crash ---- */
+
+static void sector_crash(struct model *m, struct model_sector *s)
+{
+	struct model_cand *c = cands(s);
+	bool drop[64];
+	unsigned i, n = MIN(s->n, 64u), k = 0;
+
+	if (s->n == 1)
+		return;
+	for (i = 0; i < n; i++)
+		drop[i] = is_overruled(m, s, c[i].op);
+	for (i = 0; i < s->n; i++)
+		if (i >= n || !drop[i])
+			c[k++] = (struct model_cand){ c[i].op, NEVER };
+	s->n = (uint16_t)k;
+	CHECK(k > 0);
+}
+
+void model_crash(struct model *m)
+{
+	uint32_t op;
+	unsigned i;
+	uint64_t k;
+
+	m->now++;
+	m->n_reads = 0;
+	for (i = 0; i < m->n_vols; i++) {
+		struct model_vol *v = m->vols[i];
+
+		for (k = 0; k < v->n_sectors; k++)
+			sector_crash(m, &v->sectors[k]);
+		v->n_unflushed = 0;
+		v->n_ops = 0;
+	}
+	for (op = 1; op < m->n_ops; op++)
+		if (m->ops[op].ended == NEVER)
+			m->ops[op].ended = m->now;
+	m->epoch++;
+	m->now++;
+}
+
+/* ---- volumes ---- */
+
+static void vol_room(struct model_vol *v, uint64_t size_bytes)
+{
+	uint64_t n = size_bytes / MODEL_SECTOR, i;
+
+	if (n <= v->n_sectors)
+		return;
+	v->sectors = grow(v->sectors, n * sizeof(*v->sectors));
+	for (i = v->n_sectors; i < n; i++)
+		v->sectors[i] = (struct model_sector){ .n = 1, .one = { 0, NEVER } };
+	v->n_sectors = n;
+}
+
+struct model_vol *model_vol_create(struct model *m, const char *name, uint64_t size_bytes)
+{
+	struct model_vol *v = grow(NULL, sizeof(*v));
+
+	CHECK(m->n_vols < VOLS_MAX);
+	memset(v, 0, sizeof(*v));
+	v->index = m->n_vols;
+	v->state = MODEL_CREATING;
+	snprintf(v->name, sizeof(v->name), "%s", name);
+	v->size_bytes = size_bytes;
+	vol_room(v, size_bytes);
+	m->vols[m->n_vols++] = v;
+	m->now++;
+	return v;
+}
+
+static void vol_gone(struct model_vol *v)
+{
+	uint64_t i;
+
+	v->state = MODEL_GONE;
+	for (i = 0; i < v->n_sectors; i++)
+		sector_fini(&v->sectors[i]);
+	free(v->sectors);
+	v->sectors = NULL;
+	v->n_sectors = 0;
+	v->n_unflushed = 0;
+}
+
+void model_vol_created(struct model *m, struct model_vol *v, bool ok)
+{
+	m->now++;
+	if (ok)
+		v->state = MODEL_LIVE;
+	else
+		vol_gone(v);
+}
+
+void model_vol_delete(struct model *m, struct model_vol *v)
+{
+	m->now++;
+	v->state = MODEL_DELETING;
+}
+
+void model_vol_deleted(struct model *m, struct model_vol *v, bool ok)
+{
+	m->now++;
+	if (ok)
+		vol_gone(v);
+	else
+		v->state = MODEL_LIVE;
+}
+
+void model_vol_rename(struct model_vol *v, const char *name)
+{
+	snprintf(v->new_name, sizeof(v->new_name), "%s", name);
+}
+
+void model_vol_renamed(struct model_vol *v, bool ok)
+{
+	if (ok)
+		memcpy(v->name, v->new_name, sizeof(v->name));
+	v->new_name[0] = 0;
+}
+
+void model_vol_resize(struct model *m, struct model_vol *v, uint64_t size_bytes)
+{
+	v->new_size_bytes = size_bytes;
+	vol_room(v, size_bytes);
+	v->resize_op = 0;
+	if (size_bytes < v->size_bytes)
+		v->resize_op = model_begin(m, v, MODEL_ZERO, size_bytes, v->size_bytes - size_bytes);
+}
+
+/* The volume has this size now: what is beyond is zeros, whenever it comes back. */
+static void vol_size_is(struct model_vol *v, uint64_t size_bytes)
+{
+	uint64_t i;
+
+	v->size_bytes = size_bytes;
+	v->new_size_bytes = 0;
+	for (i = size_bytes / MODEL_SECTOR; i < v->n_sectors; i++)
+		sector_set(&v->sectors[i], 0);
+}
+
+void model_vol_resized(struct model *m, struct model_vol *v, bool ok)
+{
+	if (v->resize_op)
+		model_end(m, v, v->resize_op, v->new_size_bytes, v->size_bytes - v->new_size_bytes, ok, ok, false);
+	if (ok)
+		vol_size_is(v, v->new_size_bytes);
+	v->new_size_bytes = 0;
+}
+
+bool model_vol_settle(struct model *m, struct model_vol *v, const char *name, uint64_t size_bytes)
+{
+	if (!name) {
+		if (v->state == MODEL_LIVE) {
+			fprintf(stderr, "model: volume %u (%s) is not there\n", v->index, v->name);
+			return false;
+		}
+		vol_gone(v);
+		return true;
+	}
+	if (v->new_name[0] && !strcmp(name, v->new_name))
+		memcpy(v->name, v->new_name, sizeof(v->name));
+	v->new_name[0] = 0;
+	v->state = MODEL_LIVE;
+	if (size_bytes != v->size_bytes && (!v->new_size_bytes || size_bytes != v->new_size_bytes)) {
+		fprintf(stderr, "model: volume %u (%s) has %" PRIu64 " bytes, not %" PRIu64 " or %" PRIu64 "\n", v->index, v->name,
+			size_bytes, v->size_bytes, v->new_size_bytes);
+		return false;
+	}
+	vol_size_is(v, size_bytes);
+	return true;
+}

@@ -1,0 +1,108 @@
+/*
+ * model.h: the oracle: which values each sector of each volume may have, by the durability contract (DESIGN.md section 8).
+ *
+ * Every write is an operation with a number that no other has; its payload carries (volume, operation, sector) all over, so
+ * a sector that is read says who wrote it. Per sector the model keeps the candidates: values that a read may still return
+ * now, or after a power cut. Time is a counter that moves with every begin and end of an operation.
+ *
+ *   - A write that began after another had ended hides it: later reads do not return the hidden one. A read that returned
+ *     a value hides what had ended before that value's write began, and so do two reads after each other agree.
+ *   - A flush makes durable the operations that had ended before it began, FUA its own. A durable operation that began
+ *     after another had ended overrules it for good: no power cut brings that one back.
+ *   - An operation that failed, or was under way at a crash, may or may not have happened, sector by sector.
+ *   - After a crash a sector has any value that is not overruled. The first read pins it: from then on there is but one.
+ *
+ * Volumes are created, deleted, resized and renamed whole or not at all: one such operation at a time per volume.
+ *
+ * No engine in here, no I/O; one thread. Violations are printed to stderr, with the sector's history.
+ */
+#ifndef TESTS_LIB_MODEL_H
+#define TESTS_LIB_MODEL_H
+
+#include "engine/base/base.h"
+
+#define MODEL_SECTOR 512
+#define MODEL_NAME_MAX 32
+
+struct model;
+
+enum model_kind { MODEL_WRITE, MODEL_ZERO /* zero, and discard of what it promises to clear */ };
+
+enum model_vol_state {
+	MODEL_CREATING, /* there or not */
+	MODEL_LIVE,
+	MODEL_DELETING, /* there or not */
+	MODEL_GONE,
+};
+
+struct model_cand {
+	uint32_t op;	/* 0: never written, zeros */
+	uint32_t hidden; /* when; UINT32_MAX: visible */
+};
+
+struct model_sector {
+	struct model_cand one; /* the only one while n <= 1 */
+	struct model_cand *many;
+	uint16_t n, cap;
+};
+
+struct model_vol {
+	unsigned index; /* in the stamp, + 1 */
+	enum model_vol_state state;
+	char name[MODEL_NAME_MAX], new_name[MODEL_NAME_MAX]; /* new_name: being renamed to, or empty */
+	uint64_t size_bytes, new_size_bytes;		     /* new_size: being resized to, or 0 */
+	uint32_t resize_op;				     /* shrinking: what clears the tail */
+	uint64_t n_sectors;				     /* room in the table */
+	struct model_sector *sectors;
+	uint32_t *unflushed; /* ops that have ended well and are not durable */
+	size_t n_unflushed, cap_unflushed;
+	unsigned n_ops; /* under way: for the caller */
+};
+
+struct model *model_create(void);
+struct model *model_clone(const struct model *m);
+void model_destroy(struct model *m);
+
+unsigned model_n_vols(const struct model *m);
+struct model_vol *model_vol(struct model *m, unsigned i);
+/* The one that has this name, or may have it. NULL: none. */
+struct model_vol *model_vol_find(struct model *m, const char *name);
+
+/* ---- data ---- */
+
+/* Starts an operation on whole sectors and returns its number. */
+uint32_t model_begin(struct model *m, struct model_vol *v, enum model_kind kind, uint64_t off_bytes, uint64_t len_bytes);
+/* The payload of a write. */
+void model_stamp(const struct model_vol *v, uint32_t op, uint64_t off_bytes, uint64_t len_bytes, void *buf);
+/* ok: it succeeded; else it may have happened in part. weak: it may have done nothing although it succeeded (a discard of
+ * less than it can clear). */
+void model_end(struct model *m, struct model_vol *v, uint32_t op, uint64_t off_bytes, uint64_t len_bytes, bool ok, bool fua,
+	       bool weak);
+uint32_t model_now(struct model *m);
+/* Everything that had ended before `since` is durable. */
+void model_flushed(struct model *m, struct model_vol *v, uint32_t since);
+
+/* A read that began at `since` has returned buf. Returns the number of violations, after printing the first. */
+unsigned model_read(struct model *m, struct model_vol *v, uint32_t since, uint64_t off_bytes, uint64_t len_bytes,
+		    const void *buf);
+/* A read is about to begin; until model_read_end() candidates are kept for it. Returns `since`. */
+uint32_t model_read_begin(struct model *m);
+void model_read_end(struct model *m, uint32_t since);
+
+/* ---- volumes ---- */
+
+struct model_vol *model_vol_create(struct model *m, const char *name, uint64_t size_bytes); /* MODEL_CREATING */
+void model_vol_created(struct model *m, struct model_vol *v, bool ok);
+void model_vol_delete(struct model *m, struct model_vol *v); /* MODEL_DELETING */
+void model_vol_deleted(struct model *m, struct model_vol *v, bool ok);
+void model_vol_rename(struct model_vol *v, const char *name);
+void model_vol_renamed(struct model_vol *v, bool ok);
+void model_vol_resize(struct model *m, struct model_vol *v, uint64_t size_bytes);
+void model_vol_resized(struct model *m, struct model_vol *v, bool ok);
+/* After a crash: what is there. NULL name: no volume with either name. False, after printing, if that cannot be. */
+bool model_vol_settle(struct model *m, struct model_vol *v, const char *name, uint64_t size_bytes);
+
+/* Power cut, or the end of the process. What is under way may have happened. */
+void model_crash(struct model *m);
+
+#endif
