@@ -228,10 +228,10 @@ int ashlar_co_pool_destroy(struct ashlar_pool *p, bool force, bool dry_run, stru
 	if (thin_n_vols(p->thin) && !force)
 		return err_set(e, -EBUSY, "pool %s has %u volumes: delete them first, or use --force", p->label->name,
 			       thin_n_vols(p->thin));
-	if (p->read_only)
-		return err_set(e, -EROFS, "pool %s is open read-only", p->label->name);
 	if (dry_run)
 		return 0;
+	if (p->read_only)
+		return err_set(e, -EROFS, "pool %s is open read-only", p->label->name);
 	snprintf(name, sizeof(name), "%.63s", p->label->name);
 	for (i = 0; i < p->n_disks; i++)
 		if (p->disks[i].disk)

@@ -263,7 +263,8 @@ static int run_destroy(struct cli *cl)
 	s = cli_session_open(cl);
 	params = json_pack("{s:s, s:b, s:b}", "pool", cl->operands[0], "force", cli_has(cl, OPT_FORCE), "dry_run",
 			   cli_has(cl, OPT_DRY_RUN));
-	r = cli_session_call(s, cl->operands[0], "pool.destroy", params, 0, &row, &e);
+	r = cli_session_call(s, cl->operands[0], "pool.destroy", params,
+			     cli_has(cl, OPT_DRY_RUN) ? SESSION_READ : 0, &row, &e);
 	if (r < 0)
 		r = cli_fail(&e);
 	else

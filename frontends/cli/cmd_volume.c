@@ -195,7 +195,7 @@ static int run_delete(struct cli *cl)
 	int r;
 	json_t *row = volume_call(cl, "volume.delete",
 				  json_pack("{s:b, s:b}", "force", cli_has(cl, OPT_FORCE), "dry_run", cli_has(cl, OPT_DRY_RUN)),
-				  0, &r);
+				  cli_has(cl, OPT_DRY_RUN) ? SESSION_READ : 0, &r);
 
 	if (!row)
 		return r;

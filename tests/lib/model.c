@@ -177,6 +177,8 @@ static void sector_prune(const struct model *m, struct model_sector *s)
 	bool drop[64];
 	unsigned i, n = MIN(s->n, 64u), k = 0;
 
+	if (s->n == 1)
+		return;
 	for (i = 0; i < n; i++)
 		drop[i] = c[i].hidden < oldest && is_overruled(m, s, c[i].op);
 	for (i = 0; i < s->n; i++)
@@ -394,7 +396,7 @@ static struct model_cand *sector_explain(const struct model *m, struct model_sec
 	return found;
 }
 
-/* What the read says of the others: older ones are over; failed ones that ended before it did not happen. */
+/* What the read says of the others: who had ended before it began, or before its value's write began, is over. */
 static void sector_pin(struct model *m, struct model_sector *s, uint32_t since, uint32_t op)
 {
 	const struct model_op *o = &m->ops[op];
@@ -406,7 +408,7 @@ static void sector_pin(struct model *m, struct model_sector *s, uint32_t since, 
 
 		if (c->op == op)
 			continue;
-		if (x->ended < o->began || (!x->strong && x->ended < since && o->ended < since))
+		if (x->ended < o->began || x->ended < since)
 			c->hidden = MIN(c->hidden, m->now);
 	}
 	/* After a crash there is one value: those of before the crash are gone, durably. */
@@ -582,14 +584,14 @@ void model_vol_resize(struct model *m, struct model_vol *v, uint64_t size_bytes)
 }
 
 /* The volume has this size now: what is beyond is zeros, whenever it comes back. */
-static void vol_size_is(struct model_vol *v, uint64_t size_bytes)
+static void vol_size_is(struct model_vol *v, uint64_t size_bytes, uint32_t zero_op)
 {
 	uint64_t i;
 
 	v->size_bytes = size_bytes;
 	v->new_size_bytes = 0;
 	for (i = size_bytes / MODEL_SECTOR; i < v->n_sectors; i++)
-		sector_set(&v->sectors[i], 0);
+		sector_set(&v->sectors[i], zero_op);
 }
 
 void model_vol_resized(struct model *m, struct model_vol *v, bool ok)
@@ -597,11 +599,11 @@ void model_vol_resized(struct model *m, struct model_vol *v, bool ok)
 	if (v->resize_op)
 		model_end(m, v, v->resize_op, v->new_size_bytes, v->size_bytes - v->new_size_bytes, ok, ok, false);
 	if (ok)
-		vol_size_is(v, v->new_size_bytes);
+		vol_size_is(v, v->new_size_bytes, v->resize_op);
 	v->new_size_bytes = 0;
 }
 
-bool model_vol_settle(struct model *m, struct model_vol *v, const char *name, uint64_t size_bytes)
+bool model_vol_settle(struct model_vol *v, const char *name, uint64_t size_bytes)
 {
 	if (!name) {
 		if (v->state == MODEL_LIVE) {
@@ -620,6 +622,6 @@ bool model_vol_settle(struct model *m, struct model_vol *v, const char *name, ui
 			size_bytes, v->size_bytes, v->new_size_bytes);
 		return false;
 	}
-	vol_size_is(v, size_bytes);
+	vol_size_is(v, size_bytes, 0);
 	return true;
 }

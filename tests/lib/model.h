@@ -6,7 +6,7 @@
  * now, or after a power cut. Time is a counter that moves with every begin and end of an operation.
  *
  *   - A write that began after another had ended hides it: later reads do not return the hidden one. A read that returned
- *     a value hides what had ended before that value's write began, and so do two reads after each other agree.
+ *     a value hides what had ended before it, or before that value's write, began: two reads after each other agree.
  *   - A flush makes durable the operations that had ended before it began, FUA its own. A durable operation that began
  *     after another had ended overrules it for good: no power cut brings that one back.
  *   - An operation that failed, or was under way at a crash, may or may not have happened, sector by sector.
@@ -100,7 +100,7 @@ void model_vol_renamed(struct model_vol *v, bool ok);
 void model_vol_resize(struct model *m, struct model_vol *v, uint64_t size_bytes);
 void model_vol_resized(struct model *m, struct model_vol *v, bool ok);
 /* After a crash: what is there. NULL name: no volume with either name. False, after printing, if that cannot be. */
-bool model_vol_settle(struct model *m, struct model_vol *v, const char *name, uint64_t size_bytes);
+bool model_vol_settle(struct model_vol *v, const char *name, uint64_t size_bytes);
 
 /* Power cut, or the end of the process. What is under way may have happened. */
 void model_crash(struct model *m);

@@ -130,7 +130,8 @@ static bool sector_allows(const struct model *m, uint64_t i, const uint64_t *p, 
 	return *seen <= next_value && sector_holds(m, i, *seen, p);
 }
 
-static void verify(const struct model *m, uint64_t off, uint64_t len, const void *buf, uint32_t since, uint32_t until, bool durable)
+static void verify(const struct model *m, uint64_t off, uint64_t len, const void *buf, uint32_t since, uint32_t until,
+		   bool durable)
 {
 	uint64_t i, seen;
 

@@ -1,0 +1,425 @@
+/*
+ * sim_rig.c: see sim_rig.h.
+ */
+#include "tests/lib/sim_rig.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/base/units.h"
+#include "engine/io/buf.h"
+
+const char *const rig_paths[RIG_DISKS_MAX] = { "d0", "d1", "d2", "d3", "d4", "d5", "d6", "d7" };
+
+void rig_fail(struct rig *g, const char *fmt, ...)
+{
+	char text[sizeof(g->why)];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "FAILED: %s\n", text);
+	if (!g->failed)
+		memcpy(g->why, text, sizeof(g->why));
+	g->failed = true;
+}
+
+void rig_note(const struct rig *g, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!g->verbose)
+		return;
+	if (g->w)
+		fprintf(stderr, "%12.6f ev %6" PRIu64 " ", (double)world_now_ns(g->w) / 1e9, sim_disks_n_events(g->disks));
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+}
+
+static void rig_log(void *arg, const char *line)
+{
+	rig_note(arg, "log: %s", line);
+}
+
+void rig_world_start(struct rig *g, uint64_t seed)
+{
+	struct sim_options o = { .seed = seed, .n_reactors = g->n_reactors };
+
+	CHECK(!g->w);
+	alloc_track_begin();
+	g->w = sim_world_create(&o, g->disks);
+	g->a = NULL;
+	g->p = NULL;
+}
+
+void rig_world_drop(struct rig *g)
+{
+	sim_world_destroy(g->w);
+	alloc_track_drop();
+	g->w = NULL;
+	g->a = NULL;
+	g->p = NULL;
+}
+
+static void engine_start(struct rig *g)
+{
+	struct ashlar_options o = { .metadata_cache_bytes = g->cache_bytes, .log = rig_log, .log_arg = g };
+
+	if (!g->a)
+		g->a = ashlar_create(g->w, &o);
+}
+
+int rig_co_create(struct rig *g)
+{
+	struct ashlar_pool_spec s = { .name = "p", .layout = g->layout, .paths = rig_paths, .n_paths = g->n_disks,
+				      .cluster_bytes = g->cluster_bytes, .group_bytes = g->group_bytes };
+	struct err e = { 0 };
+	int r;
+
+	engine_start(g);
+	r = ashlar_co_pool_create(g->a, &s, &e);
+	if (r < 0)
+		rig_fail(g, "pool create: %s (%d)", e.text, r);
+	return r;
+}
+
+/* ---- opening ---- */
+
+/* Which volumes came through. */
+static void co_settle(struct rig *g)
+{
+	struct ashlar_volume_info *v;
+	struct model_vol *mv;
+	struct err e = { 0 };
+	bool seen[512] = { false };
+	unsigned i;
+	size_t n, k;
+	int r = ashlar_co_volume_list(g->p, &v, &n, &e);
+
+	if (r < 0) {
+		rig_fail(g, "volume list: %s (%d)", e.text, r);
+		return;
+	}
+	for (k = 0; k < n; k++) {
+		mv = model_vol_find(g->model, v[k].name);
+		if (!mv || seen[mv->index]) {
+			rig_fail(g, "volume %s should not be there", v[k].name);
+			continue;
+		}
+		seen[mv->index] = true;
+		if (!model_vol_settle(mv, v[k].name, v[k].size_bytes))
+			rig_fail(g, "volume %s is not as it should be", v[k].name);
+	}
+	for (i = 0; i < model_n_vols(g->model); i++) {
+		mv = model_vol(g->model, i);
+		if (!seen[i] && mv->state != MODEL_GONE && !model_vol_settle(mv, NULL, 0))
+			rig_fail(g, "volume %s is lost", mv->name);
+	}
+	xfree(v);
+}
+
+int rig_co_open(struct rig *g, unsigned flags)
+{
+	struct err e = { 0 };
+	int r;
+
+	engine_start(g);
+	r = ashlar_co_pool_open(g->a, "p", rig_paths, g->n_disks, flags, &g->p, &e);
+	if (r < 0) {
+		g->p = NULL;
+		rig_fail(g, "pool open: %s (%d)", e.text, r);
+		return r;
+	}
+	rig_note(g, "opened");
+	co_settle(g);
+	return g->failed ? -EUCLEAN : 0;
+}
+
+static void check_say(void *arg, const char *sentence)
+{
+	rig_fail(arg, "check: %s", sentence);
+}
+
+void rig_co_check(struct rig *g, bool data)
+{
+	struct ashlar_check_options o = { .data = data, .say = check_say, .arg = g };
+	struct err e = { 0 };
+	int64_t r = ashlar_co_pool_check(g->p, &o, &e);
+
+	if (r < 0)
+		rig_fail(g, "check: %s (%d)", e.text, (int)r);
+	else if (r > 0 && !g->failed)
+		rig_fail(g, "check: %d problems", (int)r);
+}
+
+void rig_co_close(struct rig *g)
+{
+	struct err e = { 0 };
+	int r = ashlar_co_pool_close(g->p, &e);
+
+	g->p = NULL;
+	if (r < 0 && !g->may_fail)
+		rig_fail(g, "pool close: %s (%d)", e.text, r);
+	ashlar_co_destroy(g->a);
+	g->a = NULL;
+}
+
+void rig_co_wait_online(struct rig *g, uint64_t max_ns)
+{
+	uint64_t end = world_now_ns(g->w) + max_ns;
+	struct ashlar_pool_info i;
+
+	for (;;) {
+		ashlar_co_pool_info(g->p, &i);
+		if (i.health == ASHLAR_ONLINE)
+			return;
+		if (world_now_ns(g->w) > end) {
+			rig_fail(g, "the pool is still %s after %" PRIu64 " seconds without faults", ashlar_health_name(i.health),
+				 max_ns / NS_PER_SEC);
+			return;
+		}
+		co_sleep_ns(100 * NS_PER_MS);
+	}
+}
+
+/* ---- one request ---- */
+
+bool rig_result_is_fine(struct rig *g, const struct model_vol *v, int r, const char *what)
+{
+	if (r >= 0 || g->may_fail)
+		return true;
+	if (r == -ERR_POOL_FULL && g->may_be_full)
+		return true;
+	if ((r == -ERANGE || r == -ESHUTDOWN) && (v->new_size_bytes || v->state != MODEL_LIVE))
+		return true;
+	rig_fail(g, "volume %s: %s: %s (%d)", v->name, what, err_text(r), r);
+	return false;
+}
+
+static int co_read(struct rig *g, struct model_vol *v, struct bdev *b, uint64_t off, uint64_t len)
+{
+	uint8_t *buf = buf_alloc(len);
+	uint32_t since = model_read_begin(g->model);
+	int r = bdev_co_read(b, off, buf, len);
+
+	if (r == 0 && v->state != MODEL_GONE && model_read(g->model, v, since, off, len, buf))
+		rig_fail(g, "volume %s: a read of %" PRIu64 "+%" PRIu64 " returned what it must not", v->name, off, len);
+	g->n_reads_checked += len / MODEL_SECTOR;
+	model_read_end(g->model, since);
+	buf_free(buf, len);
+	return r;
+}
+
+static int co_write(struct rig *g, struct model_vol *v, struct bdev *b, uint64_t off, uint64_t len, unsigned flags)
+{
+	uint8_t *buf = buf_alloc(len);
+	uint32_t op = model_begin(g->model, v, MODEL_WRITE, off, len);
+	int r;
+
+	model_stamp(v, op, off, len, buf);
+	r = bdev_co_write(b, off, buf, len, flags);
+	model_end(g->model, v, op, off, len, r == 0, flags & IO_FUA, false);
+	buf_free(buf, len);
+	return r;
+}
+
+/* What a discard of less than whole subclusters leaves as it is. */
+static int co_clear(struct rig *g, struct model_vol *v, struct bdev *b, enum rig_op kind, uint64_t off, uint64_t len,
+		    unsigned flags)
+{
+	uint64_t sub = g->cluster_bytes / 16, from = off, to = off + len, size = b->size_bytes;
+	uint32_t op = 0, last = 0;
+	bool fua = flags & IO_FUA;
+	int r;
+
+	if (kind == RIG_DISCARD) {
+		from = ALIGN_UP(off, sub);
+		to = MAX(ALIGN_DOWN(off + len, sub), from);
+	}
+	if (to > from)
+		op = model_begin(g->model, v, MODEL_ZERO, from, to - from);
+	if (kind == RIG_DISCARD && off + len == size && MAX(to, off) < size && from <= to)
+		last = model_begin(g->model, v, MODEL_ZERO, MAX(to, off), size - MAX(to, off));
+	r = kind == RIG_DISCARD ? bdev_co_discard(b, off, len, flags) : bdev_co_zero(b, off, len, flags);
+	if (op)
+		model_end(g->model, v, op, from, to - from, r == 0, fua, false);
+	if (last)
+		model_end(g->model, v, last, MAX(to, off), size - MAX(to, off), r == 0, fua, true);
+	return r;
+}
+
+int rig_co_io(struct rig *g, struct model_vol *v, struct bdev *b, enum rig_op op, uint64_t off, uint64_t len, unsigned flags)
+{
+	static const char *const names[] = { "read", "write", "zero", "discard", "flush" };
+	uint32_t since;
+	int r;
+
+	g->n_ios++;
+	v->n_ops++;
+	rig_note(g, "vol %u %s %" PRIu64 "+%" PRIu64 " flags %x", v->index, names[op], off, len, flags);
+	switch (op) {
+	case RIG_READ:
+		r = co_read(g, v, b, off, len);
+		break;
+	case RIG_WRITE:
+		r = co_write(g, v, b, off, len, flags);
+		break;
+	case RIG_FLUSH:
+		since = model_now(g->model);
+		r = bdev_co_flush(b);
+		if (r == 0)
+			model_flushed(g->model, v, since);
+		break;
+	default:
+		r = co_clear(g, v, b, op, off, len, flags);
+	}
+	v->n_ops--;
+	rig_note(g, "vol %u %s %" PRIu64 "+%" PRIu64 ": %d", v->index, names[op], off, len, r);
+	rig_result_is_fine(g, v, r, names[op]);
+	return r;
+}
+
+struct io_once {
+	struct rig *g;
+	struct model_vol *v;
+	struct bdev *b;
+	enum rig_op op;
+	uint64_t off, len;
+	unsigned flags;
+	bool all; /* read the whole volume */
+};
+
+static int io_once_there(void *arg)
+{
+	struct io_once *o = arg;
+	uint64_t off, n;
+	int r = 0;
+
+	if (!o->all)
+		return rig_co_io(o->g, o->v, o->b, o->op, o->off, o->len, o->flags);
+	for (off = 0; off < o->b->size_bytes && r == 0 && !o->g->failed; off += n) {
+		n = MIN(o->b->size_bytes - off, (uint64_t)RIG_IO_MAX);
+		r = co_read(o->g, o->v, o->b, off, n);
+	}
+	return r;
+}
+
+static int co_attached(struct rig *g, struct model_vol *v, struct io_once *o)
+{
+	char name[MODEL_NAME_MAX + 4];
+	struct ashlar_attach *at;
+	struct err e = { 0 };
+	int r;
+
+	snprintf(name, sizeof(name), "p/%s", v->name);
+	r = ashlar_co_attach(g->a, name, NULL, NULL, &at, &e);
+	if (r < 0) {
+		if (!g->may_fail)
+			rig_fail(g, "attach %s: %s (%d)", name, e.text, r);
+		return r;
+	}
+	o->g = g;
+	o->v = v;
+	o->b = ashlar_attach_bdev(at);
+	r = reactor_co_call(ashlar_attach_home(at), io_once_there, o);
+	ashlar_co_detach(at);
+	return r;
+}
+
+int rig_co_io_once(struct rig *g, struct model_vol *v, enum rig_op op, uint64_t off, uint64_t len, unsigned flags)
+{
+	struct io_once o = { .op = op, .off = off, .len = len, .flags = flags };
+
+	return co_attached(g, v, &o);
+}
+
+void rig_co_verify(struct rig *g)
+{
+	unsigned i;
+	int r;
+
+	for (i = 0; i < model_n_vols(g->model) && !g->failed; i++) {
+		struct io_once o = { .all = true };
+
+		if (model_vol(g->model, i)->state != MODEL_LIVE)
+			continue;
+		r = co_attached(g, model_vol(g->model, i), &o);
+		if (r < 0 && !g->may_fail)
+			rig_fail(g, "volume %s cannot be read: %s (%d)", model_vol(g->model, i)->name, err_text(r), r);
+	}
+	rig_note(g, "verified");
+}
+
+/* ---- management ---- */
+
+/* A stopped pool leaves open what happened: the next opening tells. True: the model must not be told a result. */
+static bool is_unknown(struct rig *g, int r, const struct err *e, const char *what, const char *name)
+{
+	if (r == 0 || (r == -ERR_POOL_FULL && g->may_be_full))
+		return false;
+	if (!g->may_fail)
+		rig_fail(g, "%s %s: %s (%d)", what, name, e->text, r);
+	return true;
+}
+
+int rig_co_vol_create(struct rig *g, const char *name, uint64_t size, const char *layout, uint64_t full_wait_ns)
+{
+	struct ashlar_volume_spec s = { .name = name, .size_bytes = size, .layout = layout, .full_wait_ns = full_wait_ns };
+	struct model_vol *v = model_vol_create(g->model, name, size);
+	struct err e = { 0 };
+	int r;
+
+	rig_note(g, "create %s, %" PRIu64 " bytes, %s", name, size, layout ? layout : "default");
+	r = ashlar_co_volume_create(g->p, &s, &e);
+	rig_note(g, "create %s: %d", name, r);
+	if (!is_unknown(g, r, &e, "create", name))
+		model_vol_created(g->model, v, r == 0);
+	return r;
+}
+
+int rig_co_vol_delete(struct rig *g, struct model_vol *v)
+{
+	struct err e = { 0 };
+	int r;
+
+	rig_note(g, "delete %s", v->name);
+	model_vol_delete(g->model, v);
+	r = ashlar_co_volume_delete(g->p, v->name, true, false, NULL, &e);
+	rig_note(g, "delete %s: %d", v->name, r);
+	if (!is_unknown(g, r, &e, "delete", v->name))
+		model_vol_deleted(g->model, v, r == 0);
+	return r;
+}
+
+int rig_co_vol_rename(struct rig *g, struct model_vol *v, const char *name)
+{
+	struct err e = { 0 };
+	int r;
+
+	rig_note(g, "rename %s to %s", v->name, name);
+	model_vol_rename(v, name);
+	r = ashlar_co_volume_rename(g->p, v->name, name, &e);
+	rig_note(g, "rename %s to %s: %d", v->name, name, r);
+	if (!is_unknown(g, r, &e, "rename", v->name))
+		model_vol_renamed(v, r == 0);
+	return r;
+}
+
+int rig_co_vol_resize(struct rig *g, struct model_vol *v, uint64_t size)
+{
+	struct err e = { 0 };
+	int r;
+
+	rig_note(g, "resize %s from %" PRIu64 " to %" PRIu64, v->name, v->size_bytes, size);
+	model_vol_resize(g->model, v, size);
+	r = ashlar_co_volume_resize(g->p, v->name, size, true, &e);
+	rig_note(g, "resize %s: %d", v->name, r);
+	if (!is_unknown(g, r, &e, "resize", v->name))
+		model_vol_resized(g->model, v, r == 0);
+	return r;
+}

@@ -1,0 +1,78 @@
+/*
+ * sim_rig.h: the whole engine in the simulated world, with the model beside it: what tests/sim and tests/crash share.
+ *
+ * A rig is a set of disks, a model and the shape of a pool. Worlds come and go on it; each opens the pool, finds out which
+ * volumes there are (rig_co_open), reads everything through the model (rig_co_verify) and checks the pool (rig_co_check).
+ * Functions with _co_ run in coroutines on reactor 0. The first thing that is wrong is printed and kept in `failed`;
+ * everybody then stops.
+ */
+#ifndef TESTS_LIB_SIM_RIG_H
+#define TESTS_LIB_SIM_RIG_H
+
+#include "engine/io/sim.h"
+#include "engine/pool/ashlar.h"
+#include "tests/lib/model.h"
+
+#define RIG_DISKS_MAX 8
+#define RIG_IO_MAX (256 * 1024)
+
+struct rig {
+	struct sim_disks *disks;
+	struct model *model;
+	unsigned n_disks, n_reactors;
+	const char *layout;
+	uint32_t block_bytes, cluster_bytes;
+	uint64_t group_bytes, cache_bytes;
+	/* what may happen */
+	bool may_be_full;    /* ENOSPC is an honest answer */
+	bool may_fail;	     /* faults beyond redundancy: any request may fail, the pool may stop */
+	bool verbose;
+	/* now */
+	struct world *w;
+	struct ashlar *a;
+	struct ashlar_pool *p;
+	bool failed;
+	char why[600];
+	uint64_t n_ios, n_reads_checked;
+};
+
+extern const char *const rig_paths[RIG_DISKS_MAX];
+
+void rig_fail(struct rig *g, const char *fmt, ...) __printf_like(2, 3);
+void rig_note(const struct rig *g, const char *fmt, ...) __printf_like(2, 3); /* verbose */
+
+/* Starts and drops a world. The engine in it is dropped as it stands: bracketed by alloc_track. */
+void rig_world_start(struct rig *g, uint64_t seed);
+void rig_world_drop(struct rig *g);
+
+int rig_co_create(struct rig *g);
+/* Opens; volumes settle in the model. flags: ASHLAR_OPEN_*. */
+int rig_co_open(struct rig *g, unsigned flags);
+/* Reads every volume; failures go to g->failed. */
+void rig_co_verify(struct rig *g);
+/* Pool check. data: copies too. Anything it finds is a failure. */
+void rig_co_check(struct rig *g, bool data);
+void rig_co_close(struct rig *g);
+/* Waits until the pool is healthy; a failure after max_ns. */
+void rig_co_wait_online(struct rig *g, uint64_t max_ns);
+
+/* ---- one request ---- */
+
+enum rig_op { RIG_READ, RIG_WRITE, RIG_ZERO, RIG_DISCARD, RIG_FLUSH };
+
+/* Coroutine on the volume's home: does it, with the model. Range inside the bdev, whole blocks. Returns its result. */
+int rig_co_io(struct rig *g, struct model_vol *v, struct bdev *b, enum rig_op op, uint64_t off_bytes, uint64_t len_bytes,
+	      unsigned flags);
+/* Is this result one that may be? Else a failure. */
+bool rig_result_is_fine(struct rig *g, const struct model_vol *v, int r, const char *what);
+/* Coroutine on reactor 0: attaches, does one request, detaches. */
+int rig_co_io_once(struct rig *g, struct model_vol *v, enum rig_op op, uint64_t off_bytes, uint64_t len_bytes, unsigned flags);
+
+/* ---- management, with the model; coroutine on reactor 0 ---- */
+
+int rig_co_vol_create(struct rig *g, const char *name, uint64_t size_bytes, const char *layout, uint64_t full_wait_ns);
+int rig_co_vol_delete(struct rig *g, struct model_vol *v);
+int rig_co_vol_rename(struct rig *g, struct model_vol *v, const char *name);
+int rig_co_vol_resize(struct rig *g, struct model_vol *v, uint64_t size_bytes);
+
+#endif
