@@ -4,7 +4,7 @@
  * A flush must make durable what was completed before it was submitted, on every disk. Rounds: one flush of all disks that
  * have something to flush; its waiters are those that came before it started. Who comes while it runs waits for the next
  * round, however many they are: so any number of clients cost two flushes per disk at a time. A disk whose n_flushed equals
- * n_writes is skipped; n_writes is sampled before the flush is submitted, so a write that completes meanwhile keeps the
+ * n_volatile is skipped; n_volatile is sampled before the flush is submitted, so a write that completes meanwhile keeps the
  * disk in need of another.
  *
  * A failed flush: what was written since the last good one may be gone, and a second flush that succeeds proves nothing.
@@ -17,16 +17,16 @@
 
 static bool slot_needs_flush(const struct raid_disk_slot *s)
 {
-	return raid_slot_is_there(s) && atomic_load_explicit(&s->disk->n_writes, memory_order_relaxed) !=
+	return raid_slot_is_there(s) && atomic_load_explicit(&s->disk->n_volatile, memory_order_relaxed) !=
 					atomic_load_explicit(&s->disk->n_flushed, memory_order_relaxed);
 }
 
 /* Other reactors flush the same disk: n_flushed only grows. */
-static void disk_flushed(struct disk *d, uint64_t n_writes)
+static void disk_flushed(struct disk *d, uint64_t n_volatile)
 {
 	uint64_t old = atomic_load_explicit(&d->n_flushed, memory_order_relaxed);
 
-	while (old < n_writes && !atomic_compare_exchange_weak_explicit(&d->n_flushed, &old, n_writes,
+	while (old < n_volatile && !atomic_compare_exchange_weak_explicit(&d->n_flushed, &old, n_volatile,
 									memory_order_relaxed, memory_order_relaxed))
 		;
 }
@@ -86,7 +86,7 @@ static void flush_leg_done(struct io *io)
 	if (io->result)
 		r->flush.failed = true;
 	else
-		disk_flushed(l->disk, l->n_writes);
+		disk_flushed(l->disk, l->n_volatile);
 	if (--r->flush.pending)
 		return;
 	if (r->flush.failed)
@@ -111,7 +111,7 @@ static void flush_start(struct raid *r)
 		if (!l->used)
 			continue;
 		l->disk = r->disks[i].disk;
-		l->n_writes = atomic_load_explicit(&l->disk->n_writes, memory_order_relaxed);
+		l->n_volatile = atomic_load_explicit(&l->disk->n_volatile, memory_order_relaxed);
 		io_prep(&l->io, IO_FLUSH, 0, 0, NULL, 0);
 		l->io.done = flush_leg_done;
 		l->io.owner = l;

@@ -110,7 +110,7 @@ struct raid_flush_leg {
 	struct io io;
 	struct raid *raid;
 	struct disk *disk;
-	uint64_t n_writes; /* sampled before submission */
+	uint64_t n_volatile; /* sampled before submission */
 	bool used;
 };
 struct raid_flush {

@@ -4,7 +4,6 @@ NBD_MEM_OBJ := $(addprefix $(BUILD)/tests/lib/,mem_bdev.o nbd_mem_exports.o)
 NBD_SIM_OBJ := $(NBD_MEM_OBJ) $(addprefix $(BUILD)/tests/lib/,nbd_run.o pipe_stream.o)
 NBD_LIBS := $(call lib_of,nbd) $(call lib_of,engine/io) $(call lib_of,engine/base)
 NBD_UNIT := $(BUILD)/tests/unit/nbd__handshake $(BUILD)/tests/unit/nbd__transmission
-NBD_FUZZ := $(BUILD)/tests/fuzz/fuzz_nbd_handshake $(BUILD)/tests/fuzz/fuzz_nbd_transmission
 
 # Prerequisites added to a unit test come after its layers on the linker's line, so what the objects need comes once more
 # behind them, under another name (a thin archive).
@@ -19,15 +18,7 @@ $(BUILD)/tests/proto/nbd_mem_server: $(BUILD)/tests/proto/nbd_mem_server.o $(NBD
 	@echo "  LD    $@"
 	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-# SAN=fuzz CC=clang
-$(NBD_FUZZ): $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/nbd_fuzz.o $(NBD_SIM_OBJ) $(NBD_LIBS)
-	@mkdir -p $(@D)
-	@echo "  LD    $@"
-	@$(CC) $(subst fuzzer-no-link,fuzzer,$(LDFLAGS)) -o $@ $^ $(LDLIBS)
-
-.PHONY: nbd-proto nbd-fuzz
+.PHONY: nbd-proto
 nbd-proto: $(BUILD)/tests/proto/nbd_mem_server
 	/usr/bin/python3 tests/proto/nbd_libnbd.py $<
 	/usr/bin/python3 tests/proto/nbd_hostile.py $<
-
-nbd-fuzz: $(NBD_FUZZ)

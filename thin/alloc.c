@@ -129,8 +129,11 @@ void thin_alloc_used(struct thin *t, uint64_t cluster)
 		bit_set(g->busy, bit);
 		g->n_free--;
 	}
-	if (note && note->leased)
-		note_drop(t, note);
+	if (note && note->leased) {
+		note->leased = false;
+		if (!note->released) /* else a record that is still to come frees it again */
+			note_drop(t, note);
+	}
 }
 
 void thin_alloc_freed(struct thin *t, uint64_t cluster, uint64_t seq)

@@ -30,9 +30,9 @@ struct disk {
 	uint64_t ident[2]; /* same for two paths to the same object (st_dev, st_ino or st_rdev) */
 	/* Writes completed and covered by a successful flush, relaxed counters over all reactors: raid skips flushes of disks
 	 * with nothing to flush. The world counts a write when it completes, whatever its result, before done. */
-	_Atomic uint64_t n_writes;
-	_Atomic uint64_t n_flushed; /* n_writes as sampled before the newest successful flush; raid advances it */
-	_Atomic uint64_t n_reads, n_flushes, n_errors, bytes_read, bytes_written;
+	_Atomic uint64_t n_volatile;
+	_Atomic uint64_t n_flushed; /* n_volatile as sampled before the newest successful flush; raid advances it */
+	_Atomic uint64_t n_writes, n_reads, n_flushes, n_errors, bytes_read, bytes_written;
 };
 
 /* Opens and locks (exclusive for writing, shared for DISK_RDONLY; -ERR_LOCKED with a sentence naming who else it may be).

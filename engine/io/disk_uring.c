@@ -235,13 +235,15 @@ static struct ur_slot *slot_to_count(struct ur *u, struct udisk *d)
 	return slot;
 }
 
-/* n_writes is exact at `done`, for flushes are skipped by it; the others lag behind by at most a loop. */
+/* n_volatile is exact at `done`, for flushes are skipped by it; the others lag behind by at most a loop. */
 static void count_rw(struct ur *u, struct udisk *d, struct io *io)
 {
 	struct ur_slot *slot = slot_to_count(u, d);
 
 	if (io->op == IO_WRITE) {
 		count(&d->disk.n_writes, 1);
+		if (!(io->flags & IO_FUA))
+			count(&d->disk.n_volatile, 1);
 		if (likely(slot))
 			slot->bytes_written += io->len_bytes;
 		else
@@ -307,7 +309,8 @@ static void range_is_done(struct ur *u, struct udisk *d, struct io *io)
 	struct uio *s = uio_of(io);
 
 	if (s->stage != STAGE_SYNC) {
-		count(&d->disk.n_writes, 1); /* something that a flush has to cover */
+		count(&d->disk.n_writes, 1);
+		count(&d->disk.n_volatile, 1); /* something that a flush has to cover */
 		if ((io->flags & IO_FUA) && !d->flush_is_nothing) {
 			s->stage = STAGE_SYNC;
 			queue_fsync(u, io);

@@ -61,6 +61,7 @@ void sim_disk_set_path(struct sim_disks *ds, unsigned i, const char *path);
 struct sim_faults *sim_disk_faults(struct sim_disks *ds, unsigned i); /* to read and set */
 /* A latent error: reads of the range fail with -EIO until it is written. */
 void sim_disk_bad_range(struct sim_disks *ds, unsigned i, uint64_t off_bytes, uint64_t len_bytes);
+void sim_disk_clear_bad(struct sim_disks *ds, unsigned i); /* no latent errors any more */
 /* Foreign signature that disk_probe() reports; NULL: none. */
 void sim_disk_set_signature(struct sim_disks *ds, unsigned i, const char *what);
 /* Direct access to the durable image, beside the engine: for damage and checks. What is poked is durable at once and seen

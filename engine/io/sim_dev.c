@@ -155,6 +155,8 @@ static void req_done(struct sim_world *w, struct sim_req *q)
 		count(&q->handle->n_errors, 1);
 	if (sim_op_changes(io->op))
 		count(&q->handle->n_writes, 1);
+	if (sim_op_changes(io->op) && (!(io->flags & IO_FUA) || result < 0))
+		count(&q->handle->n_volatile, 1);
 	dev_of(q->handle)->n_inflight--;
 	list_push_front(&w->free_reqs, &q->link);
 	sim_trace(w, (uint64_t)(int64_t)result);

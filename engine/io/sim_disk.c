@@ -120,6 +120,11 @@ void sim_disk_bad_range(struct sim_disks *ds, unsigned i, uint64_t off_bytes, ui
 	d->bad[d->n_bad++] = (struct sim_bad){ off_bytes, off_bytes + len_bytes };
 }
 
+void sim_disk_clear_bad(struct sim_disks *ds, unsigned i)
+{
+	disk_at(ds, i)->n_bad = 0;
+}
+
 void sim_disk_set_signature(struct sim_disks *ds, unsigned i, const char *what)
 {
 	struct sim_disk *d = disk_at(ds, i);

@@ -228,6 +228,8 @@ static int commit_co_one(struct meta *m)
 		meta_checkpoint_want(m);
 		co_queue_wait(&j->room);
 	}
+	if (list_is_empty(&j->unwritten))
+		return 0; /* a checkpoint has taken them meanwhile */
 	list_init(&batch);
 	used = batch_take(j, &batch);
 	last = list_last(&batch, struct pending, write_link)->seq;

@@ -147,7 +147,7 @@ static int lose_check_group(void *arg, const struct pool_group_disk *rec)
 	for (i = 0; i < rec->n_cols; i++) {
 		if (le16_get(rec->cols[i].disk) != l->disk)
 			continue;
-		if (!redundant && disk && disk->n_writes != disk->n_flushed)
+		if (!redundant && disk && disk->n_volatile != disk->n_flushed)
 			return -EBUSY;
 		if (!redundant)
 			continue;

@@ -3,7 +3,7 @@
 # usage: fs_image.sh BUILD [TREE]      TREE: what to put into the image
 set -u
 . "$(dirname "$0")/lib.sh"
-need mke2fs e2fsck qemu-img nbdcopy debugfs
+need mke2fs e2fsck qemu-img nbdcopy qemu-io
 tree=${2:-/usr/share/doc}
 [ "$(find "$tree" -type f | head -n 2000 | wc -l)" -ge 2000 ] || tree=/usr/share
 

@@ -180,7 +180,7 @@ void rig_co_wait_online(struct rig *g, uint64_t max_ns)
 			return;
 		if (world_now_ns(g->w) > end) {
 			rig_fail(g, "the pool is still %s after %" PRIu64 " seconds without faults", ashlar_health_name(i.health),
-				 max_ns / NS_PER_SEC);
+				 (uint64_t)(max_ns / NS_PER_SEC));
 			return;
 		}
 		co_sleep_ns(100 * NS_PER_MS);

@@ -1,0 +1,168 @@
+/*
+ * sim_admin.c: management commands while clients work.
+ */
+#include <stdio.h>
+
+#include "tests/sim/sim_run.h"
+
+static unsigned live_volumes(struct sim_run *s)
+{
+	unsigned i, n = 0;
+
+	for (i = 0; i < model_n_vols(s->rig.model); i++)
+		n += model_vol(s->rig.model, i)->state == MODEL_LIVE;
+	return n;
+}
+
+static struct model_vol *any_volume(struct sim_run *s, struct rng *rng)
+{
+	struct model_vol *v, *best = NULL;
+	unsigned i, n = 0;
+
+	for (i = 0; i < model_n_vols(s->rig.model); i++) {
+		v = model_vol(s->rig.model, i);
+		if (v->state == MODEL_LIVE && rng_below(rng, ++n) == 0)
+			best = v;
+	}
+	return best;
+}
+
+/* Some multiple of the block, not only of clusters. */
+static uint64_t any_size(struct sim_run *s, struct rng *rng)
+{
+	uint64_t size = 1 + rng_below(rng, s->vol_bytes_max);
+
+	if (rng_chance(rng, 1, 2))
+		size = ALIGN_UP(size, (uint64_t)s->rig.cluster_bytes);
+	return ALIGN_UP(size, (uint64_t)4096);
+}
+
+static uint64_t any_wait(struct sim_run *s, struct rng *rng)
+{
+	static const uint64_t waits[] = { 0, 20 * NS_PER_MS, NS_PER_SEC, 60 * NS_PER_SEC, UINT64_MAX };
+
+	return waits[rng_below(rng, s->overcommit ? 5 : 4)];
+}
+
+static const char *any_layout(struct sim_run *s, struct rng *rng)
+{
+	static const char *const all[] = { "single", "raid0", "raid1", "raid10", "raid1-3" };
+	static const unsigned need[] = { 1, 2, 2, 2, 3 };
+	unsigned k = (unsigned)rng_below(rng, ARRAY_LEN(all));
+
+	/* Mirrors of two disks are as good as the metadata's when one disk may fail. */
+	if (!s->other_layouts || rng_chance(rng, 1, 2) || s->rig.n_disks < need[k])
+		return NULL;
+	if (s->tolerates && (k < 2 || s->rig.n_disks < 4))
+		return NULL;
+	return all[k];
+}
+
+static void co_create(struct sim_run *s, struct rng *rng)
+{
+	char name[MODEL_NAME_MAX];
+	const char *layout = any_layout(s, rng);
+
+	if (live_volumes(s) >= s->n_vols_max || model_n_vols(s->rig.model) > 300)
+		return;
+	snprintf(name, sizeof(name), "v%u", s->next_name++ % 8);
+	if (model_vol_find(s->rig.model, name))
+		return;
+	rig_co_vol_create(&s->rig, name, any_size(s, rng), layout, any_wait(s, rng));
+}
+
+static void co_rename(struct sim_run *s, struct rng *rng)
+{
+	struct model_vol *v = any_volume(s, rng);
+	char name[MODEL_NAME_MAX];
+
+	snprintf(name, sizeof(name), "v%u", s->next_name++ % 8);
+	if (v && !model_vol_find(s->rig.model, name))
+		rig_co_vol_rename(&s->rig, v, name);
+}
+
+static void co_set(struct sim_run *s, struct rng *rng)
+{
+	struct model_vol *v = any_volume(s, rng);
+	struct err e = { 0 };
+	int r;
+
+	if (!v)
+		return;
+	r = ashlar_co_volume_set_full_wait(s->rig.p, v->name, any_wait(s, rng), &e);
+	if (r < 0 && !(r == -ERR_POOL_FULL && s->rig.may_be_full) && !s->rig.may_fail)
+		rig_fail(&s->rig, "set %s: %s (%d)", v->name, e.text, r);
+}
+
+static void co_look(struct sim_run *s)
+{
+	struct ashlar_volume_info *v;
+	struct ashlar_disk_info *d;
+	struct ashlar_pool_info i;
+	size_t n;
+
+	ashlar_co_pool_info(s->rig.p, &i);
+	if (i.used_bytes > i.raw_bytes)
+		rig_fail(&s->rig, "the pool uses more than it has");
+	if (ashlar_co_volume_list(s->rig.p, &v, &n, NULL) == 0)
+		xfree(v);
+	if (ashlar_co_disk_list(s->rig.p, &d, &n, NULL) == 0)
+		xfree(d);
+}
+
+static void co_command(struct sim_run *s, struct rng *rng)
+{
+	struct model_vol *v;
+
+	switch (rng_below(rng, 10)) {
+	case 0:
+	case 1:
+	case 2:
+		co_create(s, rng);
+		break;
+	case 3:
+		v = any_volume(s, rng);
+		if (v && live_volumes(s) > 1)
+			rig_co_vol_delete(&s->rig, v);
+		break;
+	case 4:
+		co_rename(s, rng);
+		break;
+	case 5:
+	case 6:
+		v = any_volume(s, rng);
+		if (v)
+			rig_co_vol_resize(&s->rig, v, any_size(s, rng));
+		break;
+	case 7:
+		co_set(s, rng);
+		break;
+	case 8:
+		if (!s->n_rots && !s->faults)
+			rig_co_check(&s->rig, false);
+		break;
+	default:
+		co_look(s);
+	}
+}
+
+void admin_co_main(void *arg)
+{
+	struct sim_run *s = arg;
+	unsigned i;
+	struct rng rng;
+
+	rng_init(&rng, rng_next(&s->rng));
+	if (!live_volumes(s))
+		co_create(s, &rng);
+	while (!run_is_over(s)) {
+		run_co_sleep(s, rng_below(&rng, rng_chance(&rng, 1, 8) ? 2 * NS_PER_SEC : 50 * NS_PER_MS));
+		if (!run_is_over(s))
+			co_command(s, &rng);
+	}
+	/* held writes would keep their clients for ever */
+	for (i = 0; i < model_n_vols(s->rig.model); i++)
+		if (model_vol(s->rig.model, i)->state == MODEL_LIVE && s->overcommit)
+			(void)!ashlar_co_volume_set_full_wait(s->rig.p, model_vol(s->rig.model, i)->name, 0, NULL);
+	s->n_running--;
+}

@@ -1,0 +1,142 @@
+/*
+ * sim_client.c: clients: attach to a volume, do random requests on its home reactor, detach, and again.
+ */
+#include <stdio.h>
+
+#include "tests/sim/sim_run.h"
+
+struct session {
+	struct sim_run *s;
+	struct model_vol *v;
+	struct ashlar_attach *at;
+	struct rng rng;
+	unsigned n_requests;
+	uint64_t next; /* of sequential requests */
+	bool sequential, hot, gone;
+	bool slow;
+};
+
+static void session_gone(void *arg)
+{
+	((struct session *)arg)->gone = true;
+}
+
+static const struct ashlar_attach_ops session_ops = { .gone = session_gone };
+
+static enum rig_op pick_op(struct session *c)
+{
+	struct sim_run *s = c->s;
+	unsigned total = s->w_read + s->w_write + s->w_flush + s->w_zero + s->w_discard;
+	unsigned k = (unsigned)rng_below(&c->rng, total);
+
+	if (k < s->w_read)
+		return RIG_READ;
+	k -= s->w_read;
+	if (k < s->w_write)
+		return RIG_WRITE;
+	k -= s->w_write;
+	if (k < s->w_flush)
+		return RIG_FLUSH;
+	return k - s->w_flush < s->w_zero ? RIG_ZERO : RIG_DISCARD;
+}
+
+/* Whole blocks inside of [0, size). */
+static void pick_range(struct session *c, uint64_t size, uint64_t block, enum rig_op op, uint64_t *off, uint64_t *len)
+{
+	static const uint64_t top[] = { 4096, 16384, 65536, RIG_IO_MAX };
+	uint64_t max = top[rng_below(&c->rng, 4)], span = c->hot ? MAX(size / 16, block) : size;
+
+	if (rng_chance(&c->rng, 1, 3))
+		max = block;
+	if (op >= RIG_ZERO && rng_chance(&c->rng, 1, 8))
+		max = size;
+	*len = block * (1 + rng_below(&c->rng, MAX(max / block, 1)));
+	*off = c->sequential ? c->next : rng_below(&c->rng, span);
+	if (op >= RIG_ZERO && rng_chance(&c->rng, 1, 2))
+		*off = ALIGN_DOWN(*off, (uint64_t)4096);
+	*off = ALIGN_DOWN(MIN(*off, size - block), block);
+	*len = MIN(*len, size - *off);
+	c->next = (*off + *len) % size;
+}
+
+/* Coroutine on the volume's home. */
+static int session_co_there(void *arg)
+{
+	struct session *c = arg;
+	struct sim_run *s = c->s;
+	struct bdev *b = ashlar_attach_bdev(c->at);
+	uint64_t off = 0, len = 0;
+
+	while (c->n_requests-- > 0 && !c->gone && !run_is_over(s)) {
+		enum rig_op op = pick_op(c);
+		unsigned flags = 0;
+
+		if (op == RIG_FLUSH)
+			off = len = 0;
+		else
+			pick_range(c, b->size_bytes, b->block_bytes, op, &off, &len);
+		if (op != RIG_READ && op != RIG_FLUSH && s->fua_of && rng_chance(&c->rng, 1, s->fua_of))
+			flags |= IO_FUA;
+		if (op == RIG_ZERO && rng_chance(&c->rng, 1, 3))
+			flags |= IO_NO_HOLE;
+		rig_co_io(&s->rig, c->v, b, op, off, len, flags);
+		if (c->slow)
+			run_co_sleep(s, rng_below(&c->rng, rng_chance(&c->rng, 1, s->slow_of) ? 5 * NS_PER_SEC : 2 * NS_PER_MS));
+	}
+	return 0;
+}
+
+static struct model_vol *pick_volume(struct sim_run *s, struct rng *rng)
+{
+	struct model_vol *v, *best = NULL;
+	unsigned i, n = 0;
+
+	for (i = 0; i < model_n_vols(s->rig.model); i++) {
+		v = model_vol(s->rig.model, i);
+		if (v->state == MODEL_LIVE && !v->new_name[0] && rng_below(rng, ++n) == 0)
+			best = v;
+	}
+	return best;
+}
+
+static void client_co_session(struct sim_run *s, struct rng *rng)
+{
+	struct session c = { .s = s, .v = pick_volume(s, rng) };
+	char name[MODEL_NAME_MAX + 4];
+	struct err e = { 0 };
+	int r;
+
+	if (!c.v) {
+		run_co_sleep(s, NS_PER_MS);
+		return;
+	}
+	rng_init(&c.rng, rng_next(rng));
+	c.n_requests = 1 + (unsigned)rng_below(rng, 400);
+	c.sequential = rng_chance(rng, 1, 3);
+	c.hot = rng_chance(rng, 1, 3);
+	c.slow = rng_chance(rng, 1, 2);
+	c.next = rng_below(rng, c.v->size_bytes);
+	snprintf(name, sizeof(name), "p/%s", c.v->name);
+	r = ashlar_co_attach(s->rig.a, name, &session_ops, &c, &c.at, &e);
+	if (r < 0) {
+		/* it may have been renamed or deleted while we asked */
+		if (r != -ENOENT || (c.v->state == MODEL_LIVE && !c.v->new_name[0] && !strncmp(name + 2, c.v->name, sizeof(name))))
+			if (!s->rig.may_fail)
+				rig_fail(&s->rig, "attach %s: %s (%d)", name, e.text, r);
+		run_co_sleep(s, NS_PER_MS);
+		return;
+	}
+	r = reactor_co_call(ashlar_attach_home(c.at), session_co_there, &c);
+	ashlar_co_detach(c.at);
+}
+
+void client_co_main(void *arg)
+{
+	struct sim_run *s = arg;
+	struct rng rng;
+
+	rng_init(&rng, rng_next(&s->rng));
+	while (!run_is_over(s))
+		client_co_session(s, &rng);
+	s->n_running--;
+}
