@@ -139,7 +139,6 @@ mv disks/d1 away
 serve disks || not_ok 'one of two missing: the daemon starts'
 write_new
 daemon_kill
-cp disks/d2 away/kept
 mv away/d1 disks
 mv disks/d2 away
 before=$(sums disks/d1)

@@ -1,0 +1,45 @@
+/*
+ * mutant.h: tests of the tests: places where the engine can be broken on purpose, one at a time, to see that simulation and
+ * crash explorer find it. MUTANT(name) is constant false unless built with -DASHLAR_MUTANTS (make mutants).
+ */
+#ifndef ENGINE_BASE_MUTANT_H
+#define ENGINE_BASE_MUTANT_H
+
+#include <stdbool.h>
+
+/* X(name, what is broken) */
+#define MUTANT_TABLE(X)                                                                   \
+	X(JOURNAL_BEFORE_DATA, "a map record is handed in before its data is written")    \
+	X(FLUSH_SKIPPED, "a commit does not flush the disks before the journal block")    \
+	X(REUSE_AT_ONCE, "a freed cluster is handed out before its record is durable")    \
+	X(DIRTY_NOT_RECORDED, "a region is written without being recorded dirty")         \
+	X(ROOT_BEFORE_PAGES, "a checkpoint is published before its pages are flushed")    \
+	X(FUA_WITHOUT_COMMIT, "a FUA write is acknowledged without a commit")             \
+	X(STALE_IS_CURRENT, "a disk that missed writes is read as if it were current")    \
+	X(RESYNC_SKIPPED, "regions are called in sync without being synced")              \
+	X(TORN_BLOCK_ACCEPTED, "the checksum of journal blocks is not looked at")         \
+	X(OLD_LAP_REPLAYED, "number, epoch and predecessor of journal blocks are not looked at") \
+	X(DISCARD_IGNORES_INFLIGHT, "a freed cluster does not wait for requests in flight") \
+	X(PAGE_REUSED_AT_ONCE, "a freed metadata page is reused before the checkpoint is published")
+
+enum mutant {
+	MUTANT_NONE,
+#define X(name, what) MUTANT_##name,
+	MUTANT_TABLE(X)
+#undef X
+	MUTANT_COUNT,
+};
+
+#ifdef ASHLAR_MUTANTS
+extern enum mutant mutant_now;
+#define MUTANT(name) (mutant_now == MUTANT_##name)
+#else
+#define MUTANT(name) false
+#endif
+
+/* By name; false: there is none of that name, or none in this build. */
+bool mutant_set(const char *name);
+/* i-th name, NULL beyond the last. */
+const char *mutant_name(unsigned i);
+
+#endif
