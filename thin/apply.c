@@ -47,7 +47,7 @@ static bool record_is_sane(const struct thin_volume_disk *d)
 {
 	return (d->state == THIN_VOLUME_LIVE || d->state == THIN_VOLUME_DELETING) && d->name[sizeof(d->name) - 1] == 0 &&
 	       d->export_name[sizeof(d->export_name) - 1] == 0 && d->export_kind <= THIN_EXPORT_HIDDEN &&
-	       le64_get(d->size_bytes) <= 1ULL << 60;
+	       le64_get(d->size_bytes) <= 1ULL << 60 && le64_get(d->id) <= THIN_VOLUME_ID_MAX;
 }
 
 static struct thin_vol *vol_new(struct thin *t, uint64_t id)
@@ -223,9 +223,12 @@ static int entry_replace(struct thin *t, struct thin_vol *v, uint64_t idx, const
 	return r < 0 ? r : entry_refs(t, &old, to, -1, seq, false);
 }
 
-static bool entry_is_sane(const struct thin_entry *e)
+bool thin_entry_is_valid(const struct thin *t, const struct thin_entry *e)
 {
-	return (e->own != 0) == (e->own_mask != 0) && (e->base != 0) == (e->base_mask != 0) && (!e->base || e->own);
+	uint64_t n = t->conf.space[0]->size_bytes / t->conf.cluster_bytes;
+
+	return (e->own != 0) == (e->own_mask != 0) && (e->base != 0) == (e->base_mask != 0) && (!e->base || e->own) &&
+	       e->own < n && e->base < n;
 }
 
 static int apply_map_set(struct thin *t, const void *payload, size_t len, uint64_t seq)
@@ -245,7 +248,7 @@ static int apply_map_set(struct thin *t, const void *payload, size_t len, uint64
 	for (i = 0; i < n; i++) {
 		struct thin_entry e = thin_entry_load(&d[i]);
 
-		if (!entry_is_sane(&e))
+		if (!thin_entry_is_valid(t, &e))
 			return -ERR_FORMAT;
 		r = entry_replace(t, v, le64_get(rec->first) + i, &e, seq);
 		if (r < 0)

@@ -69,6 +69,20 @@ int thin_co_admit(struct thin *t, bool grow, unsigned *n)
 	return reactor_co_call(t->conf.home, admit_there, &c);
 }
 
+/* A page whose checksum is right and whose contents are not must not get into the volume's cache. */
+static int leaf_check(struct thin *t, const struct thin_entry_disk *d)
+{
+	unsigned i;
+
+	for (i = 0; i < THIN_MAP_PER_LEAF; i++) {
+		struct thin_entry e = thin_entry_load(&d[i]);
+
+		if (!thin_entry_is_valid(t, &e))
+			return -ERR_FORMAT;
+	}
+	return 0;
+}
+
 static int leaf_there(void *arg)
 {
 	struct call *c = arg;
@@ -80,7 +94,10 @@ static int leaf_there(void *arg)
 	r = c->t->started && !c->t->conf.read_only ? meta_co_wait_applied(c->t->m, v->last_seq) : 0;
 	if (r < 0)
 		return r;
-	return c->page ? meta_array_co_leaf(&v->map, c->leaf, c->page) : meta_array_co_next_leaf(&v->map, &c->leaf);
+	if (!c->page)
+		return meta_array_co_next_leaf(&v->map, &c->leaf);
+	r = meta_array_co_leaf(&v->map, c->leaf, c->page);
+	return r == 0 ? leaf_check(c->t, c->page) : r;
 }
 
 int thin_co_leaf(struct thin *t, uint64_t volume, uint64_t leaf, struct thin_entry_disk entries[THIN_MAP_PER_LEAF])

@@ -63,13 +63,14 @@ static void refer(struct checker *k, uint64_t cluster)
 	seen_get(k, cluster / k->t->clusters_per_group, true)->counts[cluster % k->t->clusters_per_group]++;
 }
 
-static void check_entry(struct checker *k, struct thin_vol *v, uint64_t idx, const struct thin_entry *e, uint64_t *used,
-			uint64_t *subs)
+static int check_entry(struct checker *k, struct thin_vol *v, uint64_t idx, const struct thin_entry *e, uint64_t *used,
+		       uint64_t *subs)
 {
 	unsigned long long at = idx;
+	int r = 0;
 
 	if (!e->own && !e->base && !e->own_mask && !e->base_mask && !e->shared)
-		return;
+		return 0;
 	if ((e->own != 0) != (e->own_mask != 0) || (e->base != 0) != (e->base_mask != 0) || (e->base && !e->own))
 		say(k, "volume %s: map entry %llu has a cluster without valid parts or parts without a cluster", v->name, at);
 	if (idx * k->t->conf.cluster_bytes >= v->size_bytes && v->state == THIN_VOLUME_LIVE)
@@ -80,6 +81,11 @@ static void check_entry(struct checker *k, struct thin_vol *v, uint64_t idx, con
 		refer(k, e->base);
 	*used += (e->own != 0) + (e->base != 0);
 	*subs += (uint64_t)__builtin_popcount((unsigned)(e->own_mask | e->base_mask));
+	if (e->own && k->c->co_data)
+		r = k->c->co_data(k->c->arg, e->own, e->own_mask);
+	if (r == 0 && e->base && k->c->co_data)
+		r = k->c->co_data(k->c->arg, e->base, e->base_mask);
+	return r;
 }
 
 static int check_volume(struct checker *k, struct thin_vol *v)
@@ -98,11 +104,13 @@ static int check_volume(struct checker *k, struct thin_vol *v)
 			say(k, "volume %s: map page %llu cannot be read: %s", v->name, (unsigned long long)leaf, err_text(r));
 			continue;
 		}
-		for (i = 0; i < THIN_MAP_PER_LEAF; i++) {
+		for (i = 0; i < THIN_MAP_PER_LEAF && r >= 0; i++) {
 			struct thin_entry e = thin_entry_load(&d[i]);
 
-			check_entry(k, v, leaf * THIN_MAP_PER_LEAF + i, &e, &used, &subs);
+			r = check_entry(k, v, leaf * THIN_MAP_PER_LEAF + i, &e, &used, &subs);
 		}
+		if (r < 0)
+			break;
 	}
 	xfree(d);
 	if (r != -ENOENT)

@@ -81,6 +81,8 @@ bool thin_alloc_is_held(struct thin *t, uint64_t cluster);		/* leased or in quar
 void thin_vol_encode(const struct thin_vol *v, struct thin_volume_disk *d);
 int thin_vol_decode(struct thin *t, const struct thin_volume_disk *d, struct thin_vol **out) __must_check;
 void thin_vol_free(struct thin *t, struct thin_vol *v);
+/* Could this entry have been made by us? From disk, every field is suspect. */
+bool thin_entry_is_valid(const struct thin *t, const struct thin_entry *e);
 
 /* home.c */
 void thin_reaper_wake(struct thin *t);

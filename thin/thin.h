@@ -92,6 +92,7 @@ struct thin_vol {
 	uint64_t last_seq; /* newest record handed in for it */
 	struct thin_volume *open; /* data path, or NULL; made on first attach */
 	unsigned n_attached;	  /* the pool's count */
+	bool leaving;		  /* the pool's: no new clients, the old ones go */
 	struct co_mutex admin;	  /* one management operation at a time */
 	void *owner;		  /* the pool's */
 };
@@ -128,6 +129,8 @@ int thin_co_allocated(struct thin *t, uint64_t first_cluster, unsigned n, uint8_
  * page() for every map page (see meta_walk). Returns the number of problems, or an error. */
 struct thin_check {
 	void (*say)(void *arg, const char *sentence);
+	/* Coroutine, may be NULL. Each cluster that a map refers to, with the subclusters that are valid there. */
+	int (*co_data)(void *arg, uint64_t cluster, uint16_t valid);
 	const struct meta_walk *walk;
 	void *arg;
 };
@@ -172,6 +175,8 @@ int thin_volume_co_open(struct thin *t, uint64_t id, uint64_t size_bytes, struct
 			struct thin_volume **out) __must_check;
 /* Coroutine there. Fails parked writes, waits for requests in flight and for grace periods; frees. */
 void thin_volume_co_close(struct thin_volume *v);
+/* There, does not suspend. It is about to be closed: held writes fail, and so does everything new. */
+void thin_volume_shut(struct thin_volume *v);
 struct bdev *thin_volume_bdev(struct thin_volume *v);
 /* Which reactor a volume lives on. */
 struct reactor *thin_volume_home(struct thin *t, uint64_t id);

@@ -188,10 +188,15 @@ int thin_volume_co_open(struct thin *t, uint64_t id, uint64_t size_bytes, struct
 	return 0;
 }
 
-void thin_volume_co_close(struct thin_volume *v)
+void thin_volume_shut(struct thin_volume *v)
 {
 	v->closing = true;
 	thin_park_fail_all(v, -ESHUTDOWN);
+}
+
+void thin_volume_co_close(struct thin_volume *v)
+{
+	thin_volume_shut(v);
 	while (v->n_inflight)
 		co_queue_wait(&v->idle);
 	CHECK(range_lock_is_idle(&v->alloc_lock) && list_is_empty(&v->flushes) && list_is_empty(&v->parked));

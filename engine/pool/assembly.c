@@ -259,6 +259,7 @@ static int place_disk(struct members *m, struct scan_disk *d, struct assembly *a
 	else
 		ad->state = ASM_STALE;
 	ad->disk = d->disk;
+	ad->damaged = d->damaged;
 	label_disk_set_path(&a->label.disks[at], d->path);
 	a->n_present++;
 	return 0;

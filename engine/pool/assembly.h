@@ -21,6 +21,7 @@ struct assembly_disk {
 	struct disk *disk;	   /* NULL: absent */
 	enum raid_disk_state_label { ASM_ABSENT, ASM_STALE, ASM_ONLINE } state;
 	uint64_t own_generation;
+	unsigned damaged; /* label slots */
 };
 
 struct assembly {

@@ -113,6 +113,12 @@ static int vol_close_there(void *arg)
 	return 0;
 }
 
+static int vol_shut_there(void *arg)
+{
+	thin_volume_shut(arg);
+	return 0;
+}
+
 static int vol_resize_there(void *arg)
 {
 	struct vol_open *o = arg;
@@ -155,7 +161,7 @@ static int attach_there(void *arg)
 	uint64_t id;
 	int r;
 
-	if (!v || v->export_kind == THIN_EXPORT_HIDDEN)
+	if (!v || v->export_kind == THIN_EXPORT_HIDDEN || v->leaving)
 		return err_set(c->e, -ENOENT, "there is no export of that name");
 	if (at->p->failed)
 		return err_set(c->e, -ERR_POOL_FAILED, "pool %s has stopped: %s", at->p->label->name, at->p->failed_why);
@@ -166,6 +172,8 @@ static int attach_there(void *arg)
 	r = vol_co_open(at->p, v);
 	co_mutex_unlock(&v->admin);
 	at->p->n_opening--;
+	if (r == 0 && v->leaving)
+		r = -ESHUTDOWN;
 	if (r < 0) {
 		v->n_attached--;
 		co_queue_wake_all(&at->p->idle);
@@ -299,6 +307,11 @@ void pool_co_vol_quiesce(struct ashlar_pool *p, struct thin_vol *v)
 	struct thin_volume *tv;
 	int r;
 
+	v->leaving = true;
+	if (v->n_attached && v->open) { /* a client that waits for a held write would never go */
+		r = reactor_co_call(thin_volume_home(p->thin, v->id), vol_shut_there, v->open);
+		CHECK(r == 0);
+	}
 	while (v->n_attached) {
 		vol_co_tell(p, v->id, true);
 		if (v->n_attached)

@@ -57,6 +57,8 @@ void label_disk_set_path(struct label_disk *d, const char *path);
  * label_decode(); -EIO: cannot be read. *damaged (may be NULL): slots that had the magic and did not verify, beside the
  * newest. */
 int label_co_read(struct disk *d, struct label *out, unsigned *damaged, struct err *e) __must_check;
+/* Coroutine. Zeros slots whose checksum fails: torn in a crash, or rotten. Not before a whole newer label has been written. */
+void label_co_mend(struct disk *d);
 /* Coroutine. Writes slot generation % LABEL_SLOTS of both areas with FUA; the tail is where disks[disk_index].size_bytes
  * puts it. FUA covers the label alone: what it points to must be durable before. 0 if at least one area has it... both errors
  * are counted: returns the error only if neither could be written, *partial (may be NULL) if just one could not. */

@@ -27,6 +27,7 @@ struct label_reader {
 	struct label *tmp;
 	struct label *alien; /* newest one that is whole and refused; what of it could be read */
 	bool have_best;
+	bool mend;	     /* zero what is damaged */
 	int alien_code; /* 0: none */
 	unsigned damaged, unreadable;
 	uint64_t hint_bytes; /* disk_bytes of the first thing that looks like a label */
@@ -57,17 +58,17 @@ static void slot_damaged(struct label_reader *rd)
 		rd->damage_why = rd->one_why;
 }
 
-/* area_off 0: the front. */
-static void slot_consider(struct label_reader *rd, uint64_t area_off, unsigned slot, size_t len)
+/* area_off 0: the front. True: its checksum fails. */
+static bool slot_consider(struct label_reader *rd, uint64_t area_off, unsigned slot, size_t len)
 {
 	const struct label_header_disk *h = (const struct label_header_disk *)(rd->buf + slot * LABEL_SLOT_BYTES);
 	uint64_t disk_bytes = le64_get(h->disk_bytes);
 	int r = label_decode(h, len, rd->tmp, &rd->one_why);
 
 	if (r == -ENOENT)
-		return;
+		return false;
 	if (area_off && label_tail_off(disk_bytes) != area_off && r != -ERR_CSUM)
-		return; /* of a partition that ends where this disk ends */
+		return false; /* of a partition that ends where this disk ends */
 	if (!rd->hint_bytes)
 		rd->hint_bytes = disk_bytes;
 	if (r == 0 && rd->tmp->generation % LABEL_SLOTS != slot)
@@ -85,6 +86,17 @@ static void slot_consider(struct label_reader *rd, uint64_t area_off, unsigned s
 		*rd->best = *rd->tmp;
 		rd->have_best = true;
 	}
+	return r == -ERR_CSUM;
+}
+
+/* Coroutine. Whatever it was, nobody can use it any more. */
+static void slot_co_zero(struct label_reader *rd, uint64_t off_bytes)
+{
+	void *zeros = buf_alloc_zero(PAGE_BYTES);
+	int r = bdev_co_write(&rd->d->bdev, off_bytes, zeros, PAGE_BYTES, IO_FUA);
+
+	(void)r; /* it stays damaged, then */
+	buf_free(zeros, PAGE_BYTES);
 }
 
 /* All slots of an area in parallel; those beyond the end of a disk that was cut short are left out. */
@@ -107,10 +119,10 @@ static void area_co_look(struct label_reader *rd, uint64_t area_off)
 
 		if (rd->ios[i].result < 0)
 			len = slot_co_reread(rd, area_off + i * LABEL_SLOT_BYTES, rd->buf + i * LABEL_SLOT_BYTES);
-		if (len)
-			slot_consider(rd, area_off, i, len);
-		else
+		if (!len)
 			rd->unreadable++;
+		else if (slot_consider(rd, area_off, i, len) && rd->mend)
+			slot_co_zero(rd, area_off + i * LABEL_SLOT_BYTES);
 	}
 }
 
@@ -180,6 +192,17 @@ int label_co_read(struct disk *d, struct label *out, unsigned *damaged, struct e
 		*damaged = rd->damaged;
 	reader_free(rd);
 	return r;
+}
+
+void label_co_mend(struct disk *d)
+{
+	struct label *l = xmalloc(sizeof(*l));
+	struct label_reader *rd = reader_alloc(d, l);
+
+	rd->mend = true;
+	areas_co_look(rd);
+	reader_free(rd);
+	xfree(l);
 }
 
 int label_co_write(struct disk *d, const struct label *l, unsigned disk_index, bool *partial)

@@ -63,6 +63,8 @@ static void disks_take(struct ashlar_pool *p)
 		struct pdisk *d = &p->disks[i];
 
 		d->disk = ad->disk;
+		if (d->disk)
+			d->disk->n_volatile++; /* what a killed process left in its cache: the first flush is not skipped */
 		d->state = ad->state == ASM_ONLINE ? PDISK_ONLINE : ad->state == ASM_STALE ? PDISK_STALE : PDISK_ABSENT;
 		d->rolled_back = ad->state == ASM_STALE && p->label->disks[i].state == LABEL_DISK_ONLINE;
 		d->extents = label_disk_extents(p->label, p->label->disks[i].size_bytes);
@@ -285,6 +287,11 @@ static int pool_co_start(struct ashlar_pool *p, struct err *e)
 	if (r < 0)
 		return err_set(e, r, "pool %s: the first checkpoint could not be written: %s", p->label->name, err_text(r));
 	p->started = true;
+	co_mutex_lock(&p->labels);
+	for (i = 0; i < p->n_disks; i++)
+		if (p->disks[i].disk && p->as->disks[i].damaged)
+			label_co_mend(p->disks[i].disk);
+	co_mutex_unlock(&p->labels);
 	r = meta_groups_co_reconcile(p);
 	for (i = 0; i < p->n_disks && r == 0; i++)
 		if (p->disks[i].rolled_back)

@@ -52,7 +52,7 @@ int scan_disk_co_open(struct world *w, const char *path, unsigned flags, struct 
 	d->size_bytes = d->disk->bdev.size_bytes;
 	d->block_bytes = d->disk->bdev.block_bytes;
 	d->label = xmalloc(sizeof(*d->label));
-	r = label_co_read(d->disk, d->label, NULL, e);
+	r = label_co_read(d->disk, d->label, &d->damaged, e);
 	if ((r == -ERR_FEATURE || r == -ERR_FORMAT) && !uuid_is_zero(&d->label->pool)) {
 		d->result = r;
 		if (e)

@@ -16,6 +16,7 @@ struct scan_disk {
 	uint64_t ident[2];
 	uint64_t size_bytes;
 	uint32_t block_bytes;
+	unsigned damaged;    /* slots */
 	int result;	     /* 0; -ERR_FEATURE, -ERR_FORMAT: its pool cannot be opened */
 	struct err why;	     /* of the latter two */
 	struct label *label; /* of them only pool, disk, name and generation count */

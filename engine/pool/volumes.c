@@ -115,6 +115,7 @@ int ashlar_co_volume_create(struct ashlar_pool *p, const struct ashlar_volume_sp
 static int delete_co_locked(struct ashlar_pool *p, const char *name, bool force, bool dry_run, uint64_t *freed, struct err *e)
 {
 	struct thin_vol *v = vol_find(p, name, e);
+	int r;
 
 	if (!v)
 		return -ENOENT;
@@ -126,7 +127,10 @@ static int delete_co_locked(struct ashlar_pool *p, const char *name, bool force,
 	if (dry_run)
 		return 0;
 	pool_co_vol_quiesce(p, v);
-	return err_default(e, thin_co_volume_delete(p->thin, v), "deleting the volume");
+	r = thin_co_volume_delete(p->thin, v);
+	if (r < 0)
+		v->leaving = false;
+	return err_default(e, r, "deleting the volume");
 }
 
 int ashlar_co_volume_delete(struct ashlar_pool *p, const char *name, bool force, bool dry_run, uint64_t *freed_bytes,

@@ -486,7 +486,6 @@ void model_crash(struct model *m)
 		for (k = 0; k < v->n_sectors; k++)
 			sector_crash(m, &v->sectors[k]);
 		v->n_unflushed = 0;
-		v->n_ops = 0;
 	}
 	for (op = 1; op < m->n_ops; op++)
 		if (m->ops[op].ended == NEVER)
@@ -550,6 +549,7 @@ void model_vol_created(struct model *m, struct model_vol *v, bool ok)
 void model_vol_delete(struct model *m, struct model_vol *v)
 {
 	m->now++;
+	v->n_changes++;
 	v->state = MODEL_DELETING;
 }
 
@@ -576,6 +576,7 @@ void model_vol_renamed(struct model_vol *v, bool ok)
 
 void model_vol_resize(struct model *m, struct model_vol *v, uint64_t size_bytes)
 {
+	v->n_changes++;
 	v->new_size_bytes = size_bytes;
 	vol_room(v, size_bytes);
 	v->resize_op = 0;

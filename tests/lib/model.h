@@ -56,7 +56,7 @@ struct model_vol {
 	struct model_sector *sectors;
 	uint32_t *unflushed; /* ops that have ended well and are not durable */
 	size_t n_unflushed, cap_unflushed;
-	unsigned n_ops; /* under way: for the caller */
+	unsigned n_changes; /* resizes and deletions begun */
 };
 
 struct model *model_create(void);

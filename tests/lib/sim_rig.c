@@ -256,11 +256,12 @@ static int co_clear(struct rig *g, struct model_vol *v, struct bdev *b, enum rig
 int rig_co_io(struct rig *g, struct model_vol *v, struct bdev *b, enum rig_op op, uint64_t off, uint64_t len, unsigned flags)
 {
 	static const char *const names[] = { "read", "write", "zero", "discard", "flush" };
+	unsigned changes = v->n_changes;
+	bool changing = v->new_size_bytes || v->state != MODEL_LIVE;
 	uint32_t since;
 	int r;
 
 	g->n_ios++;
-	v->n_ops++;
 	rig_note(g, "vol %u %s %" PRIu64 "+%" PRIu64 " flags %x", v->index, names[op], off, len, flags);
 	switch (op) {
 	case RIG_READ:
@@ -278,9 +279,9 @@ int rig_co_io(struct rig *g, struct model_vol *v, struct bdev *b, enum rig_op op
 	default:
 		r = co_clear(g, v, b, op, off, len, flags);
 	}
-	v->n_ops--;
 	rig_note(g, "vol %u %s %" PRIu64 "+%" PRIu64 ": %d", v->index, names[op], off, len, r);
-	rig_result_is_fine(g, v, r, names[op]);
+	if (!(changing && (r == -ERANGE || r == -ESHUTDOWN)) && !(changes != v->n_changes && r == -ERANGE))
+		rig_result_is_fine(g, v, r, names[op]);
 	return r;
 }
 
@@ -360,7 +361,7 @@ void rig_co_verify(struct rig *g)
 /* A stopped pool leaves open what happened: the next opening tells. True: the model must not be told a result. */
 static bool is_unknown(struct rig *g, int r, const struct err *e, const char *what, const char *name)
 {
-	if (r == 0 || (r == -ERR_POOL_FULL && g->may_be_full))
+	if (r == 0 || (r == -ERR_POOL_FULL && g->may_be_full) || (r == -EINVAL && g->degraded))
 		return false;
 	if (!g->may_fail)
 		rig_fail(g, "%s %s: %s (%d)", what, name, e->text, r);

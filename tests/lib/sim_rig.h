@@ -25,6 +25,7 @@ struct rig {
 	uint64_t group_bytes, cache_bytes;
 	/* what may happen */
 	bool may_be_full;    /* ENOSPC is an honest answer */
+	bool degraded;	     /* disks may be away: no new volume where too few are left */
 	bool may_fail;	     /* faults beyond redundancy: any request may fail, the pool may stop */
 	bool verbose;
 	/* now */

@@ -47,7 +47,7 @@ static uint64_t any_wait(struct sim_run *s, struct rng *rng)
 static const char *any_layout(struct sim_run *s, struct rng *rng)
 {
 	static const char *const all[] = { "single", "raid0", "raid1", "raid10", "raid1-3" };
-	static const unsigned need[] = { 1, 2, 2, 2, 3 };
+	static const unsigned need[] = { 1, 2, 2, 4, 3 };
 	unsigned k = (unsigned)rng_below(rng, ARRAY_LEN(all));
 
 	/* Mirrors of two disks are as good as the metadata's when one disk may fail. */

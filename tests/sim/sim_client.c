@@ -2,6 +2,7 @@
  * sim_client.c: clients: attach to a volume, do random requests on its home reactor, detach, and again.
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "tests/sim/sim_run.h"
 
@@ -120,7 +121,7 @@ static void client_co_session(struct sim_run *s, struct rng *rng)
 	r = ashlar_co_attach(s->rig.a, name, &session_ops, &c, &c.at, &e);
 	if (r < 0) {
 		/* it may have been renamed or deleted while we asked */
-		if (r != -ENOENT || (c.v->state == MODEL_LIVE && !c.v->new_name[0] && !strncmp(name + 2, c.v->name, sizeof(name))))
+		if (r != -ENOENT || (c.v->state == MODEL_LIVE && !c.v->new_name[0] && !strcmp(name + 2, c.v->name)))
 			if (!s->rig.may_fail)
 				rig_fail(&s->rig, "attach %s: %s (%d)", name, e.text, r);
 		run_co_sleep(s, NS_PER_MS);

@@ -1,11 +1,11 @@
 /*
  * sim: random runs of the whole engine in the simulated world against the model.
  *
- *   sim [--seed N] [--count N] [--minutes M] [--jobs N] [--file FILE] [--mutant NAME] [--verbose]
+ *   sim [--seed N] [--count N] [--minutes M] [--jobs N] [--file FILE] [--mutant NAME] [--keep] [--verbose]
  *
  * With --seed alone: that run. --count: so many, from a fresh seed or from --seed on. --minutes: until the time is over.
  * --file: the seeds in it (regressions) first. Each seed runs in a process of its own; one in sixteen runs twice and must
- * give the same trace hash. The first failure ends it all, with the command that repeats it.
+ * give the same trace hash. The first failure ends it all (unless --keep), with the command that repeats it.
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -46,7 +46,8 @@ struct runs {
 	size_t n_seeds, next, done, twice;
 	uint64_t n_ios, n_sectors, n_lives;
 	time_t until;
-	bool verbose, failed, endless;
+	bool verbose, failed, endless, keep;
+	size_t n_failed;
 };
 
 static void child_main(const struct runs *rs, uint64_t seed, int fd)
@@ -89,6 +90,7 @@ static void say_failure(struct runs *rs, const struct job *j, const char *what)
 {
 	printf("seed %" PRIu64 " failed: %s\nrepeat it: %s --seed %" PRIu64 "%s%s\n", j->seed, what, rs->self, j->seed,
 	       rs->mutant ? " --mutant " : "", rs->mutant ? rs->mutant : "");
+	rs->n_failed++;
 	rs->failed = true;
 }
 
@@ -161,7 +163,7 @@ static void run_all(struct runs *rs, uint64_t base)
 	for (;;) {
 		bool more = rs->next < rs->n_seeds || rs->endless;
 
-		if (rs->failed || (rs->until && time(NULL) >= rs->until))
+		if ((rs->failed && !rs->keep) || (rs->until && time(NULL) >= rs->until))
 			more = false;
 		if (more && rs->n_running < rs->n_jobs) {
 			if (rs->next == rs->n_seeds)
@@ -181,7 +183,8 @@ int main(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "seed", 1, NULL, 's' },    { "count", 1, NULL, 'c' },	 { "minutes", 1, NULL, 'm' }, { "jobs", 1, NULL, 'j' },
-		{ "file", 1, NULL, 'f' },    { "mutant", 1, NULL, 'x' }, { "verbose", 0, NULL, 'v' }, { NULL, 0, NULL, 0 },
+		{ "file", 1, NULL, 'f' },    { "mutant", 1, NULL, 'x' }, { "verbose", 0, NULL, 'v' },
+		{ "keep", 0, NULL, 'k' },    { NULL, 0, NULL, 0 },
 	};
 	struct runs rs = { .self = argv[0], .n_jobs = 1 };
 	uint64_t base = 0, count = 0, i;
@@ -213,6 +216,9 @@ int main(int argc, char **argv)
 				fprintf(stderr, "sim: no such mutant in this build: %s\n", optarg);
 				return 2;
 			}
+			break;
+		case 'k':
+			rs.keep = true;
 			break;
 		case 'v':
 			rs.verbose = true;

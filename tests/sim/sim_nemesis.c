@@ -14,6 +14,13 @@ static struct sim_faults *victim(struct sim_run *s)
 	return sim_disk_faults(s->rig.disks, s->victim);
 }
 
+static void victim_is_out(struct sim_run *s)
+{
+	s->victim_out = true;
+	s->rig.degraded = true;
+	s->rig.may_be_full = true; /* there may be no room for a group on the disks that are left */
+}
+
 /* ---- damaged metadata ---- */
 
 /* Where one copy of the metadata lies on the victim: on a disk with two copies, the second. */
@@ -130,8 +137,8 @@ static void co_hurt_victim(struct sim_run *s)
 	default:
 		f->read_error = f->write_error = f->flush_error = 0;
 	}
-	if (s->victim_out && s->rig.n_disks < 4)
-		s->rig.may_be_full = true; /* no room for a new group on those that are left */
+	if (s->victim_out)
+		victim_is_out(s);
 }
 
 void nemesis_co_main(void *arg)
@@ -167,9 +174,7 @@ void nemesis_presence(struct sim_run *s)
 	if (rng_chance(&s->rng, 1, 4)) {
 		rig_note(&s->rig, "nemesis: disk %u is missing", s->victim);
 		sim_disk_remove(s->rig.disks, s->victim);
-		s->victim_out = true;
-		if (s->rig.n_disks < 4)
-			s->rig.may_be_full = true;
+		victim_is_out(s);
 	}
 }
 
@@ -182,6 +187,7 @@ void nemesis_co_opened(struct sim_run *s)
 		return;
 	if (s->victim_out)
 		rig_note(&s->rig, "nemesis: disk %u is back", s->victim);
-	s->victim_out = false;
+	s->victim_out = s->rig.degraded = false;
+	s->rig.may_be_full = s->overcommit;
 	s->victim = s->tolerates || s->rig.n_disks > 1 ? (unsigned)rng_below(&s->rng, s->rig.n_disks) : 0;
 }

@@ -29,7 +29,7 @@ static const struct {
 	unsigned min, max;
 } shapes[] = {
 	{ "single", 1, 1 }, { "single", 1, 3 }, { "raid0", 2, 4 }, { "raid1", 2, 2 },
-	{ "raid1", 2, 6 },  { "raid1-3", 3, 5 }, { "raid10", 2, 6 }, { "raid10", 4, 4 },
+	{ "raid1", 2, 6 },  { "raid1-3", 3, 5 }, { "raid10", 4, 6 }, { "raid10", 4, 4 },
 };
 
 static void shape_disks(struct sim_run *s)

@@ -1,0 +1,42 @@
+#!/bin/bash
+# Opens every golden image with today's program: the metadata must check, the volumes must hold what they held, it must go on
+# working, and check again after that. usage: tests/golden/check.sh ASHLAR
+. "$(dirname "$0")/lib.sh"
+n_ok=0
+n_bad=0
+
+ok() { n_ok=$((n_ok + 1)); echo "ok - $1"; }
+bad() { n_bad=$((n_bad + 1)); echo "not ok - $1"; sed 's/^/#   /' out serve.out 2>/dev/null | tail -n 20; }
+try() { # NAME COMMAND...
+	local name=$1
+	shift
+	if "$@" >out 2>&1; then ok "$name"; else bad "$name"; fi
+}
+same_sums() {
+	local sum v
+	while read -r sum v; do
+		[ "$(volume "$v" sum)" = "$sum" ] || { echo "$v has changed"; return 1; }
+	done <sums
+}
+
+for image in "$here"/*.tar.xz; do
+	name=$(basename "$image" .tar.xz)
+	rm -f d? sums
+	tar --sparse -xJf "$image" || exit 1
+	export ASHLAR_DISKS=$dir
+	try "$name: checks before it is opened for writing" "$ashlar" pool check gold
+	if ! start d?; then
+		bad "$name: opens"
+		continue
+	fi
+	ok "$name: opens"
+	try "$name: volumes hold what they held" same_sums
+	try "$name: a volume can be made" "$ashlar" volume create gold/today --size 8M
+	try "$name: and written" volume gold/today fill 9 0 200 3
+	try "$name: others have not changed" same_sums
+	try "$name: checks while it is served" "$ashlar" pool check gold
+	try "$name: closes" stop TERM
+	try "$name: checks again" "$ashlar" pool check gold
+done
+echo "$n_ok passed, $n_bad failed"
+[ "$n_bad" = 0 ] && [ "$n_ok" -gt 0 ]

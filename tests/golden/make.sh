@@ -1,0 +1,73 @@
+#!/bin/bash
+# Makes the golden images of the present format: pools as an older version left them, which every later version opens. Run
+# it once for a format, when that is released or a feature bit is added; images that are there are never replaced.
+# usage: tests/golden/make.sh ASHLAR PREFIX      e.g. tests/golden/make.sh build/ashlar v1
+. "$(dirname "$0")/lib.sh"
+prefix=$2
+set -e
+
+fresh() { # LAYOUT NDISKS
+	rm -f d?
+	local names=()
+	for i in $(seq "$2"); do truncate -s 64M "d$i"; names+=("d$i"); done
+	"$ashlar" pool create gold --layout "$1" --cluster 16K --group 1M "${names[@]}" >/dev/null
+}
+
+# Volumes old and new, sparse and dense, one deleted, one renamed, one exported under another name.
+populate() {
+	"$ashlar" volume create gold/dense --size 4M >/dev/null
+	"$ashlar" volume create gold/sparse --size 1G >/dev/null
+	"$ashlar" volume create gold/doomed --size 4M >/dev/null
+	"$ashlar" volume create gold/before --size 2M >/dev/null
+	volume gold/dense fill 1 0 512 1
+	volume gold/sparse fill 2 0 64 4001
+	volume gold/doomed fill 3 0 100 1
+	volume gold/before fill 4 7 20 3
+	volume gold/dense zero 40 100
+	"$ashlar" volume rename gold/before gold/after >/dev/null
+	"$ashlar" volume delete gold/doomed >/dev/null
+	"$ashlar" export add gold/after --name other-name >/dev/null
+}
+
+sums() { # FILE
+	for v in gold/dense gold/sparse other-name; do echo "$(volume $v sum) $v"; done >"$1"
+}
+
+pack() { # NAME DISK...
+	local out=$here/$prefix-$1.tar.xz
+	[ ! -e "$out" ] || { echo "$out is there already" >&2; exit 1; }
+	tar --sparse --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -c sums "${@:2}" | xz -9e >"$out"
+	echo "$(stat -c %s "$out") $out"
+}
+
+# closed in order
+fresh raid1 4
+start d1 d2 d3 d4
+populate
+sums sums
+stop TERM
+pack clean d1 d2 d3 d4
+
+# killed with records in the journal and regions dirty
+fresh raid10 4
+start d1 d2 d3 d4
+populate
+volume gold/sparse fill 5 1 30 2003
+volume gold/dense fill 6 45 20 1
+sums sums
+stop KILL || true
+pack crashed d1 d2 d3 d4
+
+# one disk was away while the others were written, and comes back stale
+fresh raid1-3 3
+start d1 d2 d3
+populate
+stop TERM
+mkdir away && mv d3 away
+start d1 d2
+volume gold/dense fill 7 100 50 2
+volume gold/sparse fill 8 2 30 2003
+sums sums
+stop TERM
+mv away/d3 . && rmdir away
+pack stale d1 d2 d3
