@@ -74,6 +74,11 @@ class Zram:
         with open("/sys/class/zram-control/hot_add") as f:
             n = int(f.read())
         self.numbers.append(n)
+        try:  # the cheapest at finding out that random data cannot be compressed
+            with open("/sys/block/zram%d/comp_algorithm" % n, "w") as f:
+                f.write("lz4")
+        except OSError:
+            pass
         with open("/sys/block/zram%d/disksize" % n, "w") as f:
             f.write(str(size))
         return "/dev/zram%d" % n

@@ -11,6 +11,7 @@
  */
 #include <string.h>
 
+#include "engine/base/mutant.h"
 #include "thin/home_internal.h"
 
 #define REFS_PER_LEAF (META_PAGE_BYTES / 4)
@@ -136,24 +137,26 @@ void thin_alloc_used(struct thin *t, uint64_t cluster)
 	}
 }
 
-void thin_alloc_freed(struct thin *t, uint64_t cluster, uint64_t seq)
+int thin_alloc_freed(struct thin *t, uint64_t cluster, uint64_t seq)
 {
 	struct cluster_note *note;
 
 	if (t->replaying)
-		return; /* nothing is handed out before the checkpoint that ends the replay */
+		return 0; /* nothing is handed out before the checkpoint that ends the replay */
 	note = note_get(t, cluster);
-	CHECK(!note->leased && !note->freed);
+	if (note->leased || note->freed)
+		return -ERR_FORMAT; /* counts that were wrong on disk */
 	note->freed = true;
 	note->freed_seq = seq;
 	list_push_back(&t->freed, &note->link);
+	return 0;
 }
 
 static void note_settle(struct thin *t, struct cluster_note *note)
 {
 	uint64_t cluster = note->node.key;
 
-	if (!note->freed || !note->durable || !note->released)
+	if (!note->freed || (!note->durable && !MUTANT(REUSE_AT_ONCE)) || !note->released)
 		return;
 	note_drop(t, note);
 	cluster_is_free(t, cluster);

@@ -170,7 +170,9 @@ static int ref_change(struct thin *t, uint64_t cluster, int delta, uint64_t seq,
 	if (now) {
 		thin_alloc_used(t, cluster);
 	} else {
-		thin_alloc_freed(t, cluster, seq);
+		r = thin_alloc_freed(t, cluster, seq);
+		if (r < 0)
+			return r;
 		if (released && !t->replaying)
 			thin_alloc_release(t, cluster);
 	}

@@ -5,6 +5,7 @@
  * counted after it looked up a map that had lost the cluster already. A period starts as soon as there is something to
  * release, and ends at once when nothing is in flight, so an idle volume keeps nothing back.
  */
+#include "engine/base/mutant.h"
 #include "thin/volume_internal.h"
 
 void thin_grace_init(struct thin_grace *g)
@@ -55,7 +56,7 @@ void thin_grace_kick(struct thin_volume *v)
 
 	while (!g->running && has_next(g)) {
 		grace_start(g);
-		if (!g->n[g->phase ^ 1])
+		if (!g->n[g->phase ^ 1] || MUTANT(DISCARD_IGNORES_INFLIGHT))
 			grace_end(v);
 	}
 }

@@ -74,7 +74,7 @@ int thin_alloc_co_lease(struct thin *t, struct thin_class cls, uint64_t *cluster
 void thin_alloc_return(struct thin *t, uint64_t cluster);
 void thin_alloc_release(struct thin *t, uint64_t cluster);
 void thin_alloc_used(struct thin *t, uint64_t cluster);			/* count became 1 */
-void thin_alloc_freed(struct thin *t, uint64_t cluster, uint64_t seq);	/* count became 0 */
+int thin_alloc_freed(struct thin *t, uint64_t cluster, uint64_t seq) __must_check; /* count became 0 */
 bool thin_alloc_is_held(struct thin *t, uint64_t cluster);		/* leased or in quarantine */
 
 /* apply.c */

@@ -16,6 +16,7 @@
  */
 #include <string.h>
 
+#include "engine/base/mutant.h"
 #include "engine/io/buf.h"
 #include "thin/volume_internal.h"
 
@@ -353,6 +354,8 @@ int thin_co_write(struct thin_volume *v, uint64_t off_bytes, uint64_t len_bytes,
 		r = write_co_allocate(&w);
 	if (r == 0)
 		r = write_co_pads(&w);
+	if (r == 0 && MUTANT(JOURNAL_BEFORE_DATA))
+		write_map(&w);
 	if (r == 0)
 		r = write_co_data(&w);
 	if (r == 0)
@@ -382,7 +385,7 @@ void thin_write_co_run(void *arg)
 		r = thin_co_write(v, io->off_bytes, io->len_bytes, io->iov, io->iov_n);
 	if (r == -ERR_POOL_FULL && thin_park(v, io, gen))
 		return;
-	if (r == 0 && (io->flags & IO_FUA))
+	if (r == 0 && (io->flags & IO_FUA) && !MUTANT(FUA_WITHOUT_COMMIT))
 		r = thin_volume_co_durable(v);
 	thin_req_end(io, r);
 }

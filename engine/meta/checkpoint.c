@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "engine/base/crc32c.h"
+#include "engine/base/mutant.h"
 #include "engine/meta/meta_internal.h"
 #include "engine/meta/replay.h"
 
@@ -278,7 +279,7 @@ static int checkpoint_co_one(struct meta *m, bool clean)
 	if (r == 0)
 		r = checkpoint_co_write(m);
 	if (r == 0)
-		r = m->conf.hooks->co_flush(m->conf.ctx);
+		r = MUTANT(ROOT_BEFORE_PAGES) ? 0 : m->conf.hooks->co_flush(m->conf.ctx);
 	root.clean = clean;
 	if (r == 0)
 		r = m->conf.hooks->co_publish(m->conf.ctx, &root);

@@ -12,6 +12,7 @@
  */
 #include <string.h>
 
+#include "engine/base/mutant.h"
 #include "engine/meta/meta_internal.h"
 
 #define REFS_PER_LEAF (META_PAGE_BYTES / 4)
@@ -110,7 +111,7 @@ void meta_space_free(struct meta *m, uint64_t addr)
 	note->delta--;
 	if (!note->quarantine)
 		m->n_quarantined++;
-	note->quarantine = m->epoch;
+	note->quarantine = MUTANT(PAGE_REUSED_AT_ONCE) ? 0 : m->epoch;
 	m->groups[meta_space_group_of(m, addr)].used--;
 }
 

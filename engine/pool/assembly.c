@@ -12,6 +12,7 @@
  * calls the others out first), and nothing as new as g was ever acknowledged by all (else W's side lost it, by going back
  * to an older copy). Such a D is stale.
  */
+#include "engine/base/mutant.h"
 #include "engine/pool/assembly.h"
 
 #include <inttypes.h>
@@ -254,7 +255,9 @@ static int place_disk(struct members *m, struct scan_disk *d, struct assembly *a
 		return r;
 	ad = &a->disks[at];
 	ad->own_generation = d->label->generation;
-	if (word->disks[at].state == LABEL_DISK_ONLINE && ad->own_generation >= word->acked_generation)
+	if (MUTANT(STALE_IS_CURRENT))
+		ad->state = ASM_ONLINE;
+	else if (word->disks[at].state == LABEL_DISK_ONLINE && ad->own_generation >= word->acked_generation)
 		ad->state = ASM_ONLINE;
 	else
 		ad->state = ASM_STALE;

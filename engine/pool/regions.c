@@ -13,6 +13,7 @@
  */
 #include <string.h>
 
+#include "engine/base/mutant.h"
 #include "engine/pool/pool_internal.h"
 
 #define TICK_NS (2 * NS_PER_SEC)
@@ -96,7 +97,7 @@ static int lease_there(void *arg)
 	struct pgroup *g;
 	int r = pool_co_pgroup_get(p, c->group, &g);
 
-	if (r < 0 || g->kind == THIN_GROUP_META) /* the journal itself lives there, and checksums tell its copies apart */
+	if (r < 0 || g->kind == THIN_GROUP_META || MUTANT(DIRTY_NOT_RECORDED)) /* the journal itself lives there, and checksums tell its copies apart */
 		return r;
 	g->lease[c->reactor] |= c->mask; /* from now on nobody clears these bits */
 	g->touched |= c->mask;
@@ -209,7 +210,7 @@ static int group_co_sync(struct ashlar_pool *p, struct pgroup *g, uint64_t mask)
 			r = -ECANCELED;
 			break;
 		}
-		r = range_co_resync(p, g, i * region, MIN((i + 1) * region, g->desc.size_bytes));
+		r = MUTANT(RESYNC_SKIPPED) ? 0 : range_co_resync(p, g, i * region, MIN((i + 1) * region, g->desc.size_bytes));
 		if (r == 0)
 			r = bdev_co_flush(raid_bdev(p->reactors[0].raid));
 		if (r < 0)

@@ -32,7 +32,7 @@ for i in $(seq "$cycles"); do
 	$(job "$i" 0) --end_fsync=1 --do_verify=0 >out 2>err || not_ok "cycle $i: fio writes"
 	"$py" "$here/stamp.py" write "$(uri demo/stamp)" state 20 $((seed + i)) >stamp.out 2>&1 &
 	stamp=$!
-	$(job "$i" 1) --fdatasync=20 --do_verify=0 --time_based --runtime=20 >/dev/null 2>&1 &
+	$(job "$i" 1) --fsync=20 --do_verify=0 --time_based --runtime=20 >/dev/null 2>&1 &
 	fio=$!
 	pids=("$stamp" "$fio")
 	sleep "$((RANDOM % 2)).$((RANDOM % 9 + 1))"

@@ -155,6 +155,55 @@ def check_symbols(folder):
     result(not bad, "%s: %s" % (path, ", ".join(sorted(bad))))
 
 
+def check_document(path, everything):
+    """Functions, structures and files that a document names are there."""
+    with open(path) as f:
+        text = f.read()
+    bad = set()
+    for name in re.findall(r"`(?:[\w/.]*:)?(\w+)\(\)`", text):
+        if not re.search(r"\b%s\b" % name, everything):
+            bad.add(name + "()")
+    for name in re.findall(r"`struct (\w+)`", text):
+        if not re.search(r"\bstruct %s\b" % name, everything):
+            bad.add("struct " + name)
+    for name in re.findall(r"`([\w-]+/[\w/.-]+\.(?:[ch]|py|sh|mk|md))`", text):
+        if not os.path.exists(name) and "NAME" not in name:
+            bad.add(name)
+    result(not bad, "%s names what is not there: %s" % (path, ", ".join(sorted(bad))))
+
+
+FORMAT_HEADERS = ["engine/pool/label_format.h", "engine/meta/meta_format.h", "thin/thin_format.h", "engine/pool/pool_format.h"]
+# headings of docs/format.md and the structure that their first table describes
+FORMAT_TABLES = {
+    "2.1": "label_header_disk", "2.2": "label_disk_disk", "2.3": "label_meta_disk", "4.2": "pool_group_disk",
+    "4.3": "pool_extent_disk", "5.2": "meta_root_disk", "5.3": "pool_owner_disk", "6.1": "thin_volume_disk",
+    "6.2": "thin_entry_disk", "6.3": "thin_group_disk", "7.1": "journal_block_disk", "7.2": "journal_record_disk",
+}
+
+
+def format_rows(text):
+    """(structure, offset of element 0, field) of every row with a number, a size and a field."""
+    struct = None
+    for line in text.split("\n"):
+        m = re.match(r"#+ (\d+(?:\.\d+)?)", line)
+        if m:
+            struct = FORMAT_TABLES.get(m.group(1))
+        m = re.match(r"\| (\d+)(?: \+ \d+ i)? \| \S+ \| ([\w.\[\]]+) \|", line)
+        if m and struct and m.group(2) not in ("padding", "payload"):
+            yield struct, int(m.group(1)), m.group(2).replace("[i]", "[0]")
+
+
+def check_format(path):
+    with open(path) as f:
+        rows = list(format_rows(f.read()))
+    program = "".join('#include "%s"\n' % h for h in FORMAT_HEADERS) + "#include <stddef.h>\n" + "".join(
+        '_Static_assert(offsetof(struct %s, %s) == %d, "%s.%s is not at %d");\n' % (s, f, o, s, f, o) for s, o, f in rows)
+    r = subprocess.run([CC, "-std=gnu11", "-D_GNU_SOURCE", "-I.", "-fsyntax-only", "-x", "c", "-"], input=program, text=True,
+                       capture_output=True)
+    wrong = re.findall(r'(?:static assertion failed|static_assert failed)[^"]*"?([^"\n]+)|error: (.*)', r.stderr)
+    result(r.returncode == 0 and len(rows) > 100, "%s, %d rows: %s" % (path, len(rows), wrong[:5]))
+
+
 def main():
     files = list(sources())
     for path in files:
@@ -168,6 +217,16 @@ def main():
             result(status == 0, "%s does not compile alone: %s" % (path, first))
     for folder in NM_LIBS:
         check_symbols(folder)
+    everything = ""
+    for top in list(MATRIX) + ["tests", "scripts"]:
+        for where, _, names in os.walk(top):
+            for name in names:
+                if name.endswith((".c", ".h", ".py", ".sh", ".mk")):
+                    with open(os.path.join(where, name)) as f:
+                        everything += f.read()
+    for name in sorted(os.listdir("docs")):
+        check_document(os.path.join("docs", name), everything)
+    check_format("docs/format.md")
     print("%d passed, %d failed" % (passed, failed))
     return failed != 0
 

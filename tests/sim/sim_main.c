@@ -9,6 +9,7 @@
  */
 #include <getopt.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -235,6 +236,8 @@ int main(int argc, char **argv)
 		seed_add(&rs, base++);
 	rs.endless = minutes > 0 && !count;
 	rs.until = minutes > 0 ? time(NULL) + (time_t)(minutes * 60) : 0;
+	mallopt(M_MMAP_THRESHOLD, 256 << 20); /* worlds come and go: keep their memory */
+	mallopt(M_TRIM_THRESHOLD, 256 << 20);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	run_all(&rs, base);
 	return rs.failed;

@@ -1,0 +1,19 @@
+# End to end: the real daemon, real clients. E2E_CYCLES: how often kill9.sh kills.
+
+E2E_CYCLES ?= 10
+E2E := kill9 fs_image limits damage big_pool
+
+.PHONY: e2e vm
+e2e: all
+	@n=0; bad=; for s in $(E2E); do \
+		echo "== $$s"; \
+		arg=; [ $$s != kill9 ] || arg=$(E2E_CYCLES); \
+		bash tests/e2e/$$s.sh $(BUILD) $$arg || bad="$$bad $$s"; \
+		n=$$((n + 1)); \
+	done; \
+	[ -z "$$bad" ] || { echo "failed:$$bad"; exit 1; }; \
+	echo "$$n passed, 0 failed (end-to-end tests)"
+
+# Slow: boots a virtual machine three times.
+vm: all
+	@bash tests/e2e/vm.sh $(BUILD)
