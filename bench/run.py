@@ -262,8 +262,8 @@ def shown(v, form):
 
 
 def table(results, jobs, servers):
-    head = "%-15s %-12s %9s %9s %9s %9s | %9s %9s %9s"
-    print(head % ("job", "server", "IOPS", "MiB/s", "p99 us", "CPU us/IO", "IOPS/qemu", "CPU/qemu", "IOPS/bare"))
+    head = "%-15s %-12s %9s %9s %9s %9s | %9s %9s %9s %9s"
+    print(head % ("job", "server", "IOPS", "MiB/s", "p99 us", "CPU us/IO", "IOPS/qemu", "CPU/qemu", "IOPS/bare", "CPU/bare"))
     for name, _, bs, _, _ in jobs:
         for s in servers:
             iops = median(results, s, name, "iops")
@@ -272,7 +272,8 @@ def table(results, jobs, servers):
             mib = iops * (1 if bs == "1m" else 1 / 256)
             print(head % (name, s, "%.0f" % iops, "%.0f" % mib, "%.0f" % median(results, s, name, "p99"),
                           "%.2f" % median(results, s, name, "cpu"), shown(ratio(results, name, s, "qemu", "iops"), "%.2f"),
-                          shown(ratio(results, name, s, "qemu", "cpu"), "%.2f"), shown(ratio(results, name, s, "bare", "iops"), "%.2f")))
+                          shown(ratio(results, name, s, "qemu", "cpu"), "%.2f"), shown(ratio(results, name, s, "bare", "iops"), "%.2f"),
+                          shown(ratio(results, name, s, "bare", "cpu"), "%.2f")))
         print()
 
 

@@ -9,6 +9,7 @@
  * column. Any other answer is the write's result; then the columns may differ although nobody is out, so the regions are
  * unsync again and the next access has them synced first. (With one ONLINE column left there is nothing to differ from.)
  */
+#include "engine/base/mutant.h"
 #include "raid/raid_impl.h"
 
 /* Outcome by column. */
@@ -114,6 +115,8 @@ static void write_leg_done(struct io *leg)
 	for (unsigned i = 0; i < q->n_legs; i++)
 		if (q->leg[i].result && !r)
 			r = q->leg[i].result;
+	if (unlikely(r && q->g->redundant) && MUTANT(WRITE_ERROR_FORGOTTEN))
+		r = 0;
 	if (unlikely(r && q->g->redundant)) {
 		co_start(CO_SERVICE, write_co_failed, q, "raid write error");
 		return;

@@ -20,7 +20,10 @@
 	X(TORN_BLOCK_ACCEPTED, "the checksum of journal blocks is not looked at")         \
 	X(OLD_LAP_REPLAYED, "number, epoch and predecessor of journal blocks are not looked at") \
 	X(DISCARD_IGNORES_INFLIGHT, "a freed cluster does not wait for requests in flight") \
-	X(PAGE_REUSED_AT_ONCE, "a freed metadata page is reused before the checkpoint is published")
+	X(JOURNAL_FREED_EARLY, "journal space is reused before the checkpoint is published")       \
+	X(WRITE_ERROR_FORGOTTEN, "a copy that could not be written stays current")        \
+	X(LEAF_STALE, "a map leaf is loaded without the records that are under way")      \
+	X(OUT_NOT_PUBLISHED, "a failed disk is out in memory, and no label says so")
 
 enum mutant {
 	MUTANT_NONE,

@@ -257,7 +257,7 @@ static int leaf_co_shadow(struct meta_array *a, uint64_t leaf, bool create, stru
 
 	if (!create && (meta_ptr_is_hole(&a->root) || leaf >= leaf_capacity(a->height)))
 		return 1;
-	r = meta_space_co_refill(m, 2 * META_HEIGHT_MAX + 4);
+	r = meta_space_co_refill(m, a->height + 8u); /* the path, and the levels that a far index adds */
 	if (r < 0)
 		return r;
 	a->version++;

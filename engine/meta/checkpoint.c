@@ -25,12 +25,39 @@
 
 /* ---- applying ---- */
 
+/*
+ * Coroutine, under m->mutate, which it gives up while it waits. Free pages for one record, with enough left over for the
+ * checkpoint after it. When there are none and the metadata cannot grow, a checkpoint releases those in quarantine.
+ */
+static int apply_co_room(struct meta *m)
+{
+	int r = meta_space_co_refill(m, 32 + meta_space_fold_pages(m));
+
+	while ((r == -ENOSPC || r == -ERR_POOL_FULL) && m->n_quarantined && !m->failed) {
+		uint64_t before = m->published;
+
+		co_mutex_unlock(&m->mutate);
+		if (m->started) {
+			meta_checkpoint_want(m);
+			while (m->published == before && !m->failed)
+				co_queue_wait(&m->dirty_room);
+			r = 0;
+		} else {
+			r = meta_checkpoint_co_replaying(m);
+		}
+		co_mutex_lock(&m->mutate);
+		if (r == 0)
+			r = meta_space_co_refill(m, 32 + meta_space_fold_pages(m));
+	}
+	return r;
+}
+
 int meta_apply_co_one(struct meta *m, unsigned type, const void *payload, size_t len, uint64_t seq)
 {
 	int r;
 
 	co_mutex_lock(&m->mutate);
-	r = meta_space_co_refill(m, 64);
+	r = apply_co_room(m);
 	if (r == 0)
 		r = m->conf.hooks->co_apply(m->conf.ctx, type, payload, len, seq);
 	if (r == 0)
@@ -151,7 +178,7 @@ static int checkpoint_co_freeze(struct meta *m, struct meta_root_info *root)
 	r = m->conf.hooks->co_store(m->conf.ctx, m->root->owner);
 	if (r < 0)
 		return r;
-	r = meta_space_co_refill(m, 64);
+	r = meta_space_co_refill(m, 8);
 	if (r < 0)
 		return r;
 	pg = meta_page_new(m, m->pagerefs, 0, NULL);
@@ -281,6 +308,8 @@ static int checkpoint_co_one(struct meta *m, bool clean)
 	if (r == 0)
 		r = MUTANT(ROOT_BEFORE_PAGES) ? 0 : m->conf.hooks->co_flush(m->conf.ctx);
 	root.clean = clean;
+	if (r == 0 && MUTANT(JOURNAL_FREED_EARLY))
+		meta_journal_freed(m, seq);
 	if (r == 0)
 		r = m->conf.hooks->co_publish(m->conf.ctx, &root);
 	if (r < 0)

@@ -22,6 +22,7 @@
 
 #define RECORD_HEAD sizeof(struct journal_record_disk)
 #define COMMIT_IDLE_NS NS_PER_SEC
+#define PAGES_PER_RECORD 4 /* that a record adds, as a rule: a leaf of the map and one above, a leaf of counts, ... */
 
 static size_t record_bytes(size_t len)
 {
@@ -96,17 +97,25 @@ static bool journal_has_room(const struct meta *m, size_t bytes)
 
 int meta_co_admit(struct meta *m, size_t bytes, bool grow)
 {
+	struct journal *j = &m->j;
+	uint64_t pending;
 	int r;
 
 	for (;;) {
 		if (m->failed)
 			return -ERR_POOL_FAILED;
-		if (grow && meta_space_free_pages(m) < meta_space_reserve(m) && !m->growing) {
+		pending = j->last_seq - m->applied_seq;
+		if (grow && !m->growing && meta_space_free_pages(m) < meta_space_reserve(m) + PAGES_PER_RECORD * pending) {
 			m->growing = true;
 			r = m->conf.hooks->co_grow ? m->conf.hooks->co_grow(m->conf.ctx) : -ENOSPC;
 			m->growing = false;
-			if (r < 0)
+			if (r == 0)
+				continue;
+			if (!pending)
 				return -ERR_POOL_FULL;
+			r = meta_co_wait_applied(m, j->last_seq); /* what they really take is known then */
+			if (r < 0)
+				return r;
 			continue;
 		}
 		if (journal_committed_bytes(&m->j) > m->conf.journal_bytes / 2)

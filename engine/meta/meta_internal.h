@@ -144,7 +144,15 @@ void meta_space_free(struct meta *m, uint64_t addr);
 int meta_space_co_fold(struct meta *m) __must_check;
 void meta_space_published(struct meta *m, uint64_t epoch);
 uint64_t meta_space_free_pages(const struct meta *m);
-static inline uint64_t meta_space_reserve(const struct meta *m) { return 2 * m->max_dirty + 64; }
+/* Free pages that only changes which add nothing may use: two epochs of dirty pages, and what folding their counts takes. */
+static inline uint64_t meta_space_reserve(const struct meta *m) { return 4 * m->max_dirty + 128; }
+/* Leaves of the pagerefs array that a checkpoint may have to shadow. */
+static inline size_t meta_space_fold_pages(const struct meta *m)
+{
+	uint64_t leaves = m->n_groups * DIV_UP(m->pages_per_group, META_PAGE_BYTES / 4);
+
+	return MIN(m->n_dirty, leaves) + 2 * META_HEIGHT_MAX;
+}
 int meta_space_group_of(const struct meta *m, uint64_t addr);
 
 /* array.c */

@@ -60,7 +60,7 @@ static int block_co_read(struct meta *m, uint64_t pos, const struct meta_block_e
 			continue;
 		r = meta_journal_block_check(buf, len, x);
 		memcpy(&h, buf, sizeof(h));
-		if (r == 0 && MUTANT(OLD_LAP_REPLAYED))
+		if (r == 0 && MUTANT(OLD_LAP_REPLAYED) && le64_get(h.block) < x->block)
 			return 0;
 		if (r == 0 && le64_get(h.block) == x->block && le32_get(h.prev_crc) == x->prev_crc)
 			return 0;
@@ -174,7 +174,10 @@ int meta_co_replay(struct meta *m, uint64_t *n_records, struct err *e)
 			break;
 		}
 		block_book(m, pos, buf);
-		r = block_co_apply(m, buf, n_records);
+		if (m->j.used_bytes > m->conf.journal_bytes)
+			r = -ERR_FORMAT; /* more than the ring holds: it goes round */
+		else
+			r = block_co_apply(m, buf, n_records);
 		if (r < 0) {
 			err_set(e, r, "journal block %llu cannot be applied: %s", (unsigned long long)x.block, err_text(r));
 			break;

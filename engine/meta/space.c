@@ -12,7 +12,6 @@
  */
 #include <string.h>
 
-#include "engine/base/mutant.h"
 #include "engine/meta/meta_internal.h"
 
 #define REFS_PER_LEAF (META_PAGE_BYTES / 4)
@@ -111,7 +110,7 @@ void meta_space_free(struct meta *m, uint64_t addr)
 	note->delta--;
 	if (!note->quarantine)
 		m->n_quarantined++;
-	note->quarantine = MUTANT(PAGE_REUSED_AT_ONCE) ? 0 : m->epoch;
+	note->quarantine = m->epoch;
 	m->groups[meta_space_group_of(m, addr)].used--;
 }
 
@@ -265,7 +264,7 @@ int meta_space_co_fold(struct meta *m)
 	do {
 		v = fold_collect(m, &n);
 		for (i = 0; i < n && r == 0; i++) {
-			r = meta_space_co_refill(m, 16);
+			r = meta_space_co_refill(m, m->pagerefs->height + 2u);
 			if (r == 0)
 				r = fold_one(m, v[i]);
 		}

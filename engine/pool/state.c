@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/base/mutant.h"
 #include "engine/pool/pool_internal.h"
 
 /* ---- labels ---- */
@@ -216,7 +217,7 @@ int pool_co_disk_error(struct ashlar_pool *p, unsigned disk, enum io_op op, int 
 	co_mutex_lock(&p->labels);
 	if (p->disks[disk].state == PDISK_ONLINE || p->disks[disk].state == PDISK_STALE) {
 		r = disk_out_co_locked(p, disk, error);
-		if (r == 0)
+		if (r == 0 && !MUTANT(OUT_NOT_PUBLISHED))
 			r = publish_co_locked(p);
 	}
 	co_mutex_unlock(&p->labels);

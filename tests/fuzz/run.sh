@@ -15,7 +15,7 @@ for src in tests/fuzz/fuzz_*.c; do
 	new=$build/corpus/$t
 	[ "$mode" = long ] || { new=$build/corpus/smoke-$t; rm -rf "$new"; }
 	mkdir -p "$new"
-	args=(-artifact_prefix="$build/artifacts/$t-" -timeout=20 -rss_limit_mb=2048 -max_len=16384 -print_final_stats=1)
+	args=(-artifact_prefix="$build/artifacts/$t-" -timeout=20 -rss_limit_mb=2048 -max_len=34000 -print_final_stats=1)
 	[ -d "$seeds" ] || { mkdir -p "$new/none"; seeds=$new/none; }
 	if "$bin" "${args[@]}" -runs=0 "$seeds" >"$log" 2>&1 &&
 	   "$bin" "${args[@]}" -max_total_time="$seconds" "$new" "$seeds" >>"$log" 2>&1; then
