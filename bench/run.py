@@ -139,16 +139,17 @@ class Files:
 
 def ram():
     """The best of what this machine lets us have."""
-    if os.path.exists("/sys/class/zram-control/hot_add") and os.access("/sys/class/zram-control/hot_add", os.R_OK) and os.geteuid() == 0:
+    is_root = os.geteuid() == 0
+    if is_root and os.path.exists("/sys/class/zram-control/hot_add"):
         return Zram()
-    if os.geteuid() == 0 and os.path.exists("/dev/loop-control"):
+    if is_root and os.path.exists("/dev/loop-control"):
         return Loop()
     return Files("/dev/shm", "file on tmpfs (block devices need root)")
 
 
 def disk(where):
     os.makedirs(where, exist_ok=True)
-    fstype = run("stat", "-f", "-c", "%T", where).decode().strip()
+    fstype = run("findmnt", "-n", "-o", "FSTYPE", "-T", where).decode().strip()
     return Files(where, "file on " + fstype)
 
 
@@ -377,7 +378,8 @@ def main():
               "load": os.getloadavg(), "backends": []}
     try:
         for b in opt.backend.split(","):
-            report["backends"].append(backend(ram() if b == "ram" else disk(opt.dir or os.path.join(opt.build, "bench-disk")), jobs, opt))
+            disks = ram() if b == "ram" else disk(opt.dir or os.path.join(opt.build, "bench-disk"))
+            report["backends"].append(backend(disks, jobs, opt))
     except Failed as e:
         print("bench: %s" % e, file=sys.stderr)
         return 1

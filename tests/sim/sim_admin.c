@@ -156,7 +156,7 @@ void admin_co_main(void *arg)
 	if (!live_volumes(s))
 		co_create(s, &rng);
 	while (!run_is_over(s)) {
-		run_co_sleep(s, rng_below(&rng, rng_chance(&rng, 1, 8) ? 2 * NS_PER_SEC : 50 * NS_PER_MS));
+		run_co_sleep(s, rng_below(&rng, rng_chance(&rng, 1, 8) ? s->life_ns / 2 : s->life_ns / 16));
 		if (!run_is_over(s))
 			co_command(s, &rng);
 	}

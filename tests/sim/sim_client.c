@@ -82,7 +82,7 @@ static int session_co_there(void *arg)
 			flags |= IO_NO_HOLE;
 		rig_co_io(&s->rig, c->v, b, op, off, len, flags);
 		if (c->slow)
-			run_co_sleep(s, rng_below(&c->rng, rng_chance(&c->rng, 1, s->slow_of) ? 5 * NS_PER_SEC : 2 * NS_PER_MS));
+			run_co_sleep(s, rng_below(&c->rng, rng_chance(&c->rng, 1, s->slow_of) ? s->life_ns / 4 : s->life_ns / 128));
 	}
 	return 0;
 }
@@ -115,7 +115,7 @@ static void client_co_session(struct sim_run *s, struct rng *rng)
 	c.n_requests = 1 + (unsigned)rng_below(rng, 400);
 	c.sequential = rng_chance(rng, 1, 3);
 	c.hot = rng_chance(rng, 1, 3);
-	c.slow = rng_chance(rng, 1, 2);
+	c.slow = s->life_ns > 300 * NS_PER_MS || rng_chance(rng, 1, 3); /* or there were too many */
 	c.next = rng_below(rng, c.v->size_bytes);
 	snprintf(name, sizeof(name), "p/%s", c.v->name);
 	r = ashlar_co_attach(s->rig.a, name, &session_ops, &c, &c.at, &e);

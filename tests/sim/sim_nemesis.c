@@ -101,7 +101,7 @@ static void co_hang(struct sim_run *s)
 	struct sim_faults *f = sim_disk_faults(s->rig.disks, (unsigned)rng_below(&s->rng, s->rig.n_disks));
 
 	f->hang = true;
-	co_sleep_ns(rng_below(&s->rng, 3 * NS_PER_SEC));
+	co_sleep_ns(rng_below(&s->rng, MIN(3 * NS_PER_SEC, s->life_ns)));
 	f->hang = false;
 }
 
@@ -146,10 +146,10 @@ void nemesis_co_main(void *arg)
 	struct sim_run *s = arg;
 
 	while (!run_is_over(s)) {
-		run_co_sleep(s, rng_below(&s->rng, NS_PER_SEC));
+		run_co_sleep(s, rng_below(&s->rng, s->life_ns / 4));
 		if (run_is_over(s))
 			break;
-		if (rng_chance(&s->rng, 1, 3))
+		if (rng_chance(&s->rng, 1, 4))
 			slow_disks(s);
 		else if (rng_chance(&s->rng, 1, 8))
 			co_hang(s);

@@ -62,8 +62,8 @@ static void shape_disks(struct sim_run *s)
 static void shape_load(struct sim_run *s)
 {
 	s->n_vols_max = 1 + (unsigned)rng_below(&s->rng, 4);
-	s->n_clients = 1 + (unsigned)rng_below(&s->rng, 8);
-	s->n_lives = 2 + (unsigned)rng_below(&s->rng, 6);
+	s->n_clients = 1 + (unsigned)rng_below(&s->rng, 12);
+	s->n_lives = 3 + (unsigned)rng_below(&s->rng, 8);
 	s->w_read = 1 + (unsigned)rng_below(&s->rng, 40);
 	s->w_write = 10 + (unsigned)rng_below(&s->rng, 60);
 	s->w_flush = (unsigned)rng_below(&s->rng, 12);
@@ -71,7 +71,7 @@ static void shape_load(struct sim_run *s)
 	s->w_discard = (unsigned)rng_below(&s->rng, 15);
 	s->fua_of = rng_chance(&s->rng, 1, 2) ? 2 + (unsigned)rng_below(&s->rng, 20) : 0;
 	s->slow_of = 5 + (unsigned)rng_below(&s->rng, 200);
-	s->life_ns = NS_PER_MS << rng_below(&s->rng, 15);
+	s->life_ns = NS_PER_MS << (4 + rng_below(&s->rng, 12));
 }
 
 static void shape(struct sim_run *s)

@@ -642,11 +642,8 @@ static int until_full(struct rig *r)
 	int e = rig_co_format(r);
 
 	for (i = 0; i < RIG_PLACES && e == 0; i++)
-		for (a = 0; a < RIG_ARRAYS && e == 0; a++) {
+		for (a = 0; a < RIG_ARRAYS && e == 0; a++)
 			e = rig_co_set(r, a, i, i + 1);
-			if (e == 0) /* the reserve is for few records under way */
-				e = meta_co_wait_applied(r->m, r->n_recs);
-		}
 	EXPECT(e == -ERR_POOL_FULL);
 	EXPECT(r->n_groups == r->conf.max_groups);
 	e = rig_co_compare(r);
