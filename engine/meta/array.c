@@ -257,6 +257,8 @@ static int leaf_co_shadow(struct meta_array *a, uint64_t leaf, bool create, stru
 
 	if (!create && (meta_ptr_is_hole(&a->root) || leaf >= leaf_capacity(a->height)))
 		return 1;
+	if (leaf >= leaf_capacity(META_HEIGHT_MAX))
+		return -ERR_FORMAT; /* an index from disk */
 	r = meta_space_co_refill(m, a->height + 8u); /* the path, and the levels that a far index adds */
 	if (r < 0)
 		return r;

@@ -31,6 +31,8 @@ int meta_journal_block_check(const uint8_t *buf, size_t len, const struct meta_b
 	if (!uuid_is_equal(&h.pool, &x->pool) || (le64_get(h.epoch) != x->epoch && !MUTANT(OLD_LAP_REPLAYED)))
 		return -ERR_FORMAT;
 	n = le32_get(h.n_records);
+	if (!n) /* there is no empty block */
+		return -ERR_FORMAT;
 	for (i = 0; i < n; i++) { /* every record inside the block */
 		struct journal_record_disk rec;
 

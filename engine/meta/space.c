@@ -229,7 +229,8 @@ static int fold_one(struct meta *m, struct page_note *note)
 	/* The edit may have changed deltas, this one too: read it now, and nothing suspends from here. */
 	memcpy(&refs, entry, sizeof(refs));
 	v = (int64_t)le32_get(refs) + note->delta;
-	CHECK(v >= 0 && v <= UINT32_MAX);
+	if (v < 0 || v > UINT32_MAX)
+		return -ERR_FORMAT; /* the count was wrong on disk */
 	refs = le32_make((uint32_t)v);
 	memcpy(entry, &refs, sizeof(refs));
 	note->delta = 0;

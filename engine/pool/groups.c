@@ -55,7 +55,13 @@ int pool_group_decode(const struct ashlar_pool *p, const struct pool_group_disk 
 		d->cols[i].disk = le16_get(g->cols[i].disk);
 		d->cols[i].off_bytes = l->data_off + (uint64_t)le32_get(g->cols[i].first_extent) * l->extent_bytes;
 	}
-	return raid_desc_check(d, p->n_disks, e);
+	if (raid_desc_check(d, p->n_disks, e) < 0)
+		return -ERR_FORMAT;
+	for (i = 0; i < d->n_cols; i++)
+		if (le32_get(g->cols[i].first_extent) + d->col_bytes / l->extent_bytes > p->disks[d->cols[i].disk].extents)
+			return err_set(e, -ERR_FORMAT, "group %llu reaches beyond the end of disk %u", (unsigned long long)d->group,
+				       d->cols[i].disk);
+	return 0;
 }
 
 /* A metadata group as the label describes it. */
