@@ -8,9 +8,10 @@
  * Ran apart or only behind? W, the newest label, calls disk D out as of generation g, and D's own label, of generation >= g,
  * calls D online. Then D was written by somebody who did not know that it was out: the two sides ran apart. One history
  * looks the same and is harmless: a crash while label g was written to all disks reached D alone, and the pool then was
- * opened without D. It is told by what D's label says: it calls every disk online that W calls online (whoever runs alone
- * calls the others out first), and nothing as new as g was ever acknowledged by all (else W's side lost it, by going back
- * to an older copy). Such a D is stale.
+ * opened without D. It is told by what D's label says: it has called out nobody since then whom W calls online (whoever runs alone
+ * calls the others out first), and no label as new as g that calls D online was ever acknowledged by all (else W's side lost
+ * it, by going back to an older copy). Such a D is stale. The same when D had been out since g, was brought up to date, and
+ * the label that calls it online again reached D alone.
  */
 #include "engine/base/mutant.h"
 #include "engine/pool/assembly.h"
@@ -197,7 +198,8 @@ static int check_device(const struct scan_disk *d, const struct label *word, uns
 /* See the top of this file. own is the label of a disk that word calls OUT. */
 static bool ran_apart(const struct label *word, unsigned i, const struct label *own)
 {
-	uint64_t out = word->disks[i].out_generation;
+	/* What is older than both is common history. */
+	uint64_t out = word->disks[i].since_generation, base = MAX(out, own->disks[own->disk_index].since_generation);
 	bool alone = false;
 	unsigned k;
 	int at;
@@ -208,9 +210,9 @@ static bool ran_apart(const struct label *word, unsigned i, const struct label *
 		if (word->disks[k].state != LABEL_DISK_ONLINE)
 			continue;
 		at = find_entry(own, &word->disks[k].uuid);
-		alone |= at < 0 || own->disks[at].state != LABEL_DISK_ONLINE;
+		alone |= at < 0 || (own->disks[at].state != LABEL_DISK_ONLINE && own->disks[at].since_generation >= base);
 	}
-	return alone || own->acked_generation >= out;
+	return alone || own->acked_generation >= base;
 }
 
 /* Names both sides. */

@@ -96,7 +96,7 @@ static void encode_tables(const struct label *l, struct label_disk_disk *dd, str
 	for (i = 0; i < l->n_disks; i++) {
 		dd[i].uuid = l->disks[i].uuid;
 		dd[i].size_bytes = le64_make(l->disks[i].size_bytes);
-		dd[i].out_generation = le64_make(l->disks[i].out_generation);
+		dd[i].since_generation = le64_make(l->disks[i].since_generation);
 		dd[i].state = l->disks[i].state;
 		memcpy(dd[i].path, l->disks[i].path, strnlen(l->disks[i].path, sizeof(dd[i].path)));
 	}
@@ -265,7 +265,7 @@ static void decode_disk(const struct label_disk_disk *dd, struct label_disk *d)
 
 	d->uuid = dd->uuid;
 	d->size_bytes = le64_get(dd->size_bytes);
-	d->out_generation = le64_get(dd->out_generation);
+	d->since_generation = le64_get(dd->since_generation);
 	d->state = dd->state;
 	memcpy(d->path, dd->path, sizeof(dd->path));
 	for (i = 0; d->path[i]; i++) /* it is only a hint, but it will be printed */
@@ -287,7 +287,7 @@ static int check_disk(const struct label *l, unsigned i, struct err *e)
 		return err_set(e, -ERR_FORMAT, "disk %u has no uuid", i);
 	if (d->size_bytes > INT64_MAX || !label_disk_extents(l, d->size_bytes))
 		return err_set(e, -ERR_FORMAT, "disk %u has an impossible size (%" PRIu64 " bytes)", i, d->size_bytes);
-	if (d->out_generation > l->generation)
+	if (d->since_generation > l->generation)
 		return err_set(e, -ERR_FORMAT, "disk %u went out in a generation that is yet to come", i);
 	for (j = 0; j < i; j++)
 		if (l->disks[j].state != LABEL_DISK_FREE && uuid_is_equal(&l->disks[j].uuid, &d->uuid))

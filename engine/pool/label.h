@@ -13,7 +13,7 @@
 
 struct label_disk {
 	struct uuid uuid;
-	uint64_t size_bytes, out_generation;
+	uint64_t size_bytes, since_generation;
 	uint8_t state;
 	char path[97];
 };

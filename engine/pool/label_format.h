@@ -69,7 +69,7 @@ static_assert(offsetof(struct label_header_disk, name) == 200, "label header");
 struct label_disk_disk {
 	struct uuid uuid;   /* 0 */
 	le64 size_bytes;    /* 16 */
-	le64 out_generation; /* 24: generation of the first label that said OUT */
+	le64 since_generation; /* 24: of the first label that gave it this state; 0: ONLINE from the start */
 	uint8_t state;	    /* 32: enum label_disk_state */
 	uint8_t pad[31];    /* 33 */
 	uint8_t path[96];   /* 64: where it was last seen (its end, if longer), NUL padded */

@@ -82,7 +82,7 @@ static void label_note_states(struct ashlar_pool *p)
 		if (p->disks[i].state == PDISK_ONLINE || ld->state == LABEL_DISK_OUT)
 			continue;
 		ld->state = LABEL_DISK_OUT;
-		ld->out_generation = p->label->generation + 1;
+		ld->since_generation = p->label->generation + 1;
 	}
 	for (i = 0; i < p->n_disks; i++) {
 		const char *path = p->disks[i].disk ? p->disks[i].disk->path : NULL;

@@ -198,7 +198,7 @@ static int disk_out_co_locked(struct ashlar_pool *p, unsigned disk, int error)
 	d->state = PDISK_FAILED;
 	if (p->label->disks[disk].state != LABEL_DISK_OUT) {
 		p->label->disks[disk].state = LABEL_DISK_OUT;
-		p->label->disks[disk].out_generation = p->label->generation + 1;
+		p->label->disks[disk].since_generation = p->label->generation + 1;
 	}
 	pool_co_set_disk(p, disk);
 	pool_co_publish_missed(p, disk);
@@ -234,7 +234,7 @@ int pool_co_disk_online(struct ashlar_pool *p, unsigned disk)
 		p->disks[disk].state = PDISK_ONLINE;
 		p->disks[disk].rolled_back = false;
 		p->label->disks[disk].state = LABEL_DISK_ONLINE;
-		p->label->disks[disk].out_generation = 0;
+		p->label->disks[disk].since_generation = p->label->generation + 1;
 		r = publish_co_locked(p);
 		if (r == 0)
 			pool_co_set_disk(p, disk);

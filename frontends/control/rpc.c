@@ -432,6 +432,8 @@ int rpc_framer_next(struct rpc_framer *f, const char **text, size_t *len)
 {
 	char *line, *nl;
 
+	if (!f->buf)
+		return 0;
 	for (;;) {
 		line = f->buf + f->start;
 		nl = f->len > f->scanned ? memchr(f->buf + f->scanned, '\n', f->len - f->scanned) : NULL;

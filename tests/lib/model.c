@@ -188,10 +188,23 @@ static void sector_prune(const struct model *m, struct model_sector *s)
 	CHECK(k > 0);
 }
 
-static void sector_set(struct model_sector *s, uint32_t op)
+/* Nothing but op, and what is still under way (a write that is held outlives a shrinking and growing again). */
+static void sector_set(const struct model *m, struct model_sector *s, uint32_t op)
 {
-	free(s->many);
-	*s = (struct model_sector){ .n = 1, .one = { op, NEVER } };
+	unsigned i, k = 0;
+	bool have = false;
+
+	for (i = 0; i < s->n; i++) {
+		struct model_cand c = cands(s)[i];
+
+		if (c.op != op && m->ops[c.op].ended != NEVER)
+			continue;
+		have |= c.op == op;
+		cands(s)[k++] = (struct model_cand){ c.op, NEVER };
+	}
+	s->n = (uint16_t)k;
+	if (!have)
+		cand_add(s, op);
 }
 
 /* ---- data ---- */
@@ -585,14 +598,14 @@ void model_vol_resize(struct model *m, struct model_vol *v, uint64_t size_bytes)
 }
 
 /* The volume has this size now: what is beyond is zeros, whenever it comes back. */
-static void vol_size_is(struct model_vol *v, uint64_t size_bytes, uint32_t zero_op)
+static void vol_size_is(const struct model *m, struct model_vol *v, uint64_t size_bytes, uint32_t zero_op)
 {
 	uint64_t i;
 
 	v->size_bytes = size_bytes;
 	v->new_size_bytes = 0;
 	for (i = size_bytes / MODEL_SECTOR; i < v->n_sectors; i++)
-		sector_set(&v->sectors[i], zero_op);
+		sector_set(m, &v->sectors[i], zero_op);
 }
 
 void model_vol_resized(struct model *m, struct model_vol *v, bool ok)
@@ -600,11 +613,11 @@ void model_vol_resized(struct model *m, struct model_vol *v, bool ok)
 	if (v->resize_op)
 		model_end(m, v, v->resize_op, v->new_size_bytes, v->size_bytes - v->new_size_bytes, ok, ok, false);
 	if (ok)
-		vol_size_is(v, v->new_size_bytes, v->resize_op);
+		vol_size_is(m, v, v->new_size_bytes, v->resize_op);
 	v->new_size_bytes = 0;
 }
 
-bool model_vol_settle(struct model_vol *v, const char *name, uint64_t size_bytes)
+bool model_vol_settle(const struct model *m, struct model_vol *v, const char *name, uint64_t size_bytes)
 {
 	if (!name) {
 		if (v->state == MODEL_LIVE) {
@@ -623,6 +636,6 @@ bool model_vol_settle(struct model_vol *v, const char *name, uint64_t size_bytes
 			size_bytes, v->size_bytes, v->new_size_bytes);
 		return false;
 	}
-	vol_size_is(v, size_bytes, 0);
+	vol_size_is(m, v, size_bytes, 0);
 	return true;
 }

@@ -100,7 +100,7 @@ void model_vol_renamed(struct model_vol *v, bool ok);
 void model_vol_resize(struct model *m, struct model_vol *v, uint64_t size_bytes);
 void model_vol_resized(struct model *m, struct model_vol *v, bool ok);
 /* After a crash: what is there. NULL name: no volume with either name. False, after printing, if that cannot be. */
-bool model_vol_settle(struct model_vol *v, const char *name, uint64_t size_bytes);
+bool model_vol_settle(const struct model *m, struct model_vol *v, const char *name, uint64_t size_bytes);
 
 /* Power cut, or the end of the process. What is under way may have happened. */
 void model_crash(struct model *m);

@@ -112,12 +112,12 @@ static void co_settle(struct rig *g)
 			continue;
 		}
 		seen[mv->index] = true;
-		if (!model_vol_settle(mv, v[k].name, v[k].size_bytes))
+		if (!model_vol_settle(g->model, mv, v[k].name, v[k].size_bytes))
 			rig_fail(g, "volume %s is not as it should be", v[k].name);
 	}
 	for (i = 0; i < model_n_vols(g->model); i++) {
 		mv = model_vol(g->model, i);
-		if (!seen[i] && mv->state != MODEL_GONE && !model_vol_settle(mv, NULL, 0))
+		if (!seen[i] && mv->state != MODEL_GONE && !model_vol_settle(g->model, mv, NULL, 0))
 			rig_fail(g, "volume %s is lost", mv->name);
 	}
 	xfree(v);

@@ -129,7 +129,7 @@ static int co_run_pool(void *arg)
 	for (i = 0; i < l->n_disks; i++) {
 		if (l->disks[i].state == LABEL_DISK_ONLINE && as->disks[i].state != ASM_ONLINE) {
 			l->disks[i].state = LABEL_DISK_OUT;
-			l->disks[i].out_generation = l->generation + 1;
+			l->disks[i].since_generation = l->generation + 1;
 		}
 	}
 	l->generation++;

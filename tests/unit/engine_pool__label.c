@@ -49,7 +49,7 @@ static void make_sample(struct label *l, unsigned n_disks, unsigned n_meta)
 		fill_uuid(&l->disks[i].uuid, (uint8_t)(i + 1));
 		l->disks[i].size_bytes = 64 * MIB;
 		l->disks[i].state = i == 2 ? LABEL_DISK_OUT : LABEL_DISK_ONLINE;
-		l->disks[i].out_generation = i == 2 ? 9 : 0;
+		l->disks[i].since_generation = i == 2 ? 9 : 0;
 		snprintf(l->disks[i].path, sizeof(l->disks[i].path), "/dev/disk%u", i);
 	}
 	for (i = 0; i < n_meta; i++) {
@@ -349,7 +349,7 @@ static void many_disks(unsigned n)
 {
 	make_sample(&sample, n, 0);
 	sample.disks[0].size_bytes = DISK_BYTES;
-	sample.disks[2].out_generation = 1;
+	sample.disks[2].since_generation = 1;
 	sample.acked_generation = 0;
 }
 
