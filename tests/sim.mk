@@ -15,3 +15,22 @@ $(CRASH_BIN): $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/crash/*.c)) $(PROOF_L
 	@mkdir -p $(@D)
 	@echo "  LD    $@"
 	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+JOBS ?= $(shell nproc)
+
+# make sim SEED=N repeats one run. COUNT, MINUTES: so many, or so long, from a fresh seed; the regression seeds first.
+.PHONY: sim crash mutants
+sim: $(SIM_BIN)
+	$(SIM_BIN) --jobs $(JOBS) $(if $(SEED),--seed $(SEED) $(if $(COUNT),--count $(COUNT)),--file tests/sim/seeds.txt \
+		$(if $(MINUTES),--minutes $(MINUTES),--count $(if $(COUNT),$(COUNT),200)))
+
+# make crash STATES=N, or WORKLOAD=W POINT=P VARIANT=V for one state.
+crash: $(CRASH_BIN)
+	$(CRASH_BIN) --jobs $(JOBS) $(if $(WORKLOAD),--workload $(WORKLOAD) $(if $(POINT),--point $(POINT) --variant $(VARIANT)),\
+		$(if $(MINUTES),--minutes $(MINUTES),--states $(if $(STATES),$(STATES),50000)))
+
+# Tests of the tests: the engine broken on purpose, in one way at a time.
+mutants:
+	@+$(MAKE) --no-print-directory BUILD=$(BUILD)/mutants EXTRA_CFLAGS="$(EXTRA_CFLAGS) -DASHLAR_MUTANTS" \
+		$(BUILD)/mutants/tests/sim/sim $(BUILD)/mutants/tests/crash/crash
+	tests/crash/mutants.sh $(BUILD)/mutants $(JOBS)

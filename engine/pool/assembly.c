@@ -157,15 +157,6 @@ static int check_duplicates(const struct members *m, struct err *e)
 	return 0;
 }
 
-static void find_word(struct members *m)
-{
-	size_t i;
-
-	for (m->word = 0, i = 1; i < m->n; i++)
-		if (m->v[i].label->generation > m->v[m->word].label->generation)
-			m->word = i;
-}
-
 /* Index in the label's disk table, -1: not of this pool (any more). */
 static int find_entry(const struct label *l, const struct uuid *disk)
 {
@@ -175,24 +166,6 @@ static int find_entry(const struct label *l, const struct uuid *disk)
 		if (l->disks[i].state != LABEL_DISK_FREE && uuid_is_equal(&l->disks[i].uuid, disk))
 			return (int)i;
 	return -1;
-}
-
-static int check_device(const struct scan_disk *d, const struct label *word, unsigned i, struct err *e)
-{
-	uint64_t want = MAX(word->disks[i].size_bytes, d->label->disks[d->label->disk_index].size_bytes);
-	char has[16], wants[16];
-
-	if (d->size_bytes < want)
-		return err_set(e, -ERR_FORMAT,
-			       "disk %s of pool %s has %" PRIu64 " bytes (%s), but its label says %" PRIu64
-			       " (%s): it was cut short or copied to a smaller disk; give it its size back, or leave it out",
-			       d->path, word->name, d->size_bytes, size_format(d->size_bytes, has, sizeof(has)), want,
-			       size_format(want, wants, sizeof(wants)));
-	if (d->block_bytes > word->block_bytes)
-		return err_set(e, -EINVAL,
-			       "disk %s of pool %s has blocks of %u bytes now, and the pool was made for %u: attach it as it was before",
-			       d->path, word->name, d->block_bytes, word->block_bytes);
-	return 0;
 }
 
 /* See the top of this file. own is the label of a disk that word calls OUT. */
@@ -213,6 +186,58 @@ static bool ran_apart(const struct label *word, unsigned i, const struct label *
 		alone |= at < 0 || (own->disks[at].state != LABEL_DISK_ONLINE && own->disks[at].since_generation >= base);
 	}
 	return alone || own->acked_generation >= base;
+}
+
+/* Is the label of disk k a leftover of a crash that nobody else got, overtaken since? Another one calls its disk out, and
+ * nothing ever relied on it. */
+static bool is_leftover(const struct members *m, size_t k)
+{
+	const struct label *own = m->v[k].label;
+	size_t i;
+	int at;
+
+	for (i = 0; i < m->n; i++) {
+		const struct label *other = m->v[i].label;
+
+		at = i == k ? -1 : find_entry(other, &own->disk);
+		if (at < 0 || other->disks[at].state != LABEL_DISK_OUT || other->generation < own->acked_generation)
+			continue; /* (the latter: it knows less than all once did) */
+		if (own->disks[own->disk_index].state == LABEL_DISK_ONLINE && !ran_apart(other, (unsigned)at, own))
+			return true;
+	}
+	return false;
+}
+
+/* The newest label that is not a leftover: one such may be as new as the true one, or newer. */
+static void find_word(struct members *m)
+{
+	bool have = false;
+	size_t i;
+
+	for (m->word = 0, i = 0; i < m->n; i++) {
+		if (is_leftover(m, i) || (have && m->v[i].label->generation <= m->v[m->word].label->generation))
+			continue;
+		m->word = i;
+		have = true;
+	}
+}
+
+static int check_device(const struct scan_disk *d, const struct label *word, unsigned i, struct err *e)
+{
+	uint64_t want = MAX(word->disks[i].size_bytes, d->label->disks[d->label->disk_index].size_bytes);
+	char has[16], wants[16];
+
+	if (d->size_bytes < want)
+		return err_set(e, -ERR_FORMAT,
+			       "disk %s of pool %s has %" PRIu64 " bytes (%s), but its label says %" PRIu64
+			       " (%s): it was cut short or copied to a smaller disk; give it its size back, or leave it out",
+			       d->path, word->name, d->size_bytes, size_format(d->size_bytes, has, sizeof(has)), want,
+			       size_format(want, wants, sizeof(wants)));
+	if (d->block_bytes > word->block_bytes)
+		return err_set(e, -EINVAL,
+			       "disk %s of pool %s has blocks of %u bytes now, and the pool was made for %u: attach it as it was before",
+			       d->path, word->name, d->block_bytes, word->block_bytes);
+	return 0;
 }
 
 /* Names both sides. */

@@ -207,9 +207,10 @@ static int column_co_take(struct ashlar_pool *p, unsigned disk, uint64_t n, uint
 	return 0;
 }
 
-static uint64_t disk_free_extents(const struct pdisk *d)
+/* all: also of disks that are away or behind; their columns are written when they are back. */
+static uint64_t disk_free_extents(const struct pdisk *d, bool all)
 {
-	return d->state == PDISK_ONLINE && d->extents > d->used ? d->extents - d->used : 0;
+	return (all || d->state == PDISK_ONLINE) && d->extents > d->used ? d->extents - d->used : 0;
 }
 
 /* Extents that must stay free for metadata groups to come: room for one in 512 groups, at least one. */
@@ -227,13 +228,11 @@ static uint64_t reserve_groups(const struct ashlar_pool *p)
 static bool reserve_holds(const struct ashlar_pool *p, const uint64_t *free_left)
 {
 	uint64_t need = reserve_groups(p) * DIV_UP(p->label->group_bytes, p->label->extent_bytes), room = 0;
-	unsigned copies = pool_metadata_copies(p), i, online = 0;
+	unsigned copies = pool_metadata_copies(p), i;
 
+	/* Copies on distinct disks: no disk can give more than `need` of them (unless there are not so many disks). */
 	for (i = 0; i < p->n_disks; i++)
-		online += p->disks[i].state == PDISK_ONLINE;
-	/* Copies on distinct disks: no disk can give more than `need` of them (on few disks they share). */
-	for (i = 0; i < p->n_disks; i++)
-		room += MIN(free_left[i], need * MAX(1, DIV_UP(copies, MAX(online, 1))));
+		room += MIN(free_left[i], need * DIV_UP(copies, p->n_disks));
 	return room >= need * copies;
 }
 
@@ -242,31 +241,35 @@ struct candidate {
 	uint64_t free;
 };
 
-/* Disks with room for a column, the emptiest (as a share of its size) first. */
-static unsigned candidates_rank(struct ashlar_pool *p, uint64_t need, struct candidate *c)
+/* Disks with room for a column: ONLINE ones, the emptiest (as a share of its size) first, then (all) the others. */
+static unsigned candidates_rank(struct ashlar_pool *p, uint64_t need, bool all, struct candidate *c, unsigned *n_online)
 {
-	unsigned i, k, n = 0;
+	unsigned i, k, n = 0, first = 0, round;
 
-	for (i = 0; i < p->n_disks; i++) {
-		uint64_t f = disk_free_extents(&p->disks[i]);
+	*n_online = 0;
+	for (round = 0; round < (all ? 2 : 1); round++, first = n) {
+		for (i = 0; i < p->n_disks; i++) {
+			uint64_t f = disk_free_extents(&p->disks[i], all);
 
-		if (f < need)
-			continue;
-		for (k = n++; k > 0 && (unsigned __int128)c[k - 1].free * p->disks[i].extents <
-						(unsigned __int128)f * p->disks[c[k - 1].disk].extents; k--)
-			c[k] = c[k - 1];
-		c[k] = (struct candidate){ i, f };
+			if (f < need || (p->disks[i].state == PDISK_ONLINE) != (round == 0))
+				continue;
+			for (k = n++; k > first && (unsigned __int128)c[k - 1].free * p->disks[i].extents <
+							   (unsigned __int128)f * p->disks[c[k - 1].disk].extents; k--)
+				c[k] = c[k - 1];
+			c[k] = (struct candidate){ i, f };
+			*n_online += round == 0;
+		}
 	}
 	return n;
 }
 
 /* Chooses shape and disks; nothing is taken yet. */
-static int group_plan(struct ashlar_pool *p, unsigned kind, struct raid_profile prof, struct raid_desc *d)
+static int group_plan_from(struct ashlar_pool *p, unsigned kind, struct raid_profile prof, bool all, struct raid_desc *d)
 {
 	const struct label *l = p->label;
 	struct candidate c[LABEL_DISKS_MAX];
 	uint64_t left[LABEL_DISKS_MAX], need;
-	unsigned n, i, cols;
+	unsigned n, i, cols, sets, n_online;
 
 	memset(d, 0, sizeof(*d));
 	d->layout = prof.layout;
@@ -274,20 +277,24 @@ static int group_plan(struct ashlar_pool *p, unsigned kind, struct raid_profile 
 	d->strip_bytes = l->strip_bytes;
 	d->size_bytes = l->group_bytes;
 	/* Fewer disks with room mean fewer and longer columns, which may fit on fewer disks still. */
-	for (n = candidates_rank(p, 1, c);; n--) {
+	for (n = candidates_rank(p, 1, all, c, &n_online);; n--) {
 		cols = kind == THIN_GROUP_META ? prof.copies : raid_profile_columns(prof, n);
-		if (!cols || !n)
+		/* Two copies of metadata share a disk only if the pool has no others. */
+		if (!cols || !n || n < MIN(cols, p->n_disks))
 			return -ERR_POOL_FULL;
 		d->col_bytes = raid_col_bytes(prof.layout, prof.copies, cols, l->group_bytes, l->strip_bytes, l->extent_bytes);
 		need = d->col_bytes / l->extent_bytes;
-		if (candidates_rank(p, need, c) >= MIN(n, cols))
+		if (candidates_rank(p, need, all, c, &n_online) >= MIN(n, cols))
 			break;
 	}
 	d->n_cols = (uint8_t)cols;
+	sets = cols / prof.copies;
+	if (n_online < sets)
+		return -ERR_POOL_FULL; /* each mirror begins on a disk that is ONLINE */
 	for (i = 0; i < cols; i++)
-		d->cols[i].disk = (uint16_t)c[i % n].disk; /* only metadata may put two copies on one disk */
+		d->cols[i].disk = (uint16_t)c[(i % prof.copies * sets + i / prof.copies) % n].disk;
 	for (i = 0; i < p->n_disks; i++)
-		left[i] = disk_free_extents(&p->disks[i]);
+		left[i] = disk_free_extents(&p->disks[i], all);
 	for (i = 0; i < cols; i++) {
 		if (left[d->cols[i].disk] < need)
 			return -ERR_POOL_FULL;
@@ -296,6 +303,17 @@ static int group_plan(struct ashlar_pool *p, unsigned kind, struct raid_profile 
 	if (kind != THIN_GROUP_META && !reserve_holds(p, left))
 		return -ERR_POOL_FULL;
 	return 0;
+}
+
+/* Where too few disks are ONLINE, mirrors are made with columns on those that are not: degraded from the start, but as
+ * redundant as any other once these are back. */
+static int group_plan(struct ashlar_pool *p, unsigned kind, struct raid_profile prof, struct raid_desc *d)
+{
+	int r = group_plan_from(p, kind, prof, false, d);
+
+	if (r == -ERR_POOL_FULL && prof.copies > 1)
+		r = group_plan_from(p, kind, prof, true, d);
+	return r;
 }
 
 /* Coroutine, under p->alloc. Takes the columns' extents; undoes on failure. */
@@ -574,25 +592,34 @@ int pool_co_each_group(struct ashlar_pool *p, int (*each)(void *arg, const struc
 	return r == -ENOENT ? 0 : r;
 }
 
-/* What a volume of the pool's layout can still take: free clusters in its groups, and groups still to be made. */
-uint64_t pool_free_bytes(struct ashlar_pool *p)
+/* Logical bytes of groups that could still be made. all: on disks that are not ONLINE, too. */
+static uint64_t room_for_groups(struct ashlar_pool *p, bool all)
 {
 	struct raid_profile prof = p->label->profile;
-	struct thin_space s;
-	uint64_t extents = 0, reserve, logical, data, cols;
+	uint64_t extents = 0, reserve, data, cols;
 	unsigned i, n = 0;
 
-	thin_space_get(p->thin, &s);
 	for (i = 0; i < p->n_disks; i++) {
-		extents += disk_free_extents(&p->disks[i]);
-		n += p->disks[i].state == PDISK_ONLINE;
+		extents += disk_free_extents(&p->disks[i], all);
+		n += all || p->disks[i].state == PDISK_ONLINE;
 	}
 	reserve = reserve_groups(p) * pool_metadata_copies(p) * DIV_UP(p->label->group_bytes, p->label->extent_bytes);
 	extents = extents > reserve ? extents - reserve : 0;
 	cols = raid_profile_columns(prof, n);
 	if (!cols)
-		return s.clusters_free * p->label->cluster_bytes;
+		return 0;
 	data = prof.layout == RAID_RAID5 ? cols - 1 : prof.layout == RAID_RAID6 ? cols - 2 : cols / prof.copies;
-	logical = extents * p->label->extent_bytes / cols * data / p->label->group_bytes * p->label->group_bytes;
+	return extents * p->label->extent_bytes / cols * data / p->label->group_bytes * p->label->group_bytes;
+}
+
+/* What a volume of the pool's layout can still take: free clusters in its groups, and groups still to be made. */
+uint64_t pool_free_bytes(struct ashlar_pool *p)
+{
+	uint64_t logical = room_for_groups(p, false);
+	struct thin_space s;
+
+	thin_space_get(p->thin, &s);
+	if (!logical && p->label->profile.copies > 1)
+		logical = room_for_groups(p, true);
 	return s.clusters_free * p->label->cluster_bytes + logical;
 }

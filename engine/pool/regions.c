@@ -167,11 +167,12 @@ static int publish_here(void *arg)
 	return 0;
 }
 
-/* Coroutine. Copies what is allocated in [off, off+len) of the group, run by run. */
+/* Coroutine. Copies what is allocated in [off, end) of the group, run by run; nothing beyond, even of a cluster that goes on
+ * there: the region beside may be in sync, and written by another reactor right now. */
 static int range_co_resync(struct ashlar_pool *p, struct pgroup *g, uint64_t off, uint64_t end)
 {
 	uint64_t cluster = p->label->cluster_bytes, group = g->desc.group;
-	uint64_t per_group = p->label->group_bytes / cluster, first, n, i, k, copied;
+	uint64_t per_group = p->label->group_bytes / cluster, first, n, i, k, from, to, copied;
 	uint8_t bits[64];
 	int r;
 
@@ -186,7 +187,9 @@ static int range_co_resync(struct ashlar_pool *p, struct pgroup *g, uint64_t off
 				continue;
 			while (i + k < n && k < 16 && bits[(i + k) / 8] >> ((i + k) % 8) & 1)
 				k++;
-			r = raid_co_resync_range(p->reactors[0].raid, group, (first + i) * cluster, k * cluster, &copied);
+			from = MAX((first + i) * cluster, off);
+			to = MIN((first + i + k) * cluster, end);
+			r = raid_co_resync_range(p->reactors[0].raid, group, from, to - from, &copied);
 			if (r < 0)
 				return r;
 		}

@@ -54,8 +54,8 @@ static int check_layout(struct ashlar_pool *p, const char *name, const char *lay
 	if (prof->layout == RAID_RAID5 || prof->layout == RAID_RAID6)
 		return err_set(e, -EOPNOTSUPP, "volume %s/%s: layout %s is not available in this version: use raid1 or raid10",
 			       p->label->name, name, layout);
-	for (i = 0; i < p->n_disks; i++)
-		online += p->disks[i].state == PDISK_ONLINE;
+	for (i = 0; i < p->n_disks; i++) /* a mirror can be made with disks that are away */
+		online += p->disks[i].state == PDISK_ONLINE || prof->copies > 1;
 	if (online < raid_profile_min_disks(*prof))
 		return err_set(e, -EINVAL, "volume %s/%s: layout %s needs %u disks, the pool has %u online", p->label->name, name,
 			       raid_profile_name(*prof), raid_profile_min_disks(*prof), online);

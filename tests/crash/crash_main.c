@@ -34,8 +34,8 @@ static void say_state(const struct crash_run *c)
 	char text[300];
 
 	workload_describe(&c->wl, &c->rig, text, sizeof(text));
-	printf("workload %" PRIu64 " (%s), event %" PRIu64 ", %s\nrepeat it: %s --workload %" PRIu64 " --point %" PRIu64
-	       " --variant %u%s%s\n", c->wl.number, text, c->point, c->what, self, c->wl.number, c->point, c->variant,
+	printf("workload %" PRIu64 " (%s), event %" PRIu64 ", %s\nrepeat it: make crash WORKLOAD=%" PRIu64 " POINT=%" PRIu64
+	       " VARIANT=%u (%s%s%s)\n", c->wl.number, text, c->point, c->what, c->wl.number, c->point, c->variant, self,
 	       mutant ? " --mutant " : "", mutant ? mutant : "");
 	fflush(stdout);
 }

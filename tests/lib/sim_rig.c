@@ -301,8 +301,10 @@ static int io_once_there(void *arg)
 	uint64_t off, n;
 	int r = 0;
 
+	if (!o->all && o->off >= o->b->size_bytes)
+		return 0; /* it has shrunk meanwhile */
 	if (!o->all)
-		return rig_co_io(o->g, o->v, o->b, o->op, o->off, o->len, o->flags);
+		return rig_co_io(o->g, o->v, o->b, o->op, o->off, MIN(o->len, o->b->size_bytes - o->off), o->flags);
 	for (off = 0; off < o->b->size_bytes && r == 0 && !o->g->failed; off += n) {
 		n = MIN(o->b->size_bytes - off, (uint64_t)RIG_IO_MAX);
 		r = co_read(o->g, o->v, o->b, off, n);

@@ -21,7 +21,7 @@ static struct model_vol *any_volume(struct sim_run *s, struct rng *rng)
 
 	for (i = 0; i < model_n_vols(s->rig.model); i++) {
 		v = model_vol(s->rig.model, i);
-		if (v->state == MODEL_LIVE && rng_below(rng, ++n) == 0)
+		if (v->state == MODEL_LIVE && !v->new_name[0] && !v->new_size_bytes && rng_below(rng, ++n) == 0)
 			best = v;
 	}
 	return best;
@@ -138,7 +138,7 @@ static void co_command(struct sim_run *s, struct rng *rng)
 		co_set(s, rng);
 		break;
 	case 8:
-		if (!s->n_rots && !s->faults)
+		if (!s->n_rots && !s->faults && !s->beyond)
 			rig_co_check(&s->rig, false);
 		break;
 	default:

@@ -89,8 +89,8 @@ static void job_start(struct runs *rs, uint64_t seed, bool again, uint64_t want)
 
 static void say_failure(struct runs *rs, const struct job *j, const char *what)
 {
-	printf("seed %" PRIu64 " failed: %s\nrepeat it: %s --seed %" PRIu64 "%s%s\n", j->seed, what, rs->self, j->seed,
-	       rs->mutant ? " --mutant " : "", rs->mutant ? rs->mutant : "");
+	printf("seed %" PRIu64 " failed: %s\nrepeat it: make sim SEED=%" PRIu64 " (%s --seed %" PRIu64 "%s%s)\n", j->seed, what,
+	       j->seed, rs->self, j->seed, rs->mutant ? " --mutant " : "", rs->mutant ? rs->mutant : "");
 	rs->n_failed++;
 	rs->failed = true;
 }

@@ -18,7 +18,6 @@ static void victim_is_out(struct sim_run *s)
 {
 	s->victim_out = true;
 	s->rig.degraded = true;
-	s->rig.may_be_full = true; /* there may be no room for a group on the disks that are left */
 }
 
 /* ---- damaged metadata ---- */
@@ -141,6 +140,32 @@ static void co_hurt_victim(struct sim_run *s)
 		victim_is_out(s);
 }
 
+/* Any disk, any error: requests may fail and the pool may stop. What is not there any more is all back for the next life. */
+static void hurt_any(struct sim_run *s)
+{
+	struct sim_faults *f = sim_disk_faults(s->rig.disks, (unsigned)rng_below(&s->rng, s->rig.n_disks));
+	uint32_t rate = 1U << rng_below(&s->rng, 15);
+
+	rig_note(&s->rig, "nemesis: beyond redundancy");
+	s->rig.may_fail = true;
+	switch (rng_below(&s->rng, 6)) {
+	case 0:
+		f->read_error = rate;
+		break;
+	case 1:
+		f->write_error = rate;
+		break;
+	case 2:
+		f->flush_error = 4 * rate;
+		break;
+	case 3:
+		f->gone = rng_chance(&s->rng, 1, 3);
+		break;
+	default:
+		f->read_error = f->write_error = f->flush_error = 0;
+	}
+}
+
 void nemesis_co_main(void *arg)
 {
 	struct sim_run *s = arg;
@@ -153,6 +178,8 @@ void nemesis_co_main(void *arg)
 			slow_disks(s);
 		else if (rng_chance(&s->rng, 1, 8))
 			co_hang(s);
+		else if (s->beyond)
+			hurt_any(s);
 		else if (s->faults && s->tolerates)
 			co_hurt_victim(s);
 		else if (s->faults)
@@ -169,7 +196,7 @@ void nemesis_presence(struct sim_run *s)
 
 	for (i = 0; i < s->rig.n_disks; i++)
 		sim_disk_put_back(s->rig.disks, i);
-	if (s->last || !s->tolerates)
+	if (s->last || !s->tolerates || s->beyond)
 		return;
 	if (rng_chance(&s->rng, 1, 4)) {
 		rig_note(&s->rig, "nemesis: disk %u is missing", s->victim);

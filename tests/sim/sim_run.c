@@ -32,6 +32,19 @@ static const struct {
 	{ "raid1", 2, 6 },  { "raid1-3", 3, 5 }, { "raid10", 4, 6 }, { "raid10", 4, 4 },
 };
 
+/* How large volumes may be so that they fit: what metadata and its reserve take is much on disks as small as these. */
+static uint64_t shape_room(struct sim_run *s, uint64_t disk_bytes, const struct raid_profile *prof)
+{
+	int64_t groups = (int64_t)s->rig.n_disks * (int64_t)(disk_bytes / MIB - 1) - 9;
+	int64_t room = groups / prof->copies - (s->other_layouts ? 4 : 0);
+
+	if (room < 2) {
+		s->overcommit = true;
+		return disk_bytes / 4;
+	}
+	return MIN((uint64_t)room * MIB / 8, 2 * MIB);
+}
+
 static void shape_disks(struct sim_run *s)
 {
 	struct rig *g = &s->rig;
@@ -56,7 +69,7 @@ static void shape_disks(struct sim_run *s)
 		g->block_bytes = MAX(g->block_bytes, c.block_bytes);
 		sim_disks_add(g->disks, rig_paths[i], &c);
 	}
-	s->vol_bytes_max = s->overcommit ? 2 * size : MIN(size / 8, 2 * MIB);
+	s->vol_bytes_max = s->overcommit ? 2 * size : shape_room(s, size, &prof);
 }
 
 static void shape_load(struct sim_run *s)
@@ -82,6 +95,7 @@ static void shape(struct sim_run *s)
 	s->overcommit = rng_chance(&s->rng, 1, 4);
 	s->other_layouts = rng_chance(&s->rng, 1, 3);
 	s->faults = rng_chance(&s->rng, 2, 3);
+	s->beyond = s->faults && rng_chance(&s->rng, 1, 4);
 	shape_disks(s);
 	shape_load(s);
 	g->cluster_bytes = (uint32_t)(16 * g->block_bytes) << rng_below(&s->rng, 4);
@@ -93,7 +107,7 @@ static void shape(struct sim_run *s)
 	s->victim = (unsigned)rng_below(&s->rng, g->n_disks);
 	rig_note(g, "%u disks, %s, block %u, cluster %u, %u reactors, %u volumes, %u clients, %u lives%s%s", g->n_disks, g->layout,
 		 g->block_bytes, g->cluster_bytes, g->n_reactors, s->n_vols_max, s->n_clients, s->n_lives,
-		 s->overcommit ? ", overcommitted" : "", s->faults ? ", faults" : "");
+		 s->overcommit ? ", overcommitted" : "", s->beyond ? ", faults beyond redundancy" : s->faults ? ", faults" : "");
 }
 
 /* ---- a life ---- */
@@ -148,7 +162,7 @@ static int life_co_main(void *arg)
 	if (!g->failed)
 		rig_co_verify(g);
 	nemesis_off(s);
-	if (!g->failed && is_whole(s))
+	if (!g->failed && is_whole(s) && !s->victim_out && !g->may_fail)
 		rig_co_check(g, true);
 	if (g->failed)
 		return -EUCLEAN;
@@ -211,6 +225,7 @@ static void life(struct sim_run *s, int (*fn)(void *arg))
 
 	s->stop = false;
 	s->n_running = 0;
+	g->may_fail = false;
 	if (s->life)
 		nemesis_presence(s);
 	rig_world_start(g, rng_next(&s->rng));
