@@ -92,8 +92,8 @@ step asan build_asan
 step lint quiet_make BUILD="$BUILD" lint
 step unit run_units "$BUILD"
 step unit-asan unit_asan
-step sim quiet_make BUILD="$BUILD" sim COUNT=220
-step crash quiet_make BUILD="$BUILD" crash STATES=12000
+step sim quiet_make BUILD="$BUILD" sim COUNT=500
+step crash quiet_make BUILD="$BUILD" crash STATES=25000
 step mutants quiet_make BUILD="$BUILD" mutants
 step proto proto
 step cli cli

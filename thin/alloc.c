@@ -447,7 +447,7 @@ int thin_alloc_co_lease(struct thin *t, struct thin_class cls, uint64_t *cluster
 	int r;
 
 	co_mutex_lock(&t->alloc_mutex);
-	r = t->stopping ? -ERR_POOL_FAILED : lease_co_locked(t, class_get(t, cls), clusters, n);
+	r = t->stopping || meta_is_failed(t->m) ? -ERR_POOL_FAILED : lease_co_locked(t, class_get(t, cls), clusters, n);
 	co_mutex_unlock(&t->alloc_mutex);
 	if (r == -ERR_POOL_FULL)
 		t->full = true;

@@ -227,13 +227,67 @@ static int group_co_sync(struct ashlar_pool *p, struct pgroup *g, uint64_t mask)
 	return r;
 }
 
+/* A range that no reactor touches meanwhile. */
+struct freeze {
+	struct ashlar_pool *p;
+	uint64_t group, off, len;
+};
+
+static int freeze_here(void *arg)
+{
+	struct freeze *f = arg;
+
+	raid_co_freeze(pool_here(f->p)->raid, f->group, f->off, f->len);
+	return 0;
+}
+
+static int unfreeze_here(void *arg)
+{
+	struct freeze *f = arg;
+
+	raid_unfreeze(pool_here(f->p)->raid, f->group);
+	return 0;
+}
+
+/* Coroutine on the home. Regions that were in sync until a write failed that no disk could be put out for. Unlike those of
+ * before the opening they are in use, by other reactors too. */
+static int group_co_sync_again(struct ashlar_pool *p, struct pgroup *g, uint64_t mask)
+{
+	uint64_t region = DIV_UP(g->desc.size_bytes, RAID_REGIONS);
+	unsigned i, k;
+	int r = 0;
+
+	co_mutex_lock(&g->sync);
+	for (i = 0; i < RAID_REGIONS && r == 0; i++) {
+		struct freeze f = { p, g->desc.group, i * region, MIN(region, g->desc.size_bytes - MIN(i * region, g->desc.size_bytes)) };
+
+		if (!(mask & 1ULL << i))
+			continue;
+		pool_co_each_reactor(p, freeze_here, &f);
+		for (k = 0; k < p->n_reactors; k++)
+			g->lease[k] &= ~(1ULL << i); /* freezing has dropped them */
+		r = range_co_resync(p, g, f.off, f.off + f.len);
+		if (r == 0)
+			r = bdev_co_flush(raid_bdev(p->reactors[0].raid));
+		g->touched |= 1ULL << i;
+		pool_co_each_reactor(p, unfreeze_here, &f);
+	}
+	co_mutex_unlock(&g->sync);
+	return r;
+}
+
 static int sync_there(void *arg)
 {
 	struct region_call *c = arg;
 	struct pgroup *g;
+	uint64_t again;
 	int r = pool_co_pgroup_get(c->p, c->group, &g);
 
-	return r < 0 ? r : group_co_sync(c->p, g, c->mask);
+	if (r < 0)
+		return r;
+	again = g->kind == THIN_GROUP_META ? 0 : c->mask & ~g->unsync; /* checksums tell the copies of metadata apart */
+	r = group_co_sync(c->p, g, c->mask);
+	return r < 0 || !again ? r : group_co_sync_again(c->p, g, again);
 }
 
 static int hook_sync(void *ctx, uint64_t group, uint64_t mask)
@@ -244,8 +298,6 @@ static int hook_sync(void *ctx, uint64_t group, uint64_t mask)
 	/* Read-only: nothing can be written, reads take the first current column. */
 	if (!c.p->read_only)
 		r = reactor_co_call(c.p->w->reactors[0], sync_there, &c);
-	/* What the home holds to be in sync already was marked here after a refused write error: it stays recorded as dirty,
-	 * and is synced when the pool is opened next. */
 	if (r == 0)
 		raid_clear_unsync(((struct pool_reactor *)ctx)->raid, group, mask);
 	return r;

@@ -333,6 +333,7 @@ static void hook_failed(void *ctx, int error, const char *why)
 	p->failed = true;
 	snprintf(p->failed_why, sizeof(p->failed_why), "%s: %s", why, err_text(error));
 	pool_log(p, "stopped: %s", p->failed_why);
+	thin_space_changed(p->thin); /* held writes hear of it */
 }
 
 const struct meta_hooks pool_meta_hooks = {
