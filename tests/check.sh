@@ -82,6 +82,13 @@ proto() {
 		/usr/bin/python3 tests/proto/nbd_hostile.py "$BUILD/tests/proto/nbd_mem_server"
 }
 
+# The proof again, shorter, under the sanitizers.
+proof_asan() {
+	quiet_make BUILD="$BUILD-asan" CC=clang SAN=asan OPT=-O1 "$BUILD-asan/tests/sim/sim" "$BUILD-asan/tests/crash/crash" &&
+		"$BUILD-asan/tests/sim/sim" --count 40 --jobs "$JOBS" &&
+		ASAN_OPTIONS=detect_leaks=0 "$BUILD-asan/tests/crash/crash" --states 1500 --jobs "$JOBS"
+}
+
 cli() { BUILD="$BUILD" bash tests/proto/cli.sh; }
 cli_asan() { BUILD="$BUILD-asan" bash tests/proto/cli.sh; }
 
@@ -94,6 +101,7 @@ step unit run_units "$BUILD"
 step unit-asan unit_asan
 step sim quiet_make BUILD="$BUILD" sim COUNT=500
 step crash quiet_make BUILD="$BUILD" crash STATES=25000
+step proof-asan proof_asan
 step mutants quiet_make BUILD="$BUILD" mutants
 step proto proto
 step cli cli

@@ -119,7 +119,7 @@ static int clear_co_skip(struct thin_volume *v, uint64_t *pos, uint64_t end)
 }
 
 /* Coroutine. Less than a subcluster. */
-static int clear_co_edge(struct thin_volume *v, uint64_t pos, uint64_t end)
+static int clear_co_edge(struct thin_volume *v, uint64_t pos, uint64_t end, bool shrinking)
 {
 	struct iovec zeros = { v->tr->zeros, end - pos };
 	struct thin_entry e;
@@ -134,10 +134,12 @@ static int clear_co_edge(struct thin_volume *v, uint64_t pos, uint64_t end)
 	e = thin_entry_load(thin_slot(v, l, pos));
 	if (!((e.own_mask | e.base_mask) & thin_sub_mask(v, thin_in_cluster(v, pos), 1)))
 		return 0;
+	if (!shrinking && end > v->bdev.size_bytes)
+		return -ERANGE; /* it has shrunk: nothing new may come to be there */
 	return thin_co_write(v, pos, end - pos, &zeros, 1);
 }
 
-int thin_co_clear(struct thin_volume *v, uint64_t off_bytes, uint64_t len_bytes, bool edges)
+int thin_co_clear(struct thin_volume *v, uint64_t off_bytes, uint64_t len_bytes, bool edges, bool shrinking)
 {
 	uint64_t sub = v->tr->sub_bytes, off_end = off_bytes + len_bytes, pos = ALIGN_UP(off_bytes, sub), end, stop;
 	unsigned steps = 0;
@@ -145,9 +147,9 @@ int thin_co_clear(struct thin_volume *v, uint64_t off_bytes, uint64_t len_bytes,
 
 	end = off_end >= v->bdev.size_bytes ? ALIGN_UP(off_end, sub) : ALIGN_DOWN(off_end, sub);
 	if (edges)
-		r = clear_co_edge(v, off_bytes, MIN(pos, off_end));
+		r = clear_co_edge(v, off_bytes, MIN(pos, off_end), shrinking);
 	if (r == 0 && edges && end < off_end && end >= pos)
-		r = clear_co_edge(v, end, off_end);
+		r = clear_co_edge(v, end, off_end, shrinking);
 	while (r == 0 && pos < end) {
 		if (++steps % STEPS_PER_TURN == 0)
 			co_yield();
@@ -194,7 +196,7 @@ void thin_discard_co_run(void *arg)
 	if (io->op == IO_ZERO && (io->flags & IO_NO_HOLE))
 		r = io->flags & IO_FAST_ZERO ? -EOPNOTSUPP : zero_co_write(v, io);
 	else
-		r = thin_co_clear(v, io->off_bytes, io->len_bytes, io->op == IO_ZERO);
+		r = thin_co_clear(v, io->off_bytes, io->len_bytes, io->op == IO_ZERO, false);
 	if (r == -ERR_POOL_FULL && thin_park(v, io, gen))
 		return;
 	if (r == 0 && (io->flags & IO_FUA))

@@ -235,7 +235,7 @@ int thin_volume_co_resize(struct thin_volume *v, uint64_t size_bytes)
 		return 0;
 	v->n_inflight++;
 	resize_co_drain(v, old);
-	r = thin_co_clear(v, size_bytes, old - size_bytes, true);
+	r = thin_co_clear(v, size_bytes, old - size_bytes, true, true);
 	if (--v->n_inflight == 0 && v->closing)
 		co_queue_wake_all(&v->idle);
 	return r;

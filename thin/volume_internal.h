@@ -265,8 +265,9 @@ void thin_discard_co_run(void *arg); /* zero too */
 /* Coroutine. iov sums to len_bytes (at most THIN_REQUEST_BYTES_MAX). -ERR_POOL_FULL: nothing has been changed. */
 int thin_co_write(struct thin_volume *v, uint64_t off_bytes, uint64_t len_bytes, const struct iovec *iov, unsigned iov_n)
 	__must_check;
-/* Coroutine. Makes a range read as zeros; not durable. edges: also what is less than a subcluster. */
-int thin_co_clear(struct thin_volume *v, uint64_t off_bytes, uint64_t len_bytes, bool edges) __must_check;
+/* Coroutine. Makes a range read as zeros; not durable. edges: also what is less than a subcluster. shrinking: the range may
+ * lie beyond the end, it is what a resize cuts off. */
+int thin_co_clear(struct thin_volume *v, uint64_t off_bytes, uint64_t len_bytes, bool edges, bool shrinking) __must_check;
 /* Hands in the changed ones of n neighbouring entries as one record; own without bits goes as nothing. */
 void thin_map_hand_in(struct thin_volume *v, uint64_t first, struct thin_entry *entries, unsigned n);
 

@@ -19,6 +19,7 @@
 #define GROUP_AUTO_MAX GIB
 #define GROUP_MAX (64 * GIB)
 #define GROUP_MIN_CLUSTERS 16
+#define GROUP_MIN (512 * KIB) /* the first one must hold a journal and the metadata's reserve */
 #define GROUPS_PER_POOL 512
 #define GROUPS_PER_DISK_MIN 3
 #define SMALL_DISK (256 * MIB)
@@ -172,14 +173,14 @@ static uint64_t pow2_near(uint64_t x)
 
 static int choose_group(const struct ashlar_pool_spec *s, uint64_t total_bytes, struct label *l, struct err *e)
 {
-	uint64_t min = (uint64_t)GROUP_MIN_CLUSTERS * l->cluster_bytes, group = s->group_bytes;
+	uint64_t min = MAX((uint64_t)GROUP_MIN_CLUSTERS * l->cluster_bytes, GROUP_MIN), group = s->group_bytes;
 
 	if (!group)
 		group = MIN(MAX(pow2_near(total_bytes / GROUPS_PER_POOL), GROUP_AUTO_MIN), GROUP_AUTO_MAX);
 	if (!IS_POW2(group) || group < min || group > GROUP_MAX)
 		return err_set(e, -EINVAL,
-			       "pool %s: group size %" PRIu64 " is not allowed: use a power of two from %" PRIu64 " (%d clusters) to %llu",
-			       s->name, group, min, GROUP_MIN_CLUSTERS, GROUP_MAX);
+			       "pool %s: group size %" PRIu64 " is not allowed: use a power of two from %" PRIu64 " to %llu", s->name, group,
+			       min, GROUP_MAX);
 	l->group_bytes = group;
 	l->extent_bytes = MAX(MAX(group / 256, EXTENT_MIN), (uint64_t)l->strip_bytes);
 	return 0;

@@ -84,10 +84,11 @@ static const char *const cut_names[] = { "random", "none", "all", "prefix", "all
 static void cut(struct crash_run *c, struct state *s, unsigned variant)
 {
 	static const enum sim_cut first[] = { SIM_CUT_NONE, SIM_CUT_ALL, SIM_CUT_PREFIX, SIM_CUT_ALL_BUT_ONE, SIM_CUT_ONLY_ONE };
-	enum sim_cut how = variant % 8 < ARRAY_LEN(first) ? first[variant % 8] : SIM_CUT_RANDOM;
+	unsigned k = variant % 10;
+	enum sim_cut how = k < ARRAY_LEN(first) ? first[k] : SIM_CUT_RANDOM;
 	size_t at = strlen(c->what);
 
-	if (variant % 8 == 7 && rng_chance(&s->rng, 1, 4)) {
+	if (k == 9) {
 		snprintf(c->what + at, sizeof(c->what) - at, " process killed");
 		return; /* the caches stay */
 	}
@@ -111,7 +112,7 @@ static void explore(struct crash_run *c, struct state *s, unsigned variant)
 	uint64_t stop = rng_chance(&s->rng, 1, 10) ? 1 + rng_below(&s->rng, 250) : 0;
 	int r;
 
-	cut(c, s, variant);
+	cut(c, s, variant + 3 * (unsigned)c->point);
 	lose_disk(c, s);
 	c->st.states++;
 	r = recover(s, stop);
@@ -121,7 +122,7 @@ static void explore(struct crash_run *c, struct state *s, unsigned variant)
 		snprintf(c->what + at, sizeof(c->what) - at, ", again after %" PRIu64 ":", stop);
 		c->st.states++;
 		c->st.second++;
-		cut(c, s, (unsigned)rng_below(&s->rng, 8));
+		cut(c, s, (unsigned)rng_below(&s->rng, 10));
 		lose_disk(c, s);
 		r = recover(s, 0);
 	}

@@ -256,8 +256,8 @@ int main(int argc, char **argv)
 	int o;
 
 	self = argv[0];
-	c->points_max = 30;
-	c->variants = 8;
+	c->points_max = 24;
+	c->variants = 5;
 	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		uint64_t n = optarg ? strtoull(optarg, NULL, 0) : 0;
 

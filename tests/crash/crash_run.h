@@ -18,6 +18,7 @@ enum base { /* how the pool is when the workload opens it */
 	BASE_CLEAN,
 	BASE_CRASHED, /* not closed: something to replay and to resync */
 	BASE_STALE,   /* a disk has missed writes and is back */
+	BASE_LAPS,    /* the journal has gone round, full of large records */
 	BASE_N,
 };
 

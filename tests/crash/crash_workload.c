@@ -33,6 +33,7 @@ enum {
 	OP_DISCARD,
 	OP_DISCARD_WRITE, /* the same place again, by way of another cluster */
 	OP_ZERO,
+	OP_WRITE_LARGE, /* one record of many entries, at once durable */
 	OP_CREATE,
 	OP_DELETE,
 	OP_SHRINK,
@@ -40,17 +41,17 @@ enum {
 	OP_RENAME,
 	OP_TIME, /* a checkpoint, idle regions are cleaned */
 	OP_NEW_GROUP,
-	OP_LOSE_DISK, /* writes without it follow */
+	OP_LOSE_DISK, /* and writes without it */
 	OP_RECYCLE,   /* delete, create, write: clusters change hands */
 	OP_N,
 };
 
 static const char *const op_names[OP_N] = {
 	"write-new",	 "overwrite", "write-small", "write-across", "fua-new", "fua-overwrite", "flush",
-	"discard",	 "discard-write", "zero", "create", "delete", "shrink", "grow", "rename", "time",
+	"discard",	 "discard-write", "zero", "write-large", "create", "delete", "shrink", "grow", "rename", "time",
 	"new-group",	 "lose-disk", "recycle",
 };
-static const char *const base_names[BASE_N] = { "clean", "crashed", "stale" };
+static const char *const base_names[BASE_N] = { "clean", "crashed", "stale", "laps" };
 
 static struct model_vol *vol(struct rig *g, unsigned k)
 {
@@ -90,6 +91,22 @@ static int co_new_group(struct crash_run *c)
 	for (off = 0; off < 5 * MIB / 4 && r == 0; off += 128 * KIB)
 		r = wr(g, model_vol_find(g->model, "big"), RIG_WRITE, off, 128 * KIB, 0);
 	return r;
+}
+
+/* In a volume of its own. */
+static int co_write_large(struct crash_run *c)
+{
+	struct rig *g = &c->rig;
+	struct model_vol *v = model_vol_find(g->model, "large");
+	int r = 0;
+
+	if (!v)
+		r = rig_co_vol_create(g, "large", 512 * KIB, NULL, 0);
+	v = model_vol_find(g->model, "large");
+	if (r < 0 || !v || v->state != MODEL_LIVE)
+		return r;
+	r = wr(g, v, RIG_WRITE, 0, 512 * KIB, IO_FUA);
+	return r < 0 ? r : wr(g, v, RIG_DISCARD, 0, 512 * KIB, IO_FUA);
 }
 
 static int co_recycle(struct crash_run *c)
@@ -133,6 +150,8 @@ static int co_data_op(struct crash_run *c, unsigned op)
 		if (wr(g, v, RIG_DISCARD, old, 2 * cl, 0) == 0 && rng_chance(&c->rng, 1, 2))
 			wr(g, v, RIG_FLUSH, 0, 1, 0);
 		return wr(g, v, RIG_WRITE, old, 2 * cl, rng_chance(&c->rng, 1, 2) ? IO_FUA : 0);
+	case OP_WRITE_LARGE:
+		return co_write_large(c);
 	default:
 		return wr(g, v, RIG_ZERO, old + block, cl + block, rng_chance(&c->rng, 1, 2) ? IO_NO_HOLE : 0);
 	}
@@ -166,14 +185,15 @@ static int co_admin_op(struct crash_run *c, unsigned op)
 		if (c->tolerates && c->wl.base != BASE_STALE) /* that one has a victim of its own, who must come back first */
 			sim_disk_faults(g->disks, c->victim)->gone = true;
 		g->degraded = g->may_be_full = true;
-		return 0;
+		wr(g, v, RIG_WRITE, 0, 2 * cl, IO_FUA);
+		return wr(g, v, RIG_WRITE, new_place(c, v), cl, IO_FUA);
 	}
 }
 
 static int co_op(struct crash_run *c, unsigned op)
 {
 	rig_note(&c->rig, "operation %s", op_names[op]);
-	return op <= OP_ZERO ? co_data_op(c, op) : co_admin_op(c, op);
+	return op <= OP_WRITE_LARGE ? co_data_op(c, op) : co_admin_op(c, op);
 }
 
 /* ---- the recorded run ---- */
@@ -324,6 +344,19 @@ static int prepare_co_more(void *arg)
 	return r;
 }
 
+static int prepare_co_laps(void *arg)
+{
+	struct crash_run *c = arg;
+	unsigned i;
+	int r = rig_co_open(&c->rig, 0);
+
+	for (i = 0; i < 20 && r == 0; i++)
+		r = co_write_large(c);
+	if (r == 0)
+		rig_co_close(&c->rig);
+	return r;
+}
+
 static void prepare_world(struct crash_run *c, int (*fn)(void *arg))
 {
 	struct rig *g = &c->rig;
@@ -348,7 +381,7 @@ void workload_prepare(struct crash_run *c)
 		sim_disk_remove(g->disks, c->victim);
 		g->degraded = g->may_be_full = true;
 	}
-	prepare_world(c, prepare_co_more);
+	prepare_world(c, c->wl.base == BASE_LAPS ? prepare_co_laps : prepare_co_more);
 	if (c->wl.base == BASE_CRASHED)
 		sim_disks_power_cut(g->disks, SIM_CUT_RANDOM, &c->rng);
 	sim_disk_put_back(g->disks, c->victim);

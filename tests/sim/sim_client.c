@@ -51,8 +51,14 @@ static void pick_range(struct session *c, uint64_t size, uint64_t block, enum ri
 		max = block;
 	if (op >= RIG_ZERO && rng_chance(&c->rng, 1, 8))
 		max = size;
+	if (op == RIG_WRITE && rng_chance(&c->rng, 1, 30))
+		max = MIB;
 	*len = block * (1 + rng_below(&c->rng, MAX(max / block, 1)));
 	*off = c->sequential ? c->next : rng_below(&c->rng, span);
+	if (c->s->sparse) {
+		*len = MIN(*len, 65536ULL);
+		*off = size / 16 * rng_below(&c->rng, 16) + rng_below(&c->rng, MIN(size, 32768ULL));
+	}
 	if (op >= RIG_ZERO && rng_chance(&c->rng, 1, 2))
 		*off = ALIGN_DOWN(*off, (uint64_t)4096);
 	*off = ALIGN_DOWN(MIN(*off, size - block), block);

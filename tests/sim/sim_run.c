@@ -69,6 +69,11 @@ static void shape_disks(struct sim_run *s)
 		g->block_bytes = MAX(g->block_bytes, c.block_bytes);
 		sim_disks_add(g->disks, rig_paths[i], &c);
 	}
+	if (s->sparse) {
+		s->vol_bytes_max = 48 * MIB;
+		s->overcommit = true;
+		return;
+	}
 	s->vol_bytes_max = s->overcommit ? 2 * size : shape_room(s, size, &prof);
 }
 
@@ -89,25 +94,27 @@ static void shape_load(struct sim_run *s)
 
 static void shape(struct sim_run *s)
 {
-	static const uint64_t caches[] = { 512 * KIB, MIB, 8 * MIB };
+	static const uint64_t caches[] = { 64 * KIB, 512 * KIB, 8 * MIB };
 	struct rig *g = &s->rig;
 
 	s->overcommit = rng_chance(&s->rng, 1, 4);
 	s->other_layouts = rng_chance(&s->rng, 1, 3);
 	s->faults = rng_chance(&s->rng, 2, 3);
 	s->beyond = s->faults && rng_chance(&s->rng, 1, 4);
+	s->sparse = rng_chance(&s->rng, 1, 5);
 	shape_disks(s);
 	shape_load(s);
 	g->cluster_bytes = (uint32_t)(16 * g->block_bytes) << rng_below(&s->rng, 4);
 	g->cluster_bytes = MIN(g->cluster_bytes, 64 * KIB);
-	g->group_bytes = MIB;
+	g->group_bytes = MIB >> rng_below(&s->rng, 2);
+	g->group_bytes = MAX(g->group_bytes, (uint64_t)g->cluster_bytes * 16);
 	g->n_reactors = 1 + (unsigned)rng_below(&s->rng, 4);
 	g->cache_bytes = caches[rng_below(&s->rng, 3)];
 	g->may_be_full = s->overcommit;
 	s->victim = (unsigned)rng_below(&s->rng, g->n_disks);
 	rig_note(g, "%u disks, %s, block %u, cluster %u, %u reactors, %u volumes, %u clients, %u lives%s%s", g->n_disks, g->layout,
 		 g->block_bytes, g->cluster_bytes, g->n_reactors, s->n_vols_max, s->n_clients, s->n_lives,
-		 s->overcommit ? ", overcommitted" : "", s->beyond ? ", faults beyond redundancy" : s->faults ? ", faults" : "");
+		 s->sparse ? ", sparse" : s->overcommit ? ", overcommitted" : "", s->beyond ? ", faults beyond redundancy" : s->faults ? ", faults" : "");
 }
 
 /* ---- a life ---- */

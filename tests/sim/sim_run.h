@@ -31,6 +31,7 @@ struct sim_run {
 	unsigned w_read, w_write, w_flush, w_zero, w_discard; /* weights of requests */
 	unsigned fua_of, slow_of;			      /* one write in so many; one pause in so many is long */
 	bool overcommit, other_layouts, faults;
+	bool sparse; /* large volumes, of which little is written, here and there: many map pages */
 	bool beyond; /* faults that redundancy does not cover: honest failures, and after them nothing lost that was durable */
 	/* the disk that everything bad happens to: redundancy covers it, and no second one */
 	unsigned victim;

@@ -143,7 +143,7 @@ static int co_run_pool(void *arg)
 
 static struct ashlar_pool_spec spec_of(const char *name, const char *const *paths, size_t n)
 {
-	return (struct ashlar_pool_spec){ .name = name, .paths = paths, .n_paths = n, .cluster_bytes = 8192, .group_bytes = 128 * KIB };
+	return (struct ashlar_pool_spec){ .name = name, .paths = paths, .n_paths = n, .cluster_bytes = 8192, .group_bytes = 512 * KIB };
 }
 
 static void create(const char *name, const char *const *paths, size_t n)
@@ -543,7 +543,7 @@ static void pool_is_never_opened_twice(void)
 	c.read_only = true;
 	CU_ASSERT_EQUAL(result_of(world, co_open, &c), -ERR_LOCKED);
 	CU_ASSERT_EQUAL(prepare(&(struct ashlar_pool_spec){ .name = "x", .paths = all, .n_paths = 2, .force = true,
-							    .group_bytes = 128 * KIB, .cluster_bytes = 8192 }), -ERR_LOCKED);
+							    .group_bytes = 512 * KIB, .cluster_bytes = 8192 }), -ERR_LOCKED);
 	CU_ASSERT_EQUAL(result_of(first, co_close, held), 0);
 	CU_ASSERT_EQUAL(result_of(world, co_open, &c), 0);
 	CU_ASSERT_TRUE(as->read_only);
@@ -693,8 +693,8 @@ static void what_no_pool_can_be_made_of_is_refused(void)
 	TRY(-EINVAL, "8192", t.cluster_bytes = 4096);
 	TRY(-EINVAL, "cluster size 12288", t.cluster_bytes = 12288);
 	TRY(-EINVAL, "cluster size", t.cluster_bytes = 2 << 20);
-	TRY(-EINVAL, "group size", t.group_bytes = 64 * KIB);
-	TRY(-EINVAL, "group size", t.group_bytes = 129 * KIB);
+	TRY(-EINVAL, "group size", t.group_bytes = 256 * KIB);
+	TRY(-EINVAL, "group size", t.group_bytes = 513 * KIB);
 	TRY(-EINVAL, "group size", t.group_bytes = 128 * GIB);
 	TRY(-EINVAL, "too small", t.group_bytes = MIB, t.force = true);
 	CU_ASSERT(said("d0") && said("2097152") && said("3670016") && said("smaller groups"));
