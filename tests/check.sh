@@ -82,10 +82,18 @@ proto() {
 		/usr/bin/python3 tests/proto/nbd_hostile.py "$BUILD/tests/proto/nbd_mem_server"
 }
 
+# Fresh seeds with every commit, and the same ones whenever that commit is tested.
+seed=$((16#$(git rev-parse --short=8 HEAD 2>/dev/null || echo 1)))
+
+sim() {
+	quiet_make BUILD="$BUILD" "$BUILD/tests/sim/sim" &&
+		"$BUILD/tests/sim/sim" --file tests/sim/seeds.txt --seed "$seed" --count 400 --jobs "$JOBS"
+}
+
 # The proof again, shorter, under the sanitizers.
 proof_asan() {
 	quiet_make BUILD="$BUILD-asan" CC=clang SAN=asan OPT=-O1 "$BUILD-asan/tests/sim/sim" "$BUILD-asan/tests/crash/crash" &&
-		"$BUILD-asan/tests/sim/sim" --count 40 --jobs "$JOBS" &&
+		"$BUILD-asan/tests/sim/sim" --seed "$seed" --count 40 --jobs "$JOBS" &&
 		ASAN_OPTIONS=detect_leaks=0 "$BUILD-asan/tests/crash/crash" --states 1500 --jobs "$JOBS"
 }
 
@@ -99,7 +107,7 @@ step asan build_asan
 step lint quiet_make BUILD="$BUILD" lint
 step unit run_units "$BUILD"
 step unit-asan unit_asan
-step sim quiet_make BUILD="$BUILD" sim COUNT=500
+step sim sim
 step crash quiet_make BUILD="$BUILD" crash STATES=25000
 step proof-asan proof_asan
 step mutants quiet_make BUILD="$BUILD" mutants

@@ -280,6 +280,8 @@ void workload_make(struct crash_run *c, uint64_t number)
 			w->ops[i] = (unsigned)rng_below(&c->rng, rng_chance(&c->rng, 1, 2) ? OP_CREATE : OP_N);
 		w->two = rng_chance(&c->rng, 1, 3);
 		w->base = (enum base)rng_below(&c->rng, BASE_N);
+		if (w->base == BASE_LAPS)
+			w->ops[rng_below(&c->rng, w->n_ops)] = OP_WRITE_LARGE;
 	}
 	w->close = rng_chance(&c->rng, 1, 2);
 	shape_take(c, &shapes[w->shape]);

@@ -14,6 +14,7 @@ struct session {
 	unsigned n_requests;
 	uint64_t next; /* of sequential requests */
 	bool sequential, hot, gone;
+	bool echo; /* reads what it has written, at once */
 	bool slow;
 };
 
@@ -87,6 +88,8 @@ static int session_co_there(void *arg)
 		if (op == RIG_ZERO && rng_chance(&c->rng, 1, 3))
 			flags |= IO_NO_HOLE;
 		rig_co_io(&s->rig, c->v, b, op, off, len, flags);
+		if (c->echo && op != RIG_READ && len && off + len <= b->size_bytes && !c->gone)
+			rig_co_io(&s->rig, c->v, b, RIG_READ, off, len, 0);
 		if (c->slow)
 			run_co_sleep(s, rng_below(&c->rng, rng_chance(&c->rng, 1, s->slow_of) ? s->life_ns / 4 : s->life_ns / 128));
 	}
@@ -121,6 +124,7 @@ static void client_co_session(struct sim_run *s, struct rng *rng)
 	c.n_requests = 1 + (unsigned)rng_below(rng, 400);
 	c.sequential = rng_chance(rng, 1, 3);
 	c.hot = rng_chance(rng, 1, 3);
+	c.echo = rng_chance(rng, 1, 3);
 	c.slow = s->life_ns > 300 * NS_PER_MS || rng_chance(rng, 1, 3); /* or there were too many */
 	c.next = rng_below(rng, c.v->size_bytes);
 	snprintf(name, sizeof(name), "p/%s", c.v->name);

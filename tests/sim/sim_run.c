@@ -105,11 +105,11 @@ static void shape(struct sim_run *s)
 	shape_disks(s);
 	shape_load(s);
 	g->cluster_bytes = (uint32_t)(16 * g->block_bytes) << rng_below(&s->rng, 4);
-	g->cluster_bytes = MIN(g->cluster_bytes, 64 * KIB);
+	g->cluster_bytes = s->sparse ? 16 * g->block_bytes : MIN(g->cluster_bytes, 64 * KIB);
 	g->group_bytes = MIB >> rng_below(&s->rng, 2);
 	g->group_bytes = MAX(g->group_bytes, (uint64_t)g->cluster_bytes * 16);
 	g->n_reactors = 1 + (unsigned)rng_below(&s->rng, 4);
-	g->cache_bytes = caches[rng_below(&s->rng, 3)];
+	g->cache_bytes = s->sparse ? 64 * KIB : caches[rng_below(&s->rng, 3)];
 	g->may_be_full = s->overcommit;
 	s->victim = (unsigned)rng_below(&s->rng, g->n_disks);
 	rig_note(g, "%u disks, %s, block %u, cluster %u, %u reactors, %u volumes, %u clients, %u lives%s%s", g->n_disks, g->layout,
