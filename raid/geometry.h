@@ -52,7 +52,7 @@ struct raid_desc {
 	uint32_t strip_bytes;
 	uint64_t size_bytes; /* logical */
 	uint64_t col_bytes;  /* of each column */
-	struct raid_col cols[RAID_COLS_MAX];
+	struct raid_col cols[RAID_COLS_MAX + 1]; /* [n_cols]: the target, if the instance has one; on disk never */
 };
 
 /* Bytes of data columns: n_cols less parity, divided by copies. */

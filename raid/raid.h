@@ -6,8 +6,9 @@
  * come through hooks that the pool fills in; it knows nothing of volumes or metadata.
  *
  * Rules it keeps:
- * - A write to a mirror (later: parity) region is submitted only after the region is durably recorded dirty: this
- *   reactor holds a lease for it (co_lease). Leases of idle regions are given back (lease_return).
+ * - A write to a redundant region is submitted only after the region is durably recorded dirty: this reactor holds a
+ *   lease for it (co_lease). Leases of idle regions are given back (lease_return). Parity layouts take the regions of
+ *   whole stripes.
  * - A region whose columns may disagree (`unsync`, after a crash) is neither read nor written before the pool has synced
  *   it (co_sync): so all reads of it agree ever after, whichever disk is lost next.
  * - Stale disks (present, but they missed writes) get all writes and serve no reads, except of regions that no write has
@@ -15,6 +16,14 @@
  * - A read error is answered from another column and the bad place is rewritten; the pool is told. A write or flush error
  *   is acknowledged only after the pool has durably put the disk out (co_disk_error returned 0) and enough columns have it.
  * - Groups without redundancy use their disk whatever its state, as long as it is there; errors go to the caller.
+ * - A *homed* group (parity layouts always; mirrors while they are in transition) has one instance that does its writes
+ *   and whatever needs a stripe to stand still: raid_home(). The others forward to it. So its range locks are all there are.
+ * - A group may have a *target*: a new place of one column, being filled (rebuild, replacement). It takes every write of its
+ *   column and serves no read until the pool switches the descriptor (raid_co_group_replace).
+ * - Partial stripes of parity layouts go through the stripe log (stripe_log.h) before they are written in place, and so does
+ *   every write that is not IO_FRESH as a whole stripe: after a crash, with as many disks lost as the layout allows, each
+ *   sector is old or new.
+ * - A disk that answers too late is read around; one that does not answer at all is an error (-ETIMEDOUT): raid_leg.c.
  *
  * Context: home reactor of the instance, unless stated. One instance per reactor of the pool.
  */
@@ -38,6 +47,10 @@ struct raid_group_info {
 	uint64_t unsync; /* regions that must be synced before use */
 	uint64_t missed; /* regions written while a member was away (stale disks have old data there) */
 	uint64_t lease;	 /* regions recorded dirty already, leased to this reactor with the load (metadata groups: all) */
+	bool homed;	 /* see above; parity layouts need not say it */
+	bool has_target;
+	uint8_t target_col; /* column whose new place `target` is; raid1 only: desc.n_cols, one more copy */
+	struct raid_col target;
 };
 
 struct raid_hooks {
@@ -49,11 +62,16 @@ struct raid_hooks {
 	void (*lease_return)(void *ctx, uint64_t group, uint64_t mask);
 	/* Coroutine. Returns when the regions are in sync (the pool calls raid_clear_unsync on every instance). */
 	int (*co_sync)(void *ctx, uint64_t group, uint64_t mask);
-	/* Coroutine. A write or flush failed. 0: the disk is durably out (or was), its copies no longer count; a negative
-	 * error: the pool cannot do without it, pass the error on. */
+	/* Coroutine. A write or flush failed, or (-ETIMEDOUT, any op) the disk does not answer. 0: the disk is durably out (or
+	 * was), its copies no longer count; a negative error: the pool cannot do without it, pass the error on. */
 	int (*co_disk_error)(void *ctx, unsigned disk, enum io_op op, int error);
 	/* Does not suspend. A bad read was answered from elsewhere and rewritten (0) or could not be rewritten (error). */
 	void (*read_repaired)(void *ctx, unsigned disk, uint64_t off_bytes, uint64_t len_bytes, int error);
+	/* Coroutine; NULL: not asked. A read from a redundant group has brought blocks of zeros: is the disk still ours, its label
+	 * in place? (Somebody may be overwriting it.) 0: yes. Else the disk has been put out as by co_disk_error. */
+	int (*co_disk_verify)(void *ctx, unsigned disk);
+	/* Does not suspend; may be NULL. Reads of the disk go around it from now on (true), or no longer (false). */
+	void (*disk_slow)(void *ctx, unsigned disk, bool slow, uint64_t latency_ns);
 };
 
 struct raid_conf {
@@ -63,11 +81,23 @@ struct raid_conf {
 	const struct raid_hooks *hooks;
 	void *ctx;
 	uint64_t lease_idle_ns; /* a lease unused so long is given back; 0: 5 s */
+	uint64_t hedge_ns;	/* a read of a redundant group that takes longer is answered from elsewhere; 0: 100 ms */
+	uint64_t timeout_ns;	/* a request that takes longer is given up, the disk is in error; 0: 30 s */
 };
 
 struct raid *raid_open(const struct raid_conf *conf);
 /* Nothing in flight. Gives back no leases. */
 void raid_close(struct raid *r);
+/* All instances of the pool by reactor, this one included; before the first request. n_homes: groups are homed on the first so
+ * many (raid_home()). Without it, an instance stands alone. */
+void raid_set_peers(struct raid *r, struct raid *const *peers, unsigned n_peers, unsigned n_homes);
+/* Index of the reactor that a homed group is homed on. */
+unsigned raid_home(const struct raid *r, uint64_t group);
+/* Where this instance logs partial stripes: a range of the logical space, in a mirror with as many copies as the best
+ * layout needs. `epoch` tells this opening's entries from older ones. Before it, writes to parity groups are -ERR_POOL_FULL. */
+struct stripe_log_conf;
+void raid_log_attach(struct raid *r, const struct stripe_log_conf *c);
+bool raid_log_is_attached(const struct raid *r);
 struct bdev *raid_bdev(struct raid *r); /* copies = RAID_COPIES_MAX; io.copy beyond a group's copies is -ENODATA */
 
 /* disk may be NULL (ABSENT). Requests in flight keep what they have. */
@@ -92,14 +122,44 @@ void raid_return_leases(struct raid *r, bool all);
  * ONLINE column that reads; a bad source falls back to the next), writing only to columns that differ, STALE ones
  * included. Not flushed: the caller flushes before it says "in sync". *copied counts bytes written. */
 int raid_co_resync_range(struct raid *r, uint64_t group, uint64_t off_bytes, uint64_t len_bytes, uint64_t *copied) __must_check;
-/* Coroutine, read-only: compares all ONLINE columns of the range. Returns 0 equal, 1 different (*col_off of the first
- * difference), or an error. For pool check and scrub. */
+/* Coroutine, on the home of a homed group: brings the target up to date for the stripes that the range touches, reading
+ * from columns that are current. 0 without a target. Not flushed. */
+int raid_co_rebuild_range(struct raid *r, uint64_t group, uint64_t off_bytes, uint64_t len_bytes, uint64_t *copied) __must_check;
+/* Coroutine, on the home instance: writes columns of a stripe as the log has them (recovery), to every column that is there.
+ * e and payload as stripe_log_co_read() gives them. Bypasses leases. Not flushed. */
+struct stripe_log_entry;
+int raid_co_replay(struct raid *r, const struct stripe_log_entry *e, const void *payload) __must_check;
+/* Coroutine, read-only: compares all ONLINE columns of the range (parity layouts: recomputes parity of the rows). Returns 0
+ * equal, 1 different (*diff_off: in the group, of the first difference), or an error. For pool check. */
 int raid_co_compare_range(struct raid *r, uint64_t group, uint64_t off_bytes, uint64_t len_bytes, uint64_t *diff_off) __must_check;
+/* Coroutine, on the home of a homed group: reads every ONLINE column of the range, rewrites what cannot be read, and calls
+ * bad() for each run of blocks (of the group's logical space) whose columns disagree. Where two copies or one parity cannot
+ * tell who is wrong, col is -1; where a majority of copies or P and Q can, it is that column's index. Nothing that was read
+ * without error is rewritten: raid_co_scrub_fix() does that. */
+struct raid_scrub {
+	void (*bad)(void *arg, uint64_t off_bytes, uint64_t len_bytes, int col);
+	void *arg;
+	uint64_t unreadable_bytes, repaired_bytes; /* out: of all columns */
+};
+int raid_co_scrub_range(struct raid *r, uint64_t group, uint64_t off_bytes, uint64_t len_bytes, struct raid_scrub *s) __must_check;
+/* Coroutine, likewise. Looks again and makes the columns of the range agree: the column named by the majority or by P and Q is
+ * rewritten; where nothing tells, mirrors take the first current copy and parity is computed from the data (force), else
+ * -ENODATA. */
+int raid_co_scrub_fix(struct raid *r, uint64_t group, uint64_t off_bytes, uint64_t len_bytes, bool force) __must_check;
+/* How many more disks the group can lose with the disks as they are now (a target does not count): -1: it cannot be read
+ * already. Without suspension. */
+int raid_desc_redundancy(const struct raid *r, const struct raid_desc *d);
+/* Nothing of this disk is with the kernel any more (requests that were given up may still be): it may be brought back. */
+bool raid_disk_is_idle(const struct raid *r, unsigned index);
 /* Coroutine. Can every byte of a group with this descriptor be read with the disks as they are now? Without suspension. */
 bool raid_desc_is_readable(const struct raid *r, const struct raid_desc *d);
 
 struct raid_stats {
 	uint64_t reads, writes, flushes, fast, slow, repaired, groups_loaded;
+	uint64_t forwarded, hedged, timed_out;
+	/* parity layouts: stripes written whole, by read-modify-write, by reconstruct-write; writes that were put together;
+	 * log batches and bytes (of one copy) */
+	uint64_t stripes_full, stripes_rmw, stripes_rcw, assembled, log_writes, log_bytes;
 };
 void raid_stats_get(const struct raid *r, struct raid_stats *out);
 

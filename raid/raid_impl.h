@@ -16,6 +16,7 @@
 #include "engine/io/buf.h"
 #include "engine/io/range_lock.h"
 #include "raid/raid.h"
+#include "raid/stripe_log.h"
 
 #define RAID_LOCKS 16		     /* range locks per group, each of a sixteenth of it: short lists */
 #define RAID_LEG_IOV_MAX 512	     /* of one merged leg */
@@ -34,6 +35,9 @@ struct raid_level {
 	/* Coroutines, see raid.h; the group is loaded and counts one in flight. */
 	int (*co_resync)(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, uint64_t *copied);
 	int (*co_compare)(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, uint64_t *diff_off);
+	int (*co_rebuild)(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, uint64_t *copied);
+	int (*co_scrub)(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, struct raid_scrub *s);
+	int (*co_scrub_fix)(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, bool force);
 };
 extern const struct raid_level raid_level_mirror; /* single, raid0, raid1, raid10 */
 extern const struct raid_level raid_level_parity; /* raid5, raid6 */
@@ -61,10 +65,10 @@ struct raid_req {
 	uint64_t mask;		   /* regions; 0 in groups without redundancy */
 	uint8_t epoch, n_legs, pending;
 	bool locked; /* `hold` in `lock` (fast path) */
-	uint8_t col[RAID_COPIES_MAX];
+	uint8_t col[RAID_COPIES_MAX + 1];
 	struct range_lock *lock;
 	struct range_hold hold;
-	struct io leg[RAID_COPIES_MAX];
+	struct io leg[RAID_COPIES_MAX + 1]; /* + the target's */
 };
 
 enum raid_group_state { RAID_GROUP_NEW, RAID_GROUP_LOADING, RAID_GROUP_LOADED };
@@ -75,7 +79,10 @@ struct raid_group {
 	const struct raid_level *level;
 	struct raid_desc desc; /* from here to `missed`: once loaded */
 	unsigned data_cols, strip_shift;
-	bool redundant;
+	bool redundant, parity;
+	bool homed;	    /* somebody's alone: requests go there */
+	int8_t target_col;  /* -1: none; else desc.cols[desc.n_cols] is the target, a column of its own to all loops over legs */
+	struct stripe_asm *assembly; /* parity layouts: stripes being put together, stripe_asm.c */
 	uint64_t unsync, missed;
 
 	bool open; /* loaded, not frozen, not blocked: the fast path's one look */
@@ -124,6 +131,10 @@ struct raid_flush {
 struct raid {
 	struct bdev bdev;
 	struct raid_conf conf;
+	struct reactor *reactor;
+	struct raid *peers[REACTORS_MAX];
+	unsigned n_peers, n_homes;
+	struct stripe_log *log; /* NULL until attached */
 	uint64_t leg_max_bytes; /* smallest max_bytes of the disks */
 	struct raid_disk_slot disks[RAID_DISKS_MAX];
 	struct hash groups;
@@ -151,18 +162,30 @@ static inline bool raid_slot_is_there(const struct raid_disk_slot *s)
 	return s->disk && s->state != RAID_DISK_ABSENT;
 }
 
+/* ---- raid_leg.c: the one way to a disk. As bdev_submit() and its kin, of the disk in slot `disk`, which is there. ----
+ *
+ * A request that the disk does not answer in time ends with -ETIMEDOUT, while the kernel still has it: what the submitter passed
+ * (io, iov) may be freed; the payload's memory is held back from reuse until the kernel is done (alloc_hold()). -ETIMEDOUT of a
+ * read says nothing about the place: it is not rewritten and not counted as an error.
+ * may_hedge: give a read up after hedge_ns already, since the caller can get the data elsewhere. */
+void raid_disk_submit(struct raid *r, unsigned disk, struct io *io, bool may_hedge);
+int raid_disk_co_submit(struct raid *r, unsigned disk, struct io *io, bool may_hedge);
+void raid_disk_submit_join(struct raid *r, unsigned disk, struct io *io, struct co_join *j, bool may_hedge);
+/* Known to be slow: take another column for reads if there is one. */
+bool raid_disk_is_slow(const struct raid *r, unsigned disk);
+
 /* Takes writes. */
 static inline bool raid_col_is_there(const struct raid_group *g, unsigned col)
 {
 	return raid_slot_is_there(raid_slot(g, col));
 }
 
-/* Serves reads. Groups without redundancy have nothing better than what is there. */
+/* Serves reads. Groups without redundancy have nothing better than what is there; a target never does. */
 static inline bool raid_col_is_current(const struct raid_group *g, unsigned col)
 {
 	const struct raid_disk_slot *s = raid_slot(g, col);
 
-	return raid_slot_is_there(s) && (!g->redundant || s->state == RAID_DISK_ONLINE);
+	return col < g->desc.n_cols && raid_slot_is_there(s) && (!g->redundant || s->state == RAID_DISK_ONLINE);
 }
 
 /* As raid_place(), but where a column is the whole of the data the range is not cut at strips. */
@@ -173,10 +196,33 @@ static inline void raid_locate(const struct raid_group *g, uint64_t off_bytes, u
 		p->len_bytes = len_bytes;
 }
 
-/* Regions of a range; 0 where there is no redundancy, so nothing to record or sync. */
+/* Logical bytes of a stripe. */
+static inline uint64_t raid_stripe_bytes(const struct raid_group *g)
+{
+	return (uint64_t)g->data_cols << g->strip_shift;
+}
+
+/* Regions of a range (of whole stripes where there is parity); 0 where there is no redundancy, so nothing to record or sync. */
 static inline uint64_t raid_group_mask(const struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes)
 {
-	return g->redundant ? raid_region_mask(&g->desc, off_bytes, len_bytes) : 0;
+	uint64_t stripe, begin, end;
+
+	if (!g->redundant)
+		return 0;
+	if (!g->parity)
+		return raid_region_mask(&g->desc, off_bytes, len_bytes);
+	stripe = raid_stripe_bytes(g);
+	begin = off_bytes / stripe * stripe;
+	end = MIN(DIV_UP(off_bytes + len_bytes, stripe) * stripe, g->desc.size_bytes);
+	return raid_region_mask(&g->desc, begin, end - begin);
+}
+
+/* Is it this instance that does the group's writes? */
+static inline bool raid_is_home(const struct raid_group *g)
+{
+	const struct raid *r = g->raid;
+
+	return !g->homed || !r->n_peers || r->peers[raid_home(r, g->desc.group)] == r;
 }
 
 /* The copy that reads of a place go to unless there is a reason: fixed, so that reads during a write agree. */
@@ -223,7 +269,7 @@ void raid_flush_submit(struct raid *r, struct io *io);
 struct raid_piece {
 	uint64_t off_bytes; /* in the group */
 	struct raid_place place;
-	uint32_t cols; /* bit per column that takes part; set by the caller before raid_plan_legs() */
+	uint64_t cols; /* bit per column (and target) that takes part; set by the caller before raid_plan_legs() */
 };
 
 struct raid_leg {
@@ -258,6 +304,19 @@ int raid_mirror_co_write(struct raid_group *g, struct raid_req *q);
 int raid_mirror_co_discard(struct raid_group *g, struct raid_req *q);
 int raid_mirror_co_resync(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, uint64_t *copied);
 int raid_mirror_co_compare(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, uint64_t *diff_off);
+/* ---- raid_forward.c ---- */
+/* Does not suspend. Sends the request to the group's home; it is not in flight here. q ends when the answer comes. */
+void raid_forward(struct raid_req *q);
+
+/* ---- parity layouts: stripe_read.c, stripe_write.c, stripe_asm.c, stripe_sync.c ---- */
+bool raid_parity_try_start(struct raid_group *g, struct raid_req *q);
+int raid_parity_co_run(struct raid_group *g, struct raid_req *q);
+int raid_parity_co_resync(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, uint64_t *copied);
+int raid_parity_co_compare(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, uint64_t *diff_off);
+int raid_parity_co_rebuild(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, uint64_t *copied);
+int raid_parity_co_scrub(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, struct raid_scrub *s);
+int raid_parity_co_scrub_fix(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, bool force);
+
 /* Makes leg the parent's request on one column; it shares the payload. done and owner are the caller's. */
 static inline void raid_leaf_prep(struct raid_group *g, struct io *leg, const struct io *parent, unsigned col,
 				  uint64_t col_off_bytes)

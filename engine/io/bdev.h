@@ -27,6 +27,9 @@ enum {
 	IO_FUA = 1 << 0,       /* write, zero, discard: durable on completion */
 	IO_NO_HOLE = 1 << 1,   /* zero: keep space allocated */
 	IO_FAST_ZERO = 1 << 2, /* zero: -EOPNOTSUPP at once if it is not faster than writing */
+	/* Hints of the thin layer to parity layouts, about the whole range of a write; neither is always safe. */
+	IO_FRESH = 1 << 3,     /* nothing that anybody may read lies there: a crash may leave anything */
+	IO_OVERWRITE = 1 << 4, /* all of it has been written before, since it was last fresh */
 };
 
 struct io {

@@ -1,0 +1,101 @@
+/*
+ * stripe_log.h: what closes the write hole of parity layouts. One log per instance that homes parity groups.
+ *
+ * A ring of *batches* in a range of the logical space (a mirror with enough copies). A batch is one write with FUA: a header
+ * block that describes its entries, then their payload: the new contents of rows of a stripe, for each column that the update
+ * changes, data and parity alike. Entries that are handed in while a batch is being written go into the next one. One
+ * batch is in flight at a time, so that only the newest can be torn, and what is torn was never relied upon.
+ *
+ * An entry lives from its append until its in-place writes are durable: done() says that they have completed, and the next
+ * good flush that *began* after that lets the tail of the ring pass. When the ring is half full the log flushes by itself.
+ *
+ * Recovery (stripe_log_co_read) finds the newest whole batch of the epoch; each header names the oldest batch that was live
+ * when it was written, so that the chain from there to the newest is known to be complete, or the log is damaged. Entries
+ * are given out oldest first, already without those that a later *cancel* covers. Columns are roles, not disks: a
+ * group that has been rebuilt elsewhere since replays all the same; a group that is gone is skipped by the caller
+ * (group numbers are never used twice).
+ *
+ * A whole stripe of fresh data is written without the log. If an older entry of that stripe is live, its replay would undo
+ * the write, so stripe_log_co_cancel() goes first.
+ *
+ * Context: home reactor of the instance; `co` functions in a coroutine.
+ */
+#ifndef RAID_STRIPE_LOG_H
+#define RAID_STRIPE_LOG_H
+
+#include "engine/base/uuid.h"
+#include "engine/io/bdev.h"
+
+struct stripe_log;
+
+#define STRIPE_LOG_COLS_MAX 32
+#define STRIPE_LOG_MIN_BYTES (128 * 1024) /* of a ring */
+
+struct stripe_log_conf {
+	struct bdev *dev;   /* the logical space, as seen from this reactor */
+	uint64_t off_bytes; /* of the ring; a multiple of 4096, as is its length */
+	uint64_t len_bytes;
+	struct uuid pool;
+	uint64_t epoch;
+	uint32_t slice; /* which ring of the pool this is */
+	/* Coroutine. Flushes every disk; called when the ring fills up. */
+	int (*co_flush)(void *ctx);
+	void *ctx;
+};
+
+struct stripe_log_entry {
+	uint64_t group, stripe;
+	uint32_t row_off_bytes, row_len_bytes; /* within the strip; multiples of 512 */
+	uint32_t cols;	    /* bit per column whose rows follow, in ascending order, row_len_bytes each; 0: a cancel of the stripe */
+};
+
+/* What an append holds until its in-place writes are over. Owned by the caller. */
+struct stripe_log_ticket {
+	uint64_t batch;
+};
+
+struct stripe_log *stripe_log_open(const struct stripe_log_conf *c);
+/* Nothing appended and not done. */
+void stripe_log_close(struct stripe_log *l);
+/* Largest payload of one append; callers cut. At least 64 KiB. */
+uint64_t stripe_log_max_bytes(const struct stripe_log *l);
+
+/* Coroutine. All n entries, in one batch, durable with full redundancy on 0. payload: of all entries, one after the other. On
+ * an error nothing may be written in place (the entries may or may not be found by a recovery). */
+int stripe_log_co_append(struct stripe_log *l, const struct stripe_log_entry *e, unsigned n, const struct iovec *payload,
+			 unsigned iov_n, struct stripe_log_ticket *t) __must_check;
+/* The in-place writes of the append have completed (or will never be made). Does not suspend. */
+void stripe_log_done(struct stripe_log *l, struct stripe_log_ticket *t);
+/* Is there a live entry of one of the stripes? */
+bool stripe_log_is_live(const struct stripe_log *l, uint64_t group, uint64_t stripe, uint64_t n_stripes);
+/* Coroutine. Durable on 0: no older entry of these stripes will be replayed. */
+int stripe_log_co_cancel(struct stripe_log *l, uint64_t group, uint64_t stripe, uint64_t n_stripes) __must_check;
+
+/* Around every flush round of all disks: begin() when the round starts, end(ok) with what begin() returned. */
+uint64_t stripe_log_flush_begin(struct stripe_log *l);
+void stripe_log_flush_end(struct stripe_log *l, uint64_t mark, bool ok);
+
+struct stripe_log_stats {
+	uint64_t batches, entries, bytes; /* of one copy */
+	uint64_t used_bytes;
+};
+void stripe_log_stats_get(const struct stripe_log *l, struct stripe_log_stats *out);
+
+/* Coroutine. Reads a ring that an opening with this epoch left behind: each() for every entry to be replayed, in order; stops at
+ * its first error. Every copy of every block is tried (io.copy). -ERR_CSUM with a sentence if the chain has a hole; a ring
+ * without any batch of the epoch is empty. conf.co_flush is not used. Returns 0 or an error; *n counts entries. */
+int stripe_log_co_read(const struct stripe_log_conf *c,
+		       int (*each)(void *arg, const struct stripe_log_entry *e, const void *payload), void *arg, uint64_t *n,
+		       struct err *err) __must_check;
+/* The header block of a batch, parsed: 0, or -ERR_FORMAT / -ERR_CSUM. Pure; for recovery, fuzzing and dumps. */
+struct stripe_log_head {
+	uint64_t epoch, batch, oldest; /* its number; the oldest live when it was written */
+	uint64_t oldest_pos;	       /* where that one begins: bytes in the ring */
+	uint32_t slice, n_entries;
+	uint32_t head_bytes;	       /* header blocks: entries may need more than one */
+	uint64_t len_bytes;	       /* of the whole batch, a multiple of 4096 */
+	uint32_t payload_crc;
+};
+int stripe_log_head_check(const void *block, size_t len, const struct uuid *pool, struct stripe_log_head *out) __must_check;
+
+#endif
