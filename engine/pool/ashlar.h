@@ -105,6 +105,11 @@ struct ashlar_pool_info {
 	uint64_t resync_total_bytes, resync_done_bytes;
 	uint64_t open_ns;	  /* how long opening took, replay included */
 	uint64_t errors_read, errors_write, errors_repaired, errors_metadata_repaired;
+	/* What holds now, looked up group by group: how many more disks may be lost before data is (0: none; -1: some is lost
+	 * already), and groups by how many failures they can still take; `promised` is what full redundancy would be. */
+	int redundancy, redundancy_promised;
+	uint64_t n_groups, n_groups_degraded, n_groups_lost; /* degraded: less than the layout promises, still readable */
+	uint64_t rebuild_left_bytes; /* of columns that are not where they should be; 0 in good health */
 };
 void ashlar_co_pool_info(struct ashlar_pool *p, struct ashlar_pool_info *out);
 
@@ -112,11 +117,81 @@ struct ashlar_disk_info {
 	unsigned index;
 	char path[ASHLAR_PATH_MAX + 1]; /* where it is, or was last seen */
 	struct uuid uuid;
-	const char *state;	    /* "online", "stale", "absent", "failed" */
+	const char *state;	    /* "online", "resyncing" (there, being brought up to date), "absent", "failed" */
+	char reason[120];	    /* why it is not online: "write error (Input/output error)", "did not answer for 30 s", ... or "" */
+	bool slow;		    /* reads go around it */
 	uint64_t size_bytes, used_bytes;
-	uint64_t reads, writes, errors;
+	uint64_t reads, writes, errors, read_repairs, hedged;
+	uint64_t latency_ns; /* of reads, smoothed; 0: none yet */
 };
 int ashlar_co_disk_list(struct ashlar_pool *p, struct ashlar_disk_info **out, size_t *n, struct err *e) __must_check;
+/* A disk is named by its path, the last part of it if that is unambiguous, its uuid, or its index. */
+/* Takes a disk out, as if it had failed: durable when it returns. Refused if data would be lost, unless force; dry_run says what
+ * redundancy would be left. */
+int ashlar_co_disk_fail(struct ashlar_pool *p, const char *disk, bool force, bool dry_run, struct err *e) __must_check;
+/* Takes a disk that is away or out into service again, at `path` if it has moved (NULL: where it was last seen). Returns when
+ * writes go to it; what it missed is resynced by a job. One that has been overwritten, belongs elsewhere, or went on without
+ * the pool is refused. */
+int ashlar_co_disk_online(struct ashlar_pool *p, const char *disk, const char *path, struct err *e) __must_check;
+
+/* ---- jobs: resync, rebuild, scrub ---- */
+
+enum ashlar_job_kind { ASHLAR_JOB_RESYNC, ASHLAR_JOB_REBUILD, ASHLAR_JOB_SCRUB };
+enum ashlar_job_state { ASHLAR_JOB_WAITING, ASHLAR_JOB_RUNNING, ASHLAR_JOB_DONE, ASHLAR_JOB_FAILED, ASHLAR_JOB_STOPPED };
+const char *ashlar_job_kind_name(enum ashlar_job_kind k);   /* "resync", ... */
+const char *ashlar_job_state_name(enum ashlar_job_state s); /* "running", ... */
+struct ashlar_job_info {
+	uint64_t id; /* in this pool, since it was opened */
+	enum ashlar_job_kind kind;
+	enum ashlar_job_state state;
+	char what[160];	   /* "disk /dev/sdb", "pool p" */
+	char result[240];  /* a sentence once it has ended, or what it waits for; "" */
+	uint64_t total_bytes, done_bytes;
+	uint64_t bytes_per_s; /* of the last seconds; 0 while it waits */
+	uint64_t left_ns;     /* estimate; UINT64_MAX: unknown */
+	uint64_t started_wall_ns;
+	uint64_t problems, repaired; /* scrub: mismatches found, places rewritten */
+};
+/* Those under way and the last 16 that ended. */
+int ashlar_co_job_list(struct ashlar_pool *p, struct ashlar_job_info **out, size_t *n, struct err *e) __must_check;
+/* Returns when the job has ended, with its last state, or after max_ns with the present one. -ENOENT. */
+int ashlar_co_job_wait(struct ashlar_pool *p, uint64_t id, uint64_t max_ns, struct ashlar_job_info *out, struct err *e) __must_check;
+int ashlar_co_job_stop(struct ashlar_pool *p, uint64_t id, struct err *e) __must_check; /* scrub only */
+
+/* Reads all that is allocated, on every disk, in the background; repairs what cannot be read; each mismatch is an event that
+ * names disk (if it can be told) and volume. repair: mismatches that P and Q or a majority of copies can decide are rewritten,
+ * and those that nothing can decide too: mirrors take the first copy, raid5 computes parity from the data. One at a time. */
+int ashlar_co_scrub_start(struct ashlar_pool *p, bool repair, uint64_t *job, struct err *e) __must_check;
+
+/* ---- properties of a pool, kept in it ---- */
+struct ashlar_pool_settings {
+	uint64_t rebuild_delay_ns;   /* how long a disk that vanished may stay away before its data is rebuilt elsewhere; default 5 min.
+				      * One that answered with errors is rebuilt at once. UINT64_MAX: never by itself */
+	uint64_t pace_floor_bps;     /* background work gets at least so many bytes/s however busy clients are; default 10 MiB */
+	uint64_t pace_ceiling_bps;   /* and never more; 0: no limit (default) */
+	uint64_t hedge_ns;	     /* reads slower than this are answered from other disks; default 100 ms */
+	uint64_t timeout_ns;	     /* a disk that does not answer for so long is out; default 30 s */
+};
+void ashlar_co_pool_settings(struct ashlar_pool *p, struct ashlar_pool_settings *out);
+int ashlar_co_pool_set(struct ashlar_pool *p, const struct ashlar_pool_settings *s, struct err *e) __must_check;
+
+/* ---- events ---- */
+
+enum ashlar_severity { ASHLAR_INFO, ASHLAR_WARNING, ASHLAR_ERROR };
+const char *ashlar_severity_name(enum ashlar_severity s); /* "info", "warning", "error" */
+struct ashlar_event {
+	uint64_t seq; /* 1, 2, ...: of this engine instance */
+	uint64_t wall_ns;
+	enum ashlar_severity severity;
+	char type[32]; /* "disk.out", "disk.slow", "disk.online", "job.start", "job.end", "scrub.mismatch", "read.repaired", "pool.full", ... */
+	char pool[ASHLAR_POOL_NAME_MAX + 1];
+	char disk[128], volume[ASHLAR_VOLUME_NAME_MAX + 1]; /* "" if it concerns none */
+	char text[240]; /* one sentence */
+};
+/* Events after `since` (0: all that are kept, the last 1024), at most max; waits up to wait_ns for the first. More than that
+ * were lost if the first one's seq is not since + 1. */
+int ashlar_co_events(struct ashlar *a, uint64_t since, size_t max, uint64_t wait_ns, struct ashlar_event **out, size_t *n,
+		     struct err *e) __must_check;
 
 /* Verifies every reference, count, checksum and copy; changes nothing, also in memory. Each finding is one sentence to
  * `say`. Returns the number of problems (0: clean), or a negative error if it could not be finished. The pool may be
@@ -134,7 +209,7 @@ int64_t ashlar_co_pool_check(struct ashlar_pool *p, const struct ashlar_check_op
 struct ashlar_volume_spec {
 	const char *name; /* without the pool */
 	uint64_t size_bytes; /* multiple of the pool's block size, 1 .. ASHLAR_VOLUME_SIZE_MAX */
-	const char *layout;  /* NULL: the pool's */
+	const char *layout;  /* NULL: the pool's; any of raid_profile_parse() that the pool has disks for */
 	uint64_t full_wait_ns; /* how long writes are held when the pool is full; UINT64_MAX: for ever */
 };
 #define ASHLAR_FULL_WAIT_DEFAULT_NS (60 * 1000000000ULL)

@@ -24,7 +24,8 @@
 /* Known features. Unknown bits: compat ignored, ro_compat forbids writing, incompat forbids opening. */
 #define LABEL_COMPAT_KNOWN 0ULL
 #define LABEL_RO_COMPAT_KNOWN 0ULL
-#define LABEL_INCOMPAT_KNOWN 0ULL
+#define LABEL_INCOMPAT_PARITY (1ULL << 0) /* groups of raid5 or raid6, and stripe logs that must be replayed */
+#define LABEL_INCOMPAT_KNOWN LABEL_INCOMPAT_PARITY
 
 enum label_disk_state { LABEL_DISK_FREE = 0, LABEL_DISK_ONLINE = 1, LABEL_DISK_OUT = 2 };
 
@@ -61,7 +62,10 @@ struct label_header_disk {
 	le64 disk_bytes;	/* 184: size of this disk when labelled */
 	le64 created_wall_ns;	/* 192 */
 	uint8_t name[64];	/* 200: pool name, NUL padded */
-	uint8_t pad[248];	/* 264: zeros */
+	le64 log_group_plus_1;	/* 264: the group that holds the stripe logs; 0: there is none */
+	le32 log_slices;	/* 272: of it, used in this epoch: one per home of parity groups */
+	le32 log_slice_bytes;	/* 276 */
+	uint8_t pad[232];	/* 280: zeros */
 };
 static_assert(sizeof(struct label_header_disk) == 512, "label header");
 static_assert(offsetof(struct label_header_disk, name) == 200, "label header");

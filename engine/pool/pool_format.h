@@ -46,7 +46,12 @@ struct pool_owner_disk {
 	le64 next_group;     /* 0 */
 	le64 clusters_total; /* 8 */
 	le64 clusters_used;  /* 16 */
-	le64 pad[13];	     /* 24 */
+	le64 rebuild_delay_ns; /* 24: settings, struct ashlar_pool_settings; all five 0: defaults */
+	le64 pace_floor_bps;   /* 32 */
+	le64 pace_ceiling_bps; /* 40 */
+	le64 hedge_ns;	       /* 48 */
+	le64 timeout_ns;       /* 56 */
+	le64 pad[8];	       /* 64 */
 	struct {
 		le32 used;   /* extents in groups */
 		le32 cursor; /* where the search for free ones goes on */
@@ -59,6 +64,12 @@ enum {
 	POOL_REC_GROUP_PUT = 32,  /* struct pool_group_disk */
 	POOL_REC_GROUP_GONE = 33, /* le64 group */
 	POOL_REC_REGIONS = 34,	  /* struct pool_rec_regions */
+	POOL_REC_GROUP_MOVE = 35, /* struct pool_group_disk: the group's new descriptor; extents of columns that moved change hands */
+	POOL_REC_SETTINGS = 36,	  /* struct pool_rec_settings */
+};
+
+struct pool_rec_settings {
+	le64 rebuild_delay_ns, pace_floor_bps, pace_ceiling_bps, hedge_ns, timeout_ns;
 };
 
 struct pool_rec_regions {

@@ -137,6 +137,23 @@ void pool_co_regions_stop(struct ashlar_pool *p);
 void pool_co_publish_missed(struct ashlar_pool *p, unsigned disk);
 int pool_co_distrust_disk(struct ashlar_pool *p, unsigned disk) __must_check;
 
+/* stripe_logs.c: the group that holds the stripe logs of all reactors, one slice each */
+#define POOL_LOG_SLICES_MAX 8
+/* Coroutine. There is a log group and every instance has its log attached; made when the first parity volume is. */
+int pool_co_stripe_logs_ensure(struct ashlar_pool *p, struct err *e) __must_check;
+/* Coroutine, while opening, after the journal's replay and before the new epoch: replays what the last opening's logs hold. */
+int pool_co_stripe_logs_recover(struct ashlar_pool *p, struct err *e) __must_check;
+/* Coroutine, after the new epoch has begun. */
+int pool_co_stripe_logs_attach(struct ashlar_pool *p) __must_check;
+
+/* events.c: any reactor, does not suspend. Also a line for the log. disk -1: none; volume NULL: none. */
+void pool_event(struct ashlar_pool *p, enum ashlar_severity s, const char *type, int disk, const char *volume, const char *fmt, ...)
+	__printf_like(6, 7);
+
+/* transition.c: a group's way from one descriptor to another, and its time as a homed one */
+/* Coroutine. All instances take g's desc, target and homed flag as they are in the pgroup now; leases start anew. */
+void pool_co_group_publish(struct ashlar_pool *p, struct pgroup *g);
+
 /* volumes.c */
 void pool_co_detach_all(struct ashlar_pool *p);
 
