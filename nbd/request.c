@@ -89,9 +89,25 @@ int nbd_request_check(const struct nbd_session *s, const struct nbd_request *h, 
 
 /* ---- one piece ---- */
 
+static void request_submit(struct nbd_req *r);
+
+/* A disk that did not answer in time may still write to the buffer (IO_MAY_GIVE_UP): the same again, with another. */
+static bool read_again(struct nbd_req *r, int result)
+{
+	if (likely(result != -ETIMEDOUT) || r->cmd != NBD_CMD_READ || r->again)
+		return false;
+	r->again = true;
+	r->result = 0;
+	buf_free(r->buf, r->buf_bytes);
+	r->buf = buf_alloc(r->buf_bytes);
+	request_submit(r);
+	return true;
+}
+
 static void single_done(struct io *io)
 {
-	nbd_req_finish(io->owner, io->result);
+	if (!read_again(io->owner, io->result))
+		nbd_req_finish(io->owner, io->result);
 }
 
 static unsigned io_flags(const struct nbd_req *r)
@@ -104,6 +120,8 @@ static unsigned io_flags(const struct nbd_req *r)
 		f |= IO_NO_HOLE;
 	if (r->flags & NBD_CMD_FLAG_FAST_ZERO)
 		f |= IO_FAST_ZERO;
+	if (r->cmd == NBD_CMD_READ && !r->again)
+		f |= IO_MAY_GIVE_UP;
 	return f;
 }
 
@@ -157,7 +175,8 @@ static void split_pump(struct nbd_req *r)
 		return;
 	xfree(sp);
 	r->split = NULL;
-	nbd_req_finish(r, r->result);
+	if (!read_again(r, r->result))
+		nbd_req_finish(r, r->result);
 }
 
 static void piece_done(struct io *io)
@@ -258,6 +277,14 @@ static void status_co(void *arg)
 
 /* ---- start ---- */
 
+static void request_submit(struct nbd_req *r)
+{
+	if (r->cmd == NBD_CMD_FLUSH || r->len_bytes <= piece_bytes(r))
+		submit_single(r);
+	else
+		submit_split(r);
+}
+
 static void count(_Atomic uint64_t *c, uint64_t n)
 {
 	atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n, memory_order_relaxed);
@@ -271,6 +298,7 @@ void nbd_request_start(struct nbd_req *r)
 	switch (r->cmd) {
 	case NBD_CMD_READ:
 		nbd_req_buf_get(r, r->len_bytes);
+		r->again = false;
 		r->payload_bytes = r->len_bytes;
 		count(&s->reads, 1);
 		count(&s->bytes_read, r->len_bytes);
@@ -292,8 +320,5 @@ void nbd_request_start(struct nbd_req *r)
 		co_start(CO_REQUEST, status_co, r, "nbd block status");
 		return;
 	}
-	if (r->cmd == NBD_CMD_FLUSH || r->len_bytes <= piece_bytes(r))
-		submit_single(r);
-	else
-		submit_split(r);
+	request_submit(r);
 }

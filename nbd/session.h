@@ -57,6 +57,7 @@ struct nbd_req {
 	int result;
 	uint32_t payload_bytes; /* of the reply, in buf */
 	uint32_t buf_bytes;
+	bool again;	   /* read: its first buffer was lost to a disk that did not answer in time */
 	uint8_t *buf;
 	struct nbd_split *split;
 };

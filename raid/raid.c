@@ -68,6 +68,8 @@ static void req_co_main(void *arg)
 	struct raid_locks lk;
 	int res = raid_co_admit(q, &lk);
 
+	if (res == RAID_FORWARDED)
+		return;
 	if (!res) {
 		res = q->g->level->co_run(q->g, q);
 		raid_unlock(&lk);
@@ -93,7 +95,7 @@ static void raid_submit(struct bdev *b, struct io *io)
 	else
 		r->stats.writes++;
 	g = raid_group_find(r, q->group);
-	if (likely(g && g->open && g->level->try_start && q->off_bytes + io->len_bytes <= g->desc.size_bytes &&
+	if (likely(g && g->open && g->level->try_start && (!g->away || g->parity) && q->off_bytes + io->len_bytes <= g->desc.size_bytes &&
 		   g->level->try_start(g, q))) {
 		r->stats.fast++;
 		return;
@@ -116,6 +118,7 @@ struct raid *raid_open(const struct raid_conf *conf)
 	r->conf = *conf;
 	if (!r->conf.lease_idle_ns)
 		r->conf.lease_idle_ns = LEASE_IDLE_NS;
+	r->reactor = reactor_self();
 	r->bdev.ops = &raid_ops;
 	r->bdev.name = "raid";
 	r->bdev.size_bytes = conf->size_bytes;
@@ -131,6 +134,7 @@ struct raid *raid_open(const struct raid_conf *conf)
 	list_init(&r->done_task.link);
 	r->done_task.run = run_done;
 	raid_flush_init(r);
+	raid_legs_init(r);
 	return r;
 }
 
@@ -139,10 +143,38 @@ void raid_close(struct raid *r)
 	struct list *n;
 
 	CHECK(!r->n_reqs && !r->flush.running && list_is_empty(&r->done));
+	if (r->log)
+		stripe_log_close(r->log);
 	raid_groups_free(r);
+	raid_legs_fini(r);
 	while ((n = list_pop_front(&r->free_reqs)))
 		xfree(list_entry(n, struct raid_req, link));
 	xfree(r);
+}
+
+void raid_set_peers(struct raid *r, struct raid *const *peers, unsigned n_peers, unsigned n_homes)
+{
+	CHECK(n_peers <= REACTORS_MAX && n_homes && n_homes <= n_peers);
+	for (unsigned i = 0; i < n_peers; i++)
+		r->peers[i] = peers[i];
+	r->n_peers = n_peers;
+	r->n_homes = n_homes;
+}
+
+unsigned raid_home(const struct raid *r, uint64_t group)
+{
+	return r->n_homes ? (unsigned)(group % r->n_homes) : 0;
+}
+
+void raid_log_attach(struct raid *r, const struct stripe_log_conf *c)
+{
+	CHECK(!r->log);
+	r->log = stripe_log_open(c);
+}
+
+bool raid_log_is_attached(const struct raid *r)
+{
+	return r->log != NULL;
 }
 
 struct bdev *raid_bdev(struct raid *r)
@@ -161,10 +193,18 @@ void raid_set_disk(struct raid *r, unsigned index, struct disk *disk, enum raid_
 	s->disk = disk;
 	s->state = state;
 	s->flush_error = 0;
+	raid_legs_disk_set(r, index);
 	if (disk && disk->bdev.max_bytes)
 		r->leg_max_bytes = MIN(r->leg_max_bytes, ALIGN_DOWN(disk->bdev.max_bytes, r->conf.block_bytes));
 	if (state < old)
 		raid_groups_disk_lost(r, index);
+}
+
+void raid_set_flush_error(struct raid *r, unsigned index, int error)
+{
+	CHECK(index < RAID_DISKS_MAX);
+	if (!r->disks[index].flush_error)
+		r->disks[index].flush_error = error;
 }
 
 enum raid_disk_state raid_disk_state(const struct raid *r, unsigned index)
@@ -180,22 +220,48 @@ static bool desc_col_is_current(const struct raid *r, const struct raid_desc *d,
 	return raid_slot_is_there(s) && (!redundant || s->state == RAID_DISK_ONLINE);
 }
 
-bool raid_desc_is_readable(const struct raid *r, const struct raid_desc *d)
+/* Metadata keeps two copies even on one disk. */
+static bool desc_col_shares_disk(const struct raid_desc *d, unsigned set, unsigned col)
+{
+	for (unsigned i = set; i < col; i++)
+		if (d->cols[i].disk == d->cols[col].disk)
+			return true;
+	return false;
+}
+
+int raid_desc_redundancy(const struct raid *r, const struct raid_desc *d)
 {
 	bool parity = d->layout == RAID_RAID5 || d->layout == RAID_RAID6;
+	int spare = parity ? (int)(d->n_cols - raid_data_cols(d)) : (int)d->copies - 1, least = spare;
 	unsigned lost = 0;
 
 	for (unsigned set = 0; set < d->n_cols; set += d->copies) {
 		unsigned current = 0;
 
 		for (unsigned i = 0; i < d->copies; i++)
-			current += desc_col_is_current(r, d, set + i, parity || d->copies > 1);
+			current += desc_col_is_current(r, d, set + i, parity || d->copies > 1) && !desc_col_shares_disk(d, set, set + i);
 		lost += current == 0;
+		if (!parity)
+			least = MIN(least, (int)current - 1);
 	}
-	return lost <= (parity ? d->n_cols - raid_data_cols(d) : 0);
+	if (parity)
+		least = spare - (int)lost;
+	return MAX(least, -1);
+}
+
+bool raid_desc_is_readable(const struct raid *r, const struct raid_desc *d)
+{
+	return raid_desc_redundancy(r, d) >= 0;
 }
 
 void raid_stats_get(const struct raid *r, struct raid_stats *out)
 {
+	struct stripe_log_stats s;
+
 	*out = r->stats;
+	if (!r->log)
+		return;
+	stripe_log_stats_get(r->log, &s);
+	out->log_writes = s.batches;
+	out->log_bytes = s.bytes;
 }

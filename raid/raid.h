@@ -62,13 +62,15 @@ struct raid_hooks {
 	void (*lease_return)(void *ctx, uint64_t group, uint64_t mask);
 	/* Coroutine. Returns when the regions are in sync (the pool calls raid_clear_unsync on every instance). */
 	int (*co_sync)(void *ctx, uint64_t group, uint64_t mask);
-	/* Coroutine. A write or flush failed, or (-ETIMEDOUT, any op) the disk does not answer. 0: the disk is durably out (or
-	 * was), its copies no longer count; a negative error: the pool cannot do without it, pass the error on. */
+	/* Coroutine. A write or flush failed, or the disk does not answer (-ETIMEDOUT) or is gone (-ENODEV): then any op, and the
+	 * instance asks by itself too, whoever else does. 0: the disk is durably out (or was), its copies no longer count; a
+	 * negative error: the pool cannot do without it, pass the error on. */
 	int (*co_disk_error)(void *ctx, unsigned disk, enum io_op op, int error);
 	/* Does not suspend. A bad read was answered from elsewhere and rewritten (0) or could not be rewritten (error). */
 	void (*read_repaired)(void *ctx, unsigned disk, uint64_t off_bytes, uint64_t len_bytes, int error);
 	/* Coroutine; NULL: not asked. A read from a redundant group has brought blocks of zeros: is the disk still ours, its label
-	 * in place? (Somebody may be overwriting it.) 0: yes. Else the disk has been put out as by co_disk_error. */
+	 * in place? (Somebody may be overwriting it.) 0: yes. Else the disk has been put out as by co_disk_error. The read waits
+	 * for the answer; one question every few ms at most. */
 	int (*co_disk_verify)(void *ctx, unsigned disk);
 	/* Does not suspend; may be NULL. Reads of the disk go around it from now on (true), or no longer (false). */
 	void (*disk_slow)(void *ctx, unsigned disk, bool slow, uint64_t latency_ns);
@@ -86,8 +88,11 @@ struct raid_conf {
 };
 
 struct raid *raid_open(const struct raid_conf *conf);
-/* Nothing in flight. Gives back no leases. */
+/* Nothing in flight, after raid_co_drain(). Gives back no leases. What was given up may still be with the kernel: then its disk
+ * (raid_disk_is_idle()) must not be closed. */
 void raid_close(struct raid *r);
+/* Coroutine. Returns when the instance itself is not asking the pool anything (co_disk_error, co_disk_verify). */
+void raid_co_drain(struct raid *r);
 /* All instances of the pool by reactor, this one included; before the first request. n_homes: groups are homed on the first so
  * many (raid_home()). Without it, an instance stands alone. */
 void raid_set_peers(struct raid *r, struct raid *const *peers, unsigned n_peers, unsigned n_homes);
@@ -100,9 +105,16 @@ void raid_log_attach(struct raid *r, const struct stripe_log_conf *c);
 bool raid_log_is_attached(const struct raid *r);
 struct bdev *raid_bdev(struct raid *r); /* copies = RAID_COPIES_MAX; io.copy beyond a group's copies is -ENODATA */
 
-/* disk may be NULL (ABSENT). Requests in flight keep what they have. */
+/* disk may be NULL (ABSENT). Requests in flight keep what they have. Whatever was held against the disk (it was silent, slow, a
+ * flush of it failed) is forgotten; one that was away comes back only when raid_disk_is_idle(): as long as a write that was given
+ * up may still happen, all requests to it end with -ETIMEDOUT. */
 void raid_set_disk(struct raid *r, unsigned index, struct disk *disk, enum raid_disk_state state);
 enum raid_disk_state raid_disk_state(const struct raid *r, unsigned index);
+
+/* As conf.hedge_ns and conf.timeout_ns. */
+void raid_set_limits(struct raid *r, uint64_t hedge_ns, uint64_t timeout_ns);
+/* A flush of the disk has failed somewhere and the pool keeps it: no later flush may claim success, until the disk is set anew. */
+void raid_set_flush_error(struct raid *r, unsigned index, int error);
 
 /* Publishing. All act on the group if it is loaded here, else do nothing. */
 void raid_clear_unsync(struct raid *r, uint64_t group, uint64_t mask);
@@ -111,19 +123,33 @@ void raid_set_missed(struct raid *r, uint64_t group, uint64_t missed);
  * reactor's leases of the touched regions are dropped (without lease_return). One frozen range per group at a time. */
 void raid_co_freeze(struct raid *r, uint64_t group, uint64_t off_bytes, uint64_t len_bytes);
 void raid_unfreeze(struct raid *r, uint64_t group);
-/* Coroutine. Takes a new descriptor (relocation, replaced disk): waits for requests in flight, then switches. */
+/* Coroutine. Takes a new descriptor, target or homed flag: waits for requests in flight (of which some may be in
+ * co_disk_error(): the caller holds nothing that this needs), then switches; leases are what info says, and regions that
+ * this instance wants synced stay so. When a group becomes
+ * homed or gets a target the home comes last, when it ceases to be homed the home comes first. */
 void raid_co_group_replace(struct raid *r, const struct raid_group_info *info);
+/* The same with a limit. -EAGAIN: some request was still in flight then, and nothing has changed. (A metadata request that
+ * failed may wait for the pool, which may have to read metadata of this very group.) */
+int raid_co_group_replace_until(struct raid *r, const struct raid_group_info *info, uint64_t deadline_ns) __must_check;
+/* Regions that this instance wants synced before they are used. */
+uint64_t raid_group_unsync(const struct raid *r, uint64_t group);
+/* Does not suspend; on every instance that writes to the group (homed: its home). 0: all writes so far have reached the
+ * target, and from now on one that cannot is an error as on any column: the new descriptor may be recorded. Else the
+ * error of the first write that has not. */
+int raid_target_commit(struct raid *r, uint64_t group) __must_check;
 /* Coroutine. Forgets a group (it was destroyed): no request may be submitted to it any more. */
 void raid_co_group_forget(struct raid *r, uint64_t group);
 /* Drops leases that are idle, calls lease_return. The pool calls it from its timer; all = whether or not idle long. */
 void raid_return_leases(struct raid *r, bool all);
 
+/* ---- ranges. Those of a homed group are done by its home: the functions go there by themselves, from any reactor. ---- */
+
 /* Coroutine, bypasses freeze, unsync and leases: makes all columns of the range equal to the chosen source (the first
  * ONLINE column that reads; a bad source falls back to the next), writing only to columns that differ, STALE ones
  * included. Not flushed: the caller flushes before it says "in sync". *copied counts bytes written. */
 int raid_co_resync_range(struct raid *r, uint64_t group, uint64_t off_bytes, uint64_t len_bytes, uint64_t *copied) __must_check;
-/* Coroutine, on the home of a homed group: brings the target up to date for the stripes that the range touches, reading
- * from columns that are current. 0 without a target. Not flushed. */
+/* Coroutine. Brings the target up to date for the stripes that the range touches, reading
+ * from columns that are current. What no column can give is an error, and the target is not good. Not flushed. */
 int raid_co_rebuild_range(struct raid *r, uint64_t group, uint64_t off_bytes, uint64_t len_bytes, uint64_t *copied) __must_check;
 /* Coroutine, on the home instance: writes columns of a stripe as the log has them (recovery), to every column that is there.
  * e and payload as stripe_log_co_read() gives them. Bypasses leases. Not flushed. */
@@ -132,12 +158,12 @@ int raid_co_replay(struct raid *r, const struct stripe_log_entry *e, const void 
 /* Coroutine, read-only: compares all ONLINE columns of the range (parity layouts: recomputes parity of the rows). Returns 0
  * equal, 1 different (*diff_off: in the group, of the first difference), or an error. For pool check. */
 int raid_co_compare_range(struct raid *r, uint64_t group, uint64_t off_bytes, uint64_t len_bytes, uint64_t *diff_off) __must_check;
-/* Coroutine, on the home of a homed group: reads every ONLINE column of the range, rewrites what cannot be read, and calls
+/* Coroutine. Reads every ONLINE column of the range, rewrites what cannot be read, and calls
  * bad() for each run of blocks (of the group's logical space) whose columns disagree. Where two copies or one parity cannot
  * tell who is wrong, col is -1; where a majority of copies or P and Q can, it is that column's index. Nothing that was read
  * without error is rewritten: raid_co_scrub_fix() does that. */
 struct raid_scrub {
-	void (*bad)(void *arg, uint64_t off_bytes, uint64_t len_bytes, int col);
+	void (*bad)(void *arg, uint64_t off_bytes, uint64_t len_bytes, int col); /* on the group's home, must not suspend */
 	void *arg;
 	uint64_t unreadable_bytes, repaired_bytes; /* out: of all columns */
 };
@@ -149,8 +175,11 @@ int raid_co_scrub_fix(struct raid *r, uint64_t group, uint64_t off_bytes, uint64
 /* How many more disks the group can lose with the disks as they are now (a target does not count): -1: it cannot be read
  * already. Without suspension. */
 int raid_desc_redundancy(const struct raid *r, const struct raid_desc *d);
-/* Nothing of this disk is with the kernel any more (requests that were given up may still be): it may be brought back. */
+/* Nothing of this disk is with the kernel any more (requests that were given up may still be, and writes among them may still
+ * happen): it may be brought back. */
 bool raid_disk_is_idle(const struct raid *r, unsigned index);
+/* Coroutine. Reads the disk itself (a label, for co_disk_verify) within the instance's timeout_ns; buf is untouched afterwards. */
+int raid_co_disk_read(struct raid *r, unsigned disk, uint64_t off_bytes, void *buf, uint64_t len_bytes) __must_check;
 /* Coroutine. Can every byte of a group with this descriptor be read with the disks as they are now? Without suspension. */
 bool raid_desc_is_readable(const struct raid *r, const struct raid_desc *d);
 

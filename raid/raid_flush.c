@@ -12,6 +12,8 @@
  * round fails, and so does every later flush here until the pool sets the disk anew. While the pool decides, later
  * flushes wait: none may be acknowledged as long as the disk could come back, after a crash, as if it were current. So
  * co_disk_error() must not need a flush of this instance.
+ *
+ * The stripe log hears of every round: what had been written in place before it began is durable when it ends well.
  */
 #include "raid/raid_impl.h"
 
@@ -51,6 +53,8 @@ static void flush_end(struct raid *r, int result)
 	list_splice_back(&over, &f->current);
 	list_splice_back(&f->current, &f->next);
 	f->running = false;
+	if (f->log)
+		stripe_log_flush_end(f->log, f->log_mark, result == 0);
 	if (!list_is_empty(&f->current))
 		flush_start(r);
 	while ((n = list_pop_front(&over)))
@@ -103,6 +107,9 @@ static void flush_start(struct raid *r)
 
 	f->running = true;
 	f->failed = false;
+	f->log = r->log;
+	if (f->log)
+		f->log_mark = stripe_log_flush_begin(f->log);
 	f->pending = 1; /* ours, until all are submitted */
 	for (unsigned i = 0; i < RAID_DISKS_MAX; i++) {
 		struct raid_flush_leg *l = &f->legs[i];
@@ -116,7 +123,7 @@ static void flush_start(struct raid *r)
 		l->io.done = flush_leg_done;
 		l->io.owner = l;
 		f->pending++;
-		bdev_submit(&l->disk->bdev, &l->io);
+		raid_disk_submit(r, i, &l->io, 0);
 	}
 	if (--f->pending == 0)
 		flush_end(r, sticky);

@@ -18,6 +18,7 @@
  * A group's entry may exist without being loaded (NEW): it carries a freeze, or a load that failed and whose waiters are
  * still to be told. It goes with its last user.
  */
+#include "raid/parity.h"
 #include "raid/raid_impl.h"
 
 static struct raid_group *group_get(struct raid *r, uint64_t number)
@@ -41,13 +42,14 @@ static struct raid_group *group_get(struct raid *r, uint64_t number)
 static void group_put(struct raid_group *g)
 {
 	CHECK(g->users > 0);
-	if (--g->users || g->inflight[0] || g->inflight[1])
+	if (--g->users || g->inflight[0] || g->inflight[1] || g->n_forwarded)
 		return;
 	if (!g->forgotten) {
 		if (g->state != RAID_GROUP_NEW || g->frozen_len_bytes)
 			return;
 		hash_del(&g->raid->groups, &g->node);
 	}
+	xfree(g->assembly);
 	xfree(g);
 }
 
@@ -60,7 +62,8 @@ static bool group_free_one(struct hash_node *n, void *arg)
 {
 	struct raid_group *g = container_of(n, struct raid_group, node);
 
-	CHECK(!g->users && !g->inflight[0] && !g->inflight[1]);
+	CHECK(!g->users && !g->inflight[0] && !g->inflight[1] && !g->n_forwarded);
+	xfree(g->assembly); /* nothing is in it */
 	xfree(g);
 	return true;
 }
@@ -78,8 +81,16 @@ static void group_set_info(struct raid_group *g, const struct raid_group_info *i
 	const struct raid_desc *d = &info->desc;
 
 	g->desc = *d;
-	g->level = d->layout == RAID_RAID5 || d->layout == RAID_RAID6 ? &raid_level_parity : &raid_level_mirror;
-	g->redundant = d->copies > 1 || g->level == &raid_level_parity;
+	g->parity = d->layout == RAID_RAID5 || d->layout == RAID_RAID6;
+	g->level = g->parity ? &raid_level_parity : &raid_level_mirror;
+	g->redundant = d->copies > 1 || g->parity;
+	g->homed = info->homed || g->parity;
+	g->away = !raid_is_home(g);
+	g->target_col = info->has_target ? (int8_t)info->target_col : -1;
+	g->target_error = 0;
+	g->target_must = false;
+	if (info->has_target)
+		g->desc.cols[d->n_cols] = info->target;
 	g->data_cols = raid_data_cols(d);
 	g->strip_shift = (unsigned)__builtin_ctz(d->strip_bytes);
 	g->lock_bytes = DIV_UP(d->size_bytes, RAID_LOCKS);
@@ -93,7 +104,15 @@ static void group_set_info(struct raid_group *g, const struct raid_group_info *i
 
 static int group_info_check(const struct raid *r, uint64_t number, const struct raid_group_info *info)
 {
-	if (info->desc.group != number || info->desc.size_bytes > r->conf.group_bytes)
+	const struct raid_desc *d = &info->desc;
+	bool parity = d->layout == RAID_RAID5 || d->layout == RAID_RAID6;
+
+	if (d->group != number || d->size_bytes > r->conf.group_bytes)
+		return -ERR_FORMAT;
+	if (parity && (raid_data_cols(d) > PARITY_DATA_MAX || !IS_ALIGNED(d->strip_bytes, r->conf.block_bytes)))
+		return -ERR_FORMAT;
+	if (info->has_target && (info->target.disk >= RAID_DISKS_MAX ||
+				 info->target_col >= d->n_cols + (d->layout == RAID_RAID1 && d->copies < RAID_COPIES_MAX)))
 		return -ERR_FORMAT;
 	return raid_desc_check(&info->desc, RAID_DISKS_MAX, NULL);
 }
@@ -201,6 +220,8 @@ static bool group_disk_lost(struct hash_node *n, void *arg)
 				group_drop_leases(g);
 				break;
 			}
+	if (g->state == RAID_GROUP_LOADED && g->target_col >= 0 && g->desc.cols[g->desc.n_cols].disk == l->index)
+		raid_target_failed(g, -ENODEV);
 	return true;
 }
 
@@ -306,8 +327,10 @@ static bool req_needs_lease(const struct raid_req *q)
 	return q->parent->op == IO_WRITE || q->parent->op == IO_ZERO;
 }
 
-/* Coroutine. 1: nothing stands in the way, and it did not suspend. 0: it waited, look again. With may_wait false: 0 is
- * "something does", without waiting. */
+enum { ADMIT_READY = 1, ADMIT_FORWARD = 2 };
+
+/* Coroutine. ADMIT_READY: nothing stands in the way, and it did not suspend. ADMIT_FORWARD: it is for another instance. 0: it
+ * waited, look again. With may_wait false: 0 is "something does", without waiting. */
 static int group_co_ready(struct raid_group *g, struct raid_req *q, bool may_wait)
 {
 	uint64_t len = q->parent->len_bytes;
@@ -318,6 +341,8 @@ static int group_co_ready(struct raid_group *g, struct raid_req *q, bool may_wai
 		return -ERANGE;
 	if (!g->level->co_run)
 		return -EOPNOTSUPP;
+	if (g->away && !g->blocked)
+		return ADMIT_FORWARD;
 	if (group_is_frozen(g, q->off_bytes, len)) {
 		if (may_wait)
 			co_queue_wait(&g->changed);
@@ -328,7 +353,7 @@ static int group_co_ready(struct raid_group *g, struct raid_req *q, bool may_wai
 		return may_wait ? group_co_sync(g, q->mask) : 0;
 	if (req_needs_lease(q) && (q->mask & ~g->lease))
 		return may_wait ? group_co_lease(g, q->mask) : 0;
-	return 1;
+	return ADMIT_READY;
 }
 
 int raid_co_admit(struct raid_req *q, struct raid_locks *lk)
@@ -344,10 +369,16 @@ int raid_co_admit(struct raid_req *q, struct raid_locks *lk)
 			goto out_put;
 		if (r == 0)
 			continue;
-		if (q->parent->op == IO_READ || !g->redundant || raid_try_lock(g, q->off_bytes, len, false, lk))
+		if (r == ADMIT_FORWARD) {
+			r = raid_forward(q, g);
+			goto out_put;
+		}
+		/* parity locks whole stripes, when their writes have been put together */
+		if (q->parent->op == IO_READ || !(g->redundant || g->homed) || g->parity ||
+		    raid_try_lock(g, q->off_bytes, len, false, lk))
 			break;
 		raid_co_lock(g, q->off_bytes, len, false, lk);
-		if (group_co_ready(g, q, false) == 1)
+		if (group_co_ready(g, q, false) == ADMIT_READY)
 			break;
 		raid_unlock(lk);
 	}
@@ -406,6 +437,28 @@ int raid_group_co_hold(struct raid *r, uint64_t group, struct raid_group **out, 
 	}
 	group_put(g);
 	return res;
+}
+
+/* ---- targets ---- */
+
+/* A write has not reached the target. */
+void raid_target_failed(struct raid_group *g, int error)
+{
+	if (!g->target_error)
+		g->target_error = error;
+}
+
+int raid_target_commit(struct raid *r, uint64_t group)
+{
+	struct raid_group *g = raid_group_find(r, group);
+
+	if (!g || g->state != RAID_GROUP_LOADED) /* it has not written anything */
+		return 0;
+	if (g->target_col < 0)
+		return -EINVAL;
+	if (!g->target_error)
+		g->target_must = true;
+	return g->target_error;
 }
 
 /* ---- publishing, freezing, changing ---- */
@@ -469,20 +522,6 @@ void raid_unfreeze(struct raid *r, uint64_t group)
 	group_put(g);
 }
 
-/* Coroutine. Nothing of the group is in flight when it returns true, and nothing starts before group_unblock(). */
-static bool group_co_block(struct raid_group *g)
-{
-	while (g->state == RAID_GROUP_LOADING || g->blocked)
-		co_queue_wait(&g->changed);
-	if (g->state != RAID_GROUP_LOADED)
-		return false;
-	g->blocked = true;
-	group_update(g);
-	while (g->inflight[0] || g->inflight[1])
-		co_queue_wait(&g->drained);
-	return true;
-}
-
 static void group_unblock(struct raid_group *g)
 {
 	g->blocked = false;
@@ -490,19 +529,61 @@ static void group_unblock(struct raid_group *g)
 	co_queue_wake_all(&g->changed);
 }
 
-void raid_co_group_replace(struct raid *r, const struct raid_group_info *info)
+/* Coroutine. 1: nothing of the group is in flight, and nothing starts before group_unblock(). 0: it is not loaded. -EAGAIN:
+ * what is in flight has not ended in time. */
+static int group_co_block(struct raid_group *g, uint64_t deadline_ns)
+{
+	int r = 0;
+
+	while (g->state == RAID_GROUP_LOADING || g->blocked)
+		co_queue_wait(&g->changed);
+	if (g->state != RAID_GROUP_LOADED)
+		return 0;
+	g->blocked = true;
+	group_update(g);
+	/* what has been sent to the home is under its locks, not under ours */
+	while ((g->inflight[0] || g->inflight[1] || g->n_forwarded) && r == 0)
+		r = co_queue_wait_until(&g->drained, deadline_ns);
+	if (!g->inflight[0] && !g->inflight[1] && !g->n_forwarded)
+		return 1;
+	group_unblock(g);
+	return -EAGAIN;
+}
+
+int raid_co_group_replace_until(struct raid *r, const struct raid_group_info *info, uint64_t deadline_ns)
 {
 	struct raid_group *g = raid_group_find(r, info->desc.group);
+	uint64_t unsync;
+	int res;
 
 	if (!g)
-		return;
+		return 0;
 	CHECK(group_info_check(r, info->desc.group, info) == 0);
 	g->users++;
-	if (group_co_block(g)) {
+	res = group_co_block(g, deadline_ns);
+	if (res == 1) {
+		unsync = g->unsync; /* a write has failed here that no disk was put out for */
 		group_set_info(g, info);
+		g->unsync |= unsync;
 		group_unblock(g);
 	}
 	group_put(g);
+	return MIN(res, 0);
+}
+
+void raid_co_group_replace(struct raid *r, const struct raid_group_info *info)
+{
+	int res = raid_co_group_replace_until(r, info, UINT64_MAX);
+
+	CHECK(res == 0);
+}
+
+uint64_t raid_group_unsync(const struct raid *r, uint64_t group)
+{
+	const struct hash_node *n = hash_find(&r->groups, group);
+	const struct raid_group *g = n ? container_of(n, struct raid_group, node) : NULL;
+
+	return g && g->state == RAID_GROUP_LOADED ? g->unsync : 0;
 }
 
 void raid_co_group_forget(struct raid *r, uint64_t group)
@@ -512,7 +593,7 @@ void raid_co_group_forget(struct raid *r, uint64_t group)
 	if (!g)
 		return;
 	g->users++;
-	if (group_co_block(g)) {
+	if (group_co_block(g, UINT64_MAX) == 1) {
 		hash_del(&r->groups, &g->node);
 		g->forgotten = true;
 		r->stats.groups_loaded--;

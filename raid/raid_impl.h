@@ -13,6 +13,7 @@
 #ifndef RAID_RAID_IMPL_H
 #define RAID_RAID_IMPL_H
 
+#include "engine/base/mutant.h"
 #include "engine/io/buf.h"
 #include "engine/io/range_lock.h"
 #include "raid/raid.h"
@@ -47,6 +48,24 @@ struct raid_disk_slot {
 	enum raid_disk_state state;
 	unsigned n_reads; /* our read legs in flight: which copy is idle */
 	int flush_error;  /* a flush failed and the pool kept the disk: no later flush may claim success */
+
+	/* raid_leg.c. Lists of its request objects: with the kernel, oldest first; with the kernel, but nobody waits for them
+	 * any more; likewise, from before the disk was set anew; answered, with zeros that the pool is asked about. */
+	struct raid *raid;
+	struct list legs, given_up, orphans, suspects;
+	uint32_t epoch;	 /* grows when the disk is set anew */
+	bool silent;	 /* it did not answer in time: every request fails until the disk is set anew */
+	bool kept;	 /* the pool cannot do without it all the same */
+	bool told;	 /* it has been asked about this disk, or is being asked */
+	uint8_t told_op; /* enum io_op: what about */
+	int told_error;
+	bool slow;
+	bool avoid;	 /* silent, slow, or something is given up and not answered */
+	bool verifying;	 /* a coroutine looks after `suspects` */
+	unsigned n_late_writes;	  /* given up, and not answered */
+	unsigned n_late, n_quick; /* reads given up in the second since late_ns; quick ones in a row while it is slow */
+	uint64_t late_ns, probe_ns, probe_wait_ns, verified_ns;
+	uint64_t latency_ns; /* of reads, smoothed */
 };
 
 /* Locks of one range; `n` is 0 when none is held. */
@@ -81,6 +100,9 @@ struct raid_group {
 	unsigned data_cols, strip_shift;
 	bool redundant, parity;
 	bool homed;	    /* somebody's alone: requests go there */
+	bool away;	    /* homed, and not here */
+	bool target_must;   /* raid_target_commit(): a write that misses the target has failed */
+	int target_error;   /* of the first write that did */
 	int8_t target_col;  /* -1: none; else desc.cols[desc.n_cols] is the target, a column of its own to all loops over legs */
 	struct stripe_asm *assembly; /* parity layouts: stripes being put together, stripe_asm.c */
 	uint64_t unsync, missed;
@@ -102,6 +124,7 @@ struct raid_group {
 	uint32_t region_writes[RAID_REGIONS];
 
 	uint64_t frozen_off_bytes, frozen_len_bytes;
+	unsigned n_forwarded; /* requests that are at the home */
 	unsigned inflight[2]; /* by epoch; a freeze starts a new epoch and waits for the old one */
 	uint8_t epoch;
 	unsigned users; /* coroutines that hold a pointer without being in flight */
@@ -125,6 +148,8 @@ struct raid_flush {
 	bool running;
 	unsigned pending;
 	bool failed; /* some leg of this round */
+	struct stripe_log *log; /* that has been told of this round */
+	uint64_t log_mark;
 	struct raid_flush_leg legs[RAID_DISKS_MAX];
 };
 
@@ -145,6 +170,13 @@ struct raid {
 	struct task done_task;
 	struct raid_flush flush;
 	struct raid_stats stats;
+	/* raid_leg.c */
+	struct list free_legs;
+	struct timer leg_timer;
+	uint64_t leg_tick_ns, leg_skew_ns; /* how long the reactor has not run: no disk is to blame for it */
+	unsigned n_slots;  /* the highest disk ever set, and one */
+	unsigned n_asking; /* coroutines of our own that ask the pool */
+	struct co_queue asked;
 };
 
 /* ---- raid.c ---- */
@@ -164,14 +196,27 @@ static inline bool raid_slot_is_there(const struct raid_disk_slot *s)
 
 /* ---- raid_leg.c: the one way to a disk. As bdev_submit() and its kin, of the disk in slot `disk`, which is there. ----
  *
- * A request that the disk does not answer in time ends with -ETIMEDOUT, while the kernel still has it: what the submitter passed
- * (io, iov) may be freed; the payload's memory is held back from reuse until the kernel is done (alloc_hold()). -ETIMEDOUT of a
- * read says nothing about the place: it is not rewritten and not counted as an error.
- * may_hedge: give a read up after hedge_ns already, since the caller can get the data elsewhere. */
-void raid_disk_submit(struct raid *r, unsigned disk, struct io *io, bool may_hedge);
-int raid_disk_co_submit(struct raid *r, unsigned disk, struct io *io, bool may_hedge);
-void raid_disk_submit_join(struct raid *r, unsigned disk, struct io *io, struct co_join *j, bool may_hedge);
-/* Known to be slow: take another column for reads if there is one. */
+ * A request that the disk does not answer in time ends with -ETIMEDOUT, while the kernel still has it. What the submitter
+ * passed (io, iov) may be freed then; the payload of a write is held back from reuse until the kernel is done (alloc_hold()).
+ * Reads go through a buffer of the leg's own, so that nothing of the submitter's can be written to after the end; unless he says
+ * RAID_LEG_DIRECT. -ETIMEDOUT of a read says nothing about the place: it is not rewritten and not counted as an error; so does
+ * -ENODEV, by which a read with RAID_LEG_CHECK_ZEROS ends whose zeros the pool does not vouch for.
+ * A disk that does not answer for timeout_ns is silent: all its requests end, and later ones at once, until raid_set_disk(). The
+ * pool is told by raid_leg.c; whoever gets the -ETIMEDOUT of a write or flush asks it too, before he acknowledges anything. */
+enum {
+	RAID_LEG_HEDGE = 1 << 0,       /* read: give up after hedge_ns already, the data can be had elsewhere */
+	RAID_LEG_CHECK_ZEROS = 1 << 1, /* read of a redundant group: ask the pool when it brings blocks of zeros */
+	RAID_LEG_DIRECT = 1 << 2,      /* read, straight into the payload, which after -ETIMEDOUT may only be freed: private
+					* buffers, and the payload of a parent that has IO_MAY_GIVE_UP */
+};
+void raid_disk_submit(struct raid *r, unsigned disk, struct io *io, unsigned flags);
+int raid_disk_co_submit(struct raid *r, unsigned disk, struct io *io, unsigned flags);
+void raid_disk_submit_join(struct raid *r, unsigned disk, struct io *io, struct co_join *j, unsigned flags);
+/* For raid.c. */
+void raid_legs_init(struct raid *r);
+void raid_legs_fini(struct raid *r);
+void raid_legs_disk_set(struct raid *r, unsigned disk);
+/* Take another column for reads if there is one. Of a slow disk it says no when it is time to try it again. */
 bool raid_disk_is_slow(const struct raid *r, unsigned disk);
 
 /* Takes writes. */
@@ -186,6 +231,25 @@ static inline bool raid_col_is_current(const struct raid_group *g, unsigned col)
 	const struct raid_disk_slot *s = raid_slot(g, col);
 
 	return col < g->desc.n_cols && raid_slot_is_there(s) && (!g->redundant || s->state == RAID_DISK_ONLINE);
+}
+
+/* Columns that may have a leg: the target is the last. */
+static inline unsigned raid_n_legs_cols(const struct raid_group *g)
+{
+	return g->desc.n_cols + (g->target_col >= 0);
+}
+
+/* Must a write to this place of a mirror go to the target too? */
+static inline bool raid_place_has_target(const struct raid_group *g, const struct raid_place *p)
+{
+	if (likely(g->target_col < 0) || !raid_col_is_there(g, g->desc.n_cols) || MUTANT(TARGET_SKIPS_WRITES))
+		return false;
+	if (g->target_col == g->desc.n_cols)
+		return true; /* one more copy */
+	for (unsigned i = 0; i < p->n; i++)
+		if (p->cols[i] == g->target_col)
+			return true;
+	return false;
 }
 
 /* As raid_place(), but where a column is the whole of the data the range is not cut at strips. */
@@ -239,10 +303,13 @@ static inline struct raid_group *raid_group_find(struct raid *r, uint64_t group)
 	return n ? container_of(n, struct raid_group, node) : NULL;
 }
 
+void raid_target_failed(struct raid_group *g, int error);
+void raid_group_forward_done(struct raid_group *g);
 void raid_groups_free(struct raid *r);
 /* Drops the leases of groups on a disk that is worth less than before. */
 void raid_groups_disk_lost(struct raid *r, unsigned index);
-/* Coroutine. On 0 the request is in flight in q->g, and writes to redundant groups hold their range in *lk. */
+/* Coroutine. On 0 the request is in flight in q->g, and writes to mirrors hold their range in *lk. RAID_FORWARDED: it has gone to
+ * the group's home, forget it. */
 int raid_co_admit(struct raid_req *q, struct raid_locks *lk) __must_check;
 void raid_enter(struct raid_group *g, struct raid_req *q, uint64_t mask);
 void raid_leave(struct raid_req *q);
@@ -261,6 +328,16 @@ bool raid_try_lock(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes,
 void raid_co_lock(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, bool shared, struct raid_locks *lk);
 void raid_unlock(struct raid_locks *lk);
 
+/* ---- raid_write.c: what became of a write's legs ---- */
+struct raid_outcome {
+	uint64_t tried; /* columns; bit n_cols: the target */
+	int error[RAID_COLS_MAX + 1]; /* first of each */
+};
+void raid_outcome_add(struct raid_outcome *o, unsigned col, int error);
+/* Coroutine. Asks the pool about each disk that failed, once. 0, or its first refusal. A target that failed counts only once
+ * it must not (raid_target_commit()). */
+int raid_co_ask_pool(struct raid_group *g, enum io_op op, const struct raid_outcome *o) __must_check;
+
 /* ---- raid_flush.c ---- */
 void raid_flush_init(struct raid *r);
 void raid_flush_submit(struct raid *r, struct io *io);
@@ -277,6 +354,7 @@ struct raid_leg {
 	struct raid_disk_slot *slot; /* of a read: counted there */
 	uint64_t col_off_bytes;
 	uint8_t col;
+	uint8_t flags; /* RAID_LEG_*; none unless the caller sets them before raid_plan_co_run() */
 };
 
 struct raid_plan {
@@ -304,9 +382,14 @@ int raid_mirror_co_write(struct raid_group *g, struct raid_req *q);
 int raid_mirror_co_discard(struct raid_group *g, struct raid_req *q);
 int raid_mirror_co_resync(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, uint64_t *copied);
 int raid_mirror_co_compare(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, uint64_t *diff_off);
+int raid_mirror_co_rebuild(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, uint64_t *copied);
+int raid_mirror_co_scrub(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, struct raid_scrub *s);
+int raid_mirror_co_scrub_fix(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, bool force);
 /* ---- raid_forward.c ---- */
-/* Does not suspend. Sends the request to the group's home; it is not in flight here. q ends when the answer comes. */
-void raid_forward(struct raid_req *q);
+/* Does not suspend. Sends the request to the group's home; it is not in flight here. q ends when the answer comes. Returns
+ * RAID_FORWARDED. */
+#define RAID_FORWARDED 1
+int raid_forward(struct raid_req *q, struct raid_group *g);
 
 /* ---- parity layouts: stripe_read.c, stripe_write.c, stripe_asm.c, stripe_sync.c ---- */
 bool raid_parity_try_start(struct raid_group *g, struct raid_req *q);

@@ -1,5 +1,5 @@
 /*
- * The levels: mirrors of one to three copies here; parity is a stub until its engine comes.
+ * The levels: what each does behind the admission.
  */
 #include "raid/raid_impl.h"
 
@@ -29,7 +29,17 @@ const struct raid_level raid_level_mirror = {
 	.co_run = mirror_co_run,
 	.co_resync = raid_mirror_co_resync,
 	.co_compare = raid_mirror_co_compare,
+	.co_rebuild = raid_mirror_co_rebuild,
+	.co_scrub = raid_mirror_co_scrub,
+	.co_scrub_fix = raid_mirror_co_scrub_fix,
 };
 
-/* co_run NULL: admission answers -EOPNOTSUPP, and asks for no lease first. */
-const struct raid_level raid_level_parity = { 0 };
+const struct raid_level raid_level_parity = {
+	.try_start = raid_parity_try_start,
+	.co_run = raid_parity_co_run,
+	.co_resync = raid_parity_co_resync,
+	.co_compare = raid_parity_co_compare,
+	.co_rebuild = raid_parity_co_rebuild,
+	.co_scrub = raid_parity_co_scrub,
+	.co_scrub_fix = raid_parity_co_scrub_fix,
+};

@@ -46,6 +46,7 @@ static struct raid_leg *leg_new(struct raid_plan *p, unsigned col, uint64_t col_
 	CHECK(p->n_legs <= p->legs_cap);
 	l->slot = raid_slot(p->g, col);
 	l->col = (uint8_t)col;
+	l->flags = 0;
 	l->col_off_bytes = col_off_bytes;
 	io_prep(&l->io, p->parent->op, p->g->desc.cols[col].off_bytes + col_off_bytes, 0, NULL, p->parent->flags);
 	l->io.iov = p->iov ? p->iov + p->n_iov : NULL;
@@ -76,7 +77,7 @@ static void plan_column(struct raid_plan *p, unsigned col)
 		const struct raid_piece *piece = &p->pieces[i];
 		uint64_t done = 0, len;
 
-		if (!(piece->cols & (1U << col)))
+		if (!(piece->cols & (1ULL << col)))
 			continue;
 		for (; done < piece->place.len_bytes; done += len) {
 			uint64_t at = piece->place.col_off_bytes + done;
@@ -94,22 +95,22 @@ void raid_plan_legs(struct raid_plan *p)
 	const struct io *io = p->parent;
 	bool payload = io->op == IO_READ || io->op == IO_WRITE;
 	unsigned cuts = 0;
-	uint32_t cols = 0;
+	uint64_t cols = 0;
 
 	/* each piece of each column is cut where it begins and at the disk's limit */
 	for (unsigned i = 0; i < p->n_pieces; i++) {
 		unsigned parts = 2 + (unsigned)(p->pieces[i].place.len_bytes / p->g->raid->leg_max_bytes);
 
-		cuts += parts * (unsigned)__builtin_popcount(p->pieces[i].cols);
+		cuts += parts * (unsigned)__builtin_popcountll(p->pieces[i].cols);
 		cols |= p->pieces[i].cols;
 	}
 	p->legs_cap = cuts;
-	p->iov_cap = payload ? cuts + io->iov_n * (unsigned)__builtin_popcount(cols) : 0;
+	p->iov_cap = payload ? cuts + io->iov_n * (unsigned)__builtin_popcountll(cols) : 0;
 	p->legs = xmalloc(p->legs_cap * sizeof(*p->legs));
 	if (payload)
 		p->iov = xmalloc(p->iov_cap * sizeof(*p->iov));
 	for (; cols; cols &= cols - 1)
-		plan_column(p, (unsigned)__builtin_ctz(cols));
+		plan_column(p, (unsigned)__builtin_ctzll(cols));
 }
 
 int raid_plan_co_run(struct raid_plan *p)
@@ -123,7 +124,7 @@ int raid_plan_co_run(struct raid_plan *p)
 
 		if (p->parent->op == IO_READ)
 			l->slot->n_reads++;
-		bdev_submit_join(&l->slot->disk->bdev, &l->io, &j);
+		raid_disk_submit_join(p->g->raid, (unsigned)(l->slot - p->g->raid->disks), &l->io, &j, l->flags);
 	}
 	r = co_join_wait(&j);
 	if (p->parent->op == IO_READ)

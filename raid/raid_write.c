@@ -12,43 +12,46 @@
 #include "engine/base/mutant.h"
 #include "raid/raid_impl.h"
 
-/* Outcome by column. */
-struct raid_outcome {
-	uint32_t tried;
-	int error[RAID_COLS_MAX]; /* first of each column */
-};
-
-static void outcome_add(struct raid_outcome *o, unsigned col, int error)
+void raid_outcome_add(struct raid_outcome *o, unsigned col, int error)
 {
-	o->tried |= 1U << col;
+	o->tried |= 1ULL << col;
 	if (!o->error[col])
 		o->error[col] = error;
 }
 
-static unsigned count_current(const struct raid_group *g, uint32_t cols)
+static unsigned count_current(const struct raid_group *g, uint64_t cols)
 {
 	unsigned n = 0;
 
 	for (; cols; cols &= cols - 1)
-		n += raid_col_is_current(g, (unsigned)__builtin_ctz(cols));
+		n += raid_col_is_current(g, (unsigned)__builtin_ctzll(cols));
 	return n;
 }
 
-/* Coroutine. Asks the pool about each disk that failed, once. 0, or its first refusal. */
-static int co_ask_pool(struct raid_group *g, enum io_op op, const struct raid_outcome *o)
+/* The target has missed a write: that is the end of it, and no harm to the write unless the switch has begun. */
+static int outcome_target(struct raid_group *g, int error, int refused)
+{
+	if (g->target_must)
+		return refused;
+	raid_target_failed(g, error);
+	return 0;
+}
+
+int raid_co_ask_pool(struct raid_group *g, enum io_op op, const struct raid_outcome *o)
 {
 	const struct raid_conf *c = &g->raid->conf;
 	uint64_t asked[RAID_DISKS_MAX / 64] = { 0 };
-	int r = 0;
+	int r = 0, res;
 
-	for (unsigned col = 0; col < g->desc.n_cols; col++) {
+	for (unsigned col = 0; col < raid_n_legs_cols(g); col++) {
 		unsigned disk = g->desc.cols[col].disk;
-		int res;
 
 		if (!o->error[col] || (asked[disk / 64] & (1ULL << (disk % 64))))
 			continue;
 		asked[disk / 64] |= 1ULL << (disk % 64);
 		res = c->hooks->co_disk_error(c->ctx, disk, op, o->error[col]);
+		if (col == g->desc.n_cols)
+			res = outcome_target(g, o->error[col], res);
 		if (res && !r)
 			r = res;
 	}
@@ -60,25 +63,25 @@ static int co_settle(struct raid_group *g, struct raid_req *q, const struct raid
 {
 	uint64_t off = q->off_bytes, end = off + q->parent->len_bytes;
 	struct raid_place p;
-	uint32_t good = 0;
+	uint64_t good = 0;
 	int r;
 
 	if (!g->redundant) {
 		for (unsigned col = 0; col < g->desc.n_cols; col++)
 			if (o->error[col])
 				return o->error[col];
-		return 0;
+		return o->error[g->desc.n_cols] ? outcome_target(g, o->error[g->desc.n_cols], o->error[g->desc.n_cols]) : 0;
 	}
-	r = co_ask_pool(g, (enum io_op)q->parent->op, o);
+	r = raid_co_ask_pool(g, (enum io_op)q->parent->op, o);
 	for (unsigned col = 0; col < g->desc.n_cols; col++)
-		if ((o->tried & (1U << col)) && !o->error[col] && raid_col_is_current(g, col))
-			good |= 1U << col;
+		if ((o->tried & (1ULL << col)) && !o->error[col] && raid_col_is_current(g, col))
+			good |= 1ULL << col;
 	for (; !r && off < end; off += p.len_bytes) {
-		uint32_t cols = 0;
+		uint64_t cols = 0;
 
 		raid_locate(g, off, end - off, &p);
 		for (unsigned i = 0; i < p.n; i++)
-			cols |= 1U << p.cols[i];
+			cols |= 1ULL << p.cols[i];
 		if (!(cols & good))
 			r = -EIO;
 	}
@@ -97,7 +100,7 @@ static void write_co_failed(void *arg)
 	int r;
 
 	for (unsigned i = 0; i < q->n_legs; i++)
-		outcome_add(&o, q->col[i], q->leg[i].result);
+		raid_outcome_add(&o, q->col[i], q->leg[i].result);
 	r = co_settle(q->g, q, &o);
 	if (lock)
 		range_unlock(lock, &q->hold);
@@ -117,7 +120,7 @@ static void write_leg_done(struct io *leg)
 			r = q->leg[i].result;
 	if (unlikely(r && q->g->redundant) && MUTANT(WRITE_ERROR_FORGOTTEN))
 		r = 0;
-	if (unlikely(r && q->g->redundant)) {
+	if (unlikely(r && (q->g->redundant || q->g->target_col >= 0))) {
 		co_start(CO_SERVICE, write_co_failed, q, "raid write error");
 		return;
 	}
@@ -150,7 +153,9 @@ bool raid_mirror_try_write(struct raid_group *g, struct raid_req *q)
 		}
 	if (!current)
 		return false;
-	if (g->redundant) {
+	if (raid_place_has_target(g, &p))
+		q->col[q->n_legs++] = g->desc.n_cols;
+	if (g->redundant || g->homed) {
 		q->lock = raid_lock_of(g, q->off_bytes, io->len_bytes);
 		if (!q->lock || !range_try_lock(q->lock, q->off_bytes, io->len_bytes, false, &q->hold))
 			return false;
@@ -162,7 +167,7 @@ bool raid_mirror_try_write(struct raid_group *g, struct raid_req *q)
 		raid_leaf_prep(g, &q->leg[i], io, q->col[i], p.col_off_bytes);
 		q->leg[i].done = write_leg_done;
 		q->leg[i].owner = q;
-		bdev_submit(&raid_slot(g, q->col[i])->disk->bdev, &q->leg[i]);
+		raid_disk_submit(g->raid, g->desc.cols[q->col[i]].disk, &q->leg[i], 0);
 	}
 	return true;
 }
@@ -177,7 +182,9 @@ static int choose(struct raid_plan *p)
 
 		for (unsigned i = 0; i < piece->place.n; i++)
 			if (raid_col_is_there(p->g, piece->place.cols[i]))
-				piece->cols |= 1U << piece->place.cols[i];
+				piece->cols |= 1ULL << piece->place.cols[i];
+		if (raid_place_has_target(p->g, &piece->place))
+			piece->cols |= 1ULL << p->g->desc.n_cols;
 		if (!count_current(p->g, piece->cols))
 			return -ERR_MISSING;
 	}
@@ -200,7 +207,9 @@ static int co_finish_fast_zero(struct raid_plan *p)
 		if (l->io.result != -EOPNOTSUPP)
 			continue;
 		l->io.flags &= (uint16_t)~IO_FAST_ZERO;
-		l->io.result = raid_col_is_there(p->g, l->col) ? bdev_co_submit(&l->slot->disk->bdev, &l->io) : -ENODEV;
+		l->io.result = -ENODEV;
+		if (raid_col_is_there(p->g, l->col))
+			(void)raid_disk_co_submit(p->g->raid, p->g->desc.cols[l->col].disk, &l->io, 0);
 	}
 	return 0;
 }
@@ -223,7 +232,7 @@ int raid_mirror_co_write(struct raid_group *g, struct raid_req *q)
 	if (r || !failed)
 		goto out;
 	for (unsigned i = 0; i < p.n_legs; i++)
-		outcome_add(&o, p.legs[i].col, p.legs[i].io.result);
+		raid_outcome_add(&o, p.legs[i].col, p.legs[i].io.result);
 	r = co_settle(g, q, &o);
 out:
 	raid_plan_fini(&p);
@@ -243,7 +252,7 @@ int raid_mirror_co_discard(struct raid_group *g, struct raid_req *q)
 			unsigned col = piece->place.cols[i];
 
 			if (raid_col_is_there(g, col) && raid_slot(g, col)->disk->bdev.can_discard)
-				piece->cols |= 1U << col;
+				piece->cols |= 1ULL << col;
 		}
 	}
 	raid_plan_legs(&p);

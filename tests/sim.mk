@@ -16,6 +16,11 @@ $(CRASH_BIN): $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/crash/*.c)) $(PROOF_L
 	@echo "  LD    $@"
 	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
+# Unit tests of the whole pool against the model.
+PROOF_UNIT := $(addprefix $(BUILD)/tests/unit/,engine_pool__losses engine_pool__historic engine_pool__life)
+$(PROOF_UNIT): $(PROOF_LIB)
+$(PROOF_UNIT): LDLIBS := $(PROOF_LIBS) $(LDLIBS)
+
 JOBS ?= $(shell nproc)
 
 # make sim SEED=N repeats one run. COUNT, MINUTES: so many, or so long, from a fresh seed; the regression seeds first.
@@ -24,9 +29,9 @@ sim: $(SIM_BIN)
 	$(SIM_BIN) --jobs $(JOBS) $(if $(SEED),--seed $(SEED) $(if $(COUNT),--count $(COUNT)),--file tests/sim/seeds.txt \
 		$(if $(MINUTES),--minutes $(MINUTES),--count $(if $(COUNT),$(COUNT),200)))
 
-# make crash STATES=N, or WORKLOAD=W POINT=P VARIANT=V for one state.
+# make crash STATES=N, or WORKLOAD=W POINT=P VARIANT=V for one state. PARITY=1: raid5 and raid6, with every set of missing disks.
 crash: $(CRASH_BIN)
-	$(CRASH_BIN) --jobs $(JOBS) $(if $(WORKLOAD),--workload $(WORKLOAD) $(if $(POINT),--point $(POINT) --variant $(VARIANT)),\
+	$(CRASH_BIN) --jobs $(JOBS) $(if $(PARITY),--parity) $(if $(WORKLOAD),--workload $(WORKLOAD) $(if $(POINT),--point $(POINT) --variant $(VARIANT)),\
 		$(if $(MINUTES),--minutes $(MINUTES),--states $(if $(STATES),$(STATES),50000)))
 
 # Tests of the tests: the engine broken on purpose, in one way at a time.

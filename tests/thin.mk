@@ -1,6 +1,6 @@
 # The thin layer's tests and benches: what they need beside their layer.
 
-THIN_RIG := $(BUILD)/tests/lib/thin_rig.o
+THIN_RIG := $(BUILD)/tests/lib/thin_rig.o $(BUILD)/tests/lib/thin_flags.o
 THIN_LIBS := $(call lib_of,thin) $(call lib_of,engine/meta) $(call lib_of,engine/io) $(call lib_of,engine/base)
 
 THIN_UNIT := $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/thin__*.c))

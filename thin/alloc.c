@@ -3,11 +3,18 @@
  *
  * What is on disk is one reference count per cluster; zero is free. What must not be handed out although its count is zero
  * has a note: leased clusters (a volume may be writing there, its record has not been applied), and freed ones in
- * quarantine until the record that freed them is durable and their volume has released them. A crash forgets all notes,
- * and rightly: leases were never referenced, and what was freed durably is free.
+ * quarantine until the record that freed them is durable and every volume that had them has released them. A crash forgets
+ * all notes, and rightly: leases were never referenced, and what was freed durably is free.
+ *
+ * Releases are counted against losses, because neither says which of several references it is about: a volume releases when
+ * its requests have ended, which may be before its record is applied here or after, and others may lose theirs meanwhile.
  *
  * Groups are searched through the group-stat array, one class (layout) at a time, from where the last search stopped, and
  * used up before the next, so that sequential writes land on whole stripes.
+ *
+ * Leases of runs are for large writes to parity layouts: they come out of long runs of free clusters only, from a group of
+ * their own if there are several, and leave the holes to those who write little. They are a favour: where free space has
+ * become scattered there are none, and no group is made for them while others of the class are half empty.
  */
 #include <string.h>
 
@@ -24,6 +31,7 @@ void thin_alloc_init(struct thin *t)
 	list_init(&t->freed);
 	list_init(&t->groups_lru);
 	co_mutex_init(&t->alloc_mutex);
+	co_queue_init(&t->starving);
 }
 
 static bool note_fini(struct hash_node *n, void *arg)
@@ -72,6 +80,7 @@ static struct cluster_note *note_get(struct thin *t, uint64_t cluster)
 
 static void note_drop(struct thin *t, struct cluster_note *note)
 {
+	t->n_quarantine -= note->freed;
 	list_del(&note->link);
 	hash_del(&t->notes, &note->node);
 	xfree(note);
@@ -116,8 +125,22 @@ static void cluster_is_free(struct thin *t, uint64_t cluster)
 	}
 	for (i = 0; i < t->n_classes; i++)
 		t->classes[i].exhausted = false;
+	co_queue_wake_all(&t->starving);
 	if (t->full)
 		thin_space_changed(t);
+}
+
+/* Drops a note that says nothing any more, and hands the cluster back if it has been freed. */
+static void note_settle(struct thin *t, struct cluster_note *note)
+{
+	uint64_t cluster = note->node.key;
+	bool freed = note->freed;
+
+	if (note->leased || note->unreleased || (freed && !note->durable && !MUTANT(REUSE_AT_ONCE)))
+		return;
+	note_drop(t, note);
+	if (freed)
+		cluster_is_free(t, cluster);
 }
 
 void thin_alloc_used(struct thin *t, uint64_t cluster)
@@ -132,9 +155,19 @@ void thin_alloc_used(struct thin *t, uint64_t cluster)
 	}
 	if (note && note->leased) {
 		note->leased = false;
-		if (!note->released) /* else a record that is still to come frees it again */
-			note_drop(t, note);
+		note_settle(t, note); /* released already: a record that is still to come frees it again */
 	}
+}
+
+void thin_alloc_lost(struct thin *t, uint64_t cluster)
+{
+	struct cluster_note *note;
+
+	if (t->replaying)
+		return; /* nobody is there to release it */
+	note = note_get(t, cluster);
+	note->unreleased++;
+	note_settle(t, note);
 }
 
 int thin_alloc_freed(struct thin *t, uint64_t cluster, uint64_t seq)
@@ -147,26 +180,18 @@ int thin_alloc_freed(struct thin *t, uint64_t cluster, uint64_t seq)
 	if (note->leased || note->freed)
 		return -ERR_FORMAT; /* counts that were wrong on disk */
 	note->freed = true;
+	t->n_quarantine++;
 	note->freed_seq = seq;
 	list_push_back(&t->freed, &note->link);
+	note_settle(t, note);
 	return 0;
-}
-
-static void note_settle(struct thin *t, struct cluster_note *note)
-{
-	uint64_t cluster = note->node.key;
-
-	if (!note->freed || (!note->durable && !MUTANT(REUSE_AT_ONCE)) || !note->released)
-		return;
-	note_drop(t, note);
-	cluster_is_free(t, cluster);
 }
 
 void thin_alloc_release(struct thin *t, uint64_t cluster)
 {
 	struct cluster_note *note = note_get(t, cluster); /* may come before the record has been applied */
 
-	note->released = true;
+	note->unreleased--;
 	note_settle(t, note);
 }
 
@@ -187,7 +212,7 @@ void thin_alloc_return(struct thin *t, uint64_t cluster)
 {
 	struct cluster_note *note = note_find(t, cluster);
 
-	CHECK(note && note->leased);
+	CHECK(note && note->leased && !note->unreleased);
 	note_drop(t, note);
 	cluster_is_free(t, cluster);
 }
@@ -276,24 +301,57 @@ static int group_co_get(struct thin *t, uint64_t group, struct alloc_group **out
 	return 0;
 }
 
+static uint64_t cluster_lease(struct thin *t, uint64_t group, struct alloc_group *g, unsigned i)
+{
+	uint64_t cluster = group * t->clusters_per_group + i;
+	struct cluster_note *note = note_get(t, cluster);
+
+	CHECK(!note->leased && !note->freed && !note->unreleased);
+	note->leased = true;
+	bit_set(g->busy, i);
+	g->n_free--;
+	return cluster;
+}
+
 /* Takes up to n clusters, neighbours first. */
 static unsigned group_take(struct thin *t, uint64_t group, struct alloc_group *g, uint64_t *clusters, unsigned n)
 {
 	unsigned total = (unsigned)t->clusters_per_group, i, taken = 0, seen;
 
 	for (i = g->cursor, seen = 0; seen < total && taken < n && g->n_free; seen++, i = (i + 1) % total) {
-		struct cluster_note *note;
-
 		if (bit_get(g->busy, i))
 			continue;
-		bit_set(g->busy, i);
-		g->n_free--;
-		clusters[taken++] = group * total + i;
-		note = note_get(t, group * total + i);
-		CHECK(!note->leased && !note->freed);
-		note->leased = true;
+		clusters[taken++] = cluster_lease(t, group, g, i);
 		g->cursor = (i + 1) % total;
 	}
+	return taken;
+}
+
+/* Where the next long run of free clusters begins; clusters_per_group: there is none. */
+static unsigned group_run_find(const struct thin *t, const struct alloc_group *g)
+{
+	unsigned total = (unsigned)t->clusters_per_group, want = MIN(ALLOC_RUN, total / 4), from = g->run_cursor, i, len, pass;
+
+	if (g->n_free < want)
+		return total;
+	for (pass = 0; pass < 2; pass++, from = 0) {
+		for (i = from, len = 0; i < total; i++) {
+			len = bit_get(g->busy, i) ? 0 : len + 1;
+			if (len == want)
+				return i + 1 - want;
+		}
+	}
+	return total;
+}
+
+/* Takes up to n neighbours out of a long run; 0: there is none. */
+static unsigned group_take_run(struct thin *t, uint64_t group, struct alloc_group *g, uint64_t *clusters, unsigned n)
+{
+	unsigned i = group_run_find(t, g), taken;
+
+	for (taken = 0; taken < n && i < t->clusters_per_group && !bit_get(g->busy, i); taken++, i++)
+		clusters[taken] = cluster_lease(t, group, g, i);
+	g->run_cursor = i % (unsigned)t->clusters_per_group;
 	return taken;
 }
 
@@ -305,15 +363,45 @@ static struct alloc_class *class_get(struct thin *t, struct thin_class cls)
 		if (t->classes[i].cls.layout == cls.layout && t->classes[i].cls.copies == cls.copies)
 			return &t->classes[i];
 	CHECK(t->n_classes < ARRAY_LEN(t->classes));
-	t->classes[t->n_classes] = (struct alloc_class){ .cls = cls, .group = UINT64_MAX };
+	t->classes[t->n_classes] = (struct alloc_class){ .cls = cls, .group = UINT64_MAX, .run_group = UINT64_MAX };
 	return &t->classes[t->n_classes++];
 }
 
-/* Coroutine. Goes over the groups of the class from c->scan to the end and over again; stops at one with a free cluster. */
-static int class_co_search(struct thin *t, struct alloc_class *c)
+struct search {
+	bool runs;	/* for a long run, not just for a free cluster */
+	bool scattered; /* there was a group that has space and no run */
+	unsigned loads;
+};
+
+/* Coroutine. 1: the group will do, and has become the class's. */
+static int group_co_try(struct thin *t, struct alloc_class *c, uint64_t group, struct search *s)
+{
+	struct alloc_group *g;
+	int r = group_co_get(t, group, &g);
+
+	if (r < 0)
+		return r;
+	if (!s->runs) {
+		if (g->n_free)
+			c->group = c->scan = group;
+		return g->n_free != 0;
+	}
+	if (group_run_find(t, g) < t->clusters_per_group) {
+		c->run_group = c->run_scan = group;
+		return 1;
+	}
+	s->scattered |= g->n_free >= t->clusters_per_group / 8;
+	c->run_scan = group + 1;
+	return ++s->loads < ALLOC_RUN_LOADS ? 0 : -ENOENT; /* enough for now: what was freed a moment ago is not free yet */
+}
+
+/* Coroutine. Goes over the groups of the class from where the last search stopped to the end and over again; stops at one
+ * that will do. -ENOENT: there is none. */
+static int class_co_search(struct thin *t, struct alloc_class *c, struct search *s)
 {
 	struct thin_group_disk *st = xaligned(16, META_PAGE_BYTES);
-	uint64_t start = c->scan, leaf = start / STATS_PER_LEAF;
+	uint64_t start = s->runs ? c->run_scan : c->scan, leaf = start / STATS_PER_LEAF;
+	uint64_t used_max = s->runs ? t->clusters_per_group / 8 * 7 : t->clusters_per_group - 1;
 	bool wrapped = false;
 	int r;
 
@@ -335,19 +423,12 @@ static int class_co_search(struct thin *t, struct alloc_class *c)
 		if (r < 0)
 			break;
 		for (; i < STATS_PER_LEAF; i++) {
-			uint64_t group = leaf * STATS_PER_LEAF + i;
-			struct alloc_group *g;
-
 			if (st[i].kind != THIN_GROUP_DATA || st[i].layout != c->cls.layout || st[i].copies != c->cls.copies ||
-			    le32_get(st[i].used) >= t->clusters_per_group)
+			    le32_get(st[i].used) > used_max)
 				continue;
-			r = group_co_get(t, group, &g);
-			if (r < 0)
+			r = group_co_try(t, c, leaf * STATS_PER_LEAF + i, s);
+			if (r)
 				goto out;
-			if (g->n_free) {
-				c->group = c->scan = group;
-				goto out;
-			}
 		}
 		leaf++;
 	}
@@ -356,10 +437,18 @@ out:
 	return r < 0 ? r : 0;
 }
 
+static int class_co_create(struct thin *t, struct alloc_class *c, uint64_t *group)
+{
+	int r = t->conf.hooks->co_group_create(t->conf.ctx, c->cls, group);
+
+	t->tight = r < 0;
+	return r; /* its counts are all zero, whether or not the record has been applied */
+}
+
 static int lease_co_locked(struct thin *t, struct alloc_class *c, uint64_t *clusters, unsigned *n)
 {
+	struct search s = { 0 };
 	struct alloc_group *g;
-	uint64_t group;
 	int r;
 
 	for (;;) {
@@ -373,18 +462,53 @@ static int lease_co_locked(struct thin *t, struct alloc_class *c, uint64_t *clus
 			}
 			c->group = UINT64_MAX;
 		}
-		r = c->exhausted ? -ENOENT : class_co_search(t, c);
-		if (r == 0)
+		r = c->exhausted ? -ENOENT : class_co_search(t, c, &s);
+		if (r == -ENOENT && c->run_group != UINT64_MAX) /* too new to be found, perhaps */
+			r = group_co_try(t, c, c->run_group, &s) ?: -ENOENT;
+		if (r >= 0)
 			continue;
 		if (r != -ENOENT)
 			return r;
 		c->exhausted = true;
-		r = t->conf.hooks->co_group_create(t->conf.ctx, c->cls, &group);
-		t->tight = r < 0;
+		r = class_co_create(t, c, &c->group);
 		if (r < 0)
 			return r;
 		c->exhausted = false;
-		c->group = group; /* its counts are all zero, whether or not the record has been applied */
+	}
+}
+
+static int runs_co_locked(struct thin *t, struct alloc_class *c, uint64_t *clusters, unsigned *n)
+{
+	struct search s = { .runs = true };
+	struct alloc_group *g;
+	unsigned taken;
+	int r;
+
+	for (;;) {
+		if (t->n_starving)
+			return -ERR_POOL_FULL;
+		if (c->run_group != UINT64_MAX) {
+			r = group_co_get(t, c->run_group, &g);
+			if (r < 0)
+				return r;
+			taken = group_take_run(t, c->run_group, g, clusters, *n);
+			if (taken) {
+				*n = taken;
+				return 0;
+			}
+			c->run_group = UINT64_MAX;
+		}
+		r = class_co_search(t, c, &s);
+		if (r == -ENOENT && c->group != UINT64_MAX)
+			r = group_co_try(t, c, c->group, &s) ?: -ENOENT;
+		if (r >= 0)
+			continue;
+		if (r != -ENOENT || s.scattered)
+			return r == -ENOENT ? -ERR_POOL_FULL : r;
+		r = class_co_create(t, c, &c->run_group);
+		if (r < 0)
+			return r;
+		c->exhausted = false;
 	}
 }
 
@@ -406,7 +530,11 @@ static bool group_is_idle(struct thin *t, uint64_t group)
 static void group_drop(struct thin *t, uint64_t group)
 {
 	struct alloc_group *g = group_find(t, group);
+	unsigned k;
 
+	for (k = 0; k < t->n_classes; k++)
+		if (t->classes[k].run_group == group)
+			t->classes[k].run_group = UINT64_MAX;
 	if (!g)
 		return;
 	hash_del(&t->groups, &g->node);
@@ -414,6 +542,16 @@ static void group_drop(struct thin *t, uint64_t group)
 	t->n_groups--;
 	xfree(g->busy);
 	xfree(g);
+}
+
+void thin_co_alloc_lock(struct thin *t)
+{
+	co_mutex_lock(&t->alloc_mutex);
+}
+
+void thin_alloc_unlock(struct thin *t)
+{
+	co_mutex_unlock(&t->alloc_mutex);
 }
 
 int thin_co_empty_group(struct thin *t, uint64_t *group)
@@ -442,14 +580,19 @@ int thin_co_empty_group(struct thin *t, uint64_t *group)
 	return r;
 }
 
-int thin_alloc_co_lease(struct thin *t, struct thin_class cls, uint64_t *clusters, unsigned *n)
+int thin_alloc_co_lease(struct thin *t, struct thin_class cls, bool runs, uint64_t *clusters, unsigned *n)
 {
 	int r;
 
 	co_mutex_lock(&t->alloc_mutex);
-	r = t->stopping || meta_is_failed(t->m) ? -ERR_POOL_FAILED : lease_co_locked(t, class_get(t, cls), clusters, n);
+	if (t->stopping || meta_is_failed(t->m))
+		r = -ERR_POOL_FAILED;
+	else if (runs)
+		r = runs_co_locked(t, class_get(t, cls), clusters, n);
+	else
+		r = lease_co_locked(t, class_get(t, cls), clusters, n);
 	co_mutex_unlock(&t->alloc_mutex);
-	if (r == -ERR_POOL_FULL)
+	if (r == -ERR_POOL_FULL && !runs)
 		t->full = true;
 	return r;
 }
@@ -473,6 +616,15 @@ int thin_co_class_free(struct thin *t, struct thin_class cls, uint64_t *clusters
 	}
 	xfree(st);
 	return r == -ENOENT ? 0 : r;
+}
+
+int thin_co_group_used(struct thin *t, uint64_t group, uint64_t *clusters)
+{
+	struct thin_group_disk st;
+	int r = meta_array_co_get(t->stat, group, &st);
+
+	*clusters = r < 0 || st.kind != THIN_GROUP_DATA ? 0 : le32_get(st.used);
+	return r;
 }
 
 int thin_co_allocated(struct thin *t, uint64_t first_cluster, unsigned n, uint8_t *bits)

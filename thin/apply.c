@@ -138,6 +138,7 @@ static int apply_volume_gone(struct thin *t, const void *payload, size_t len)
 
 /* ---- counts ---- */
 
+/* released: (delta < 0) no open volume has it, nobody will say that requests have ended. */
 static int ref_change(struct thin *t, uint64_t cluster, int delta, uint64_t seq, bool released)
 {
 	uint64_t group = cluster / t->clusters_per_group;
@@ -157,9 +158,14 @@ static int ref_change(struct thin *t, uint64_t cluster, int delta, uint64_t seq,
 	now = (uint32_t)((int64_t)old + delta);
 	refs = le32_make(now);
 	memcpy(entry, &refs, sizeof(refs));
+	if (delta < 0 && !released)
+		thin_alloc_lost(t, cluster);
 	if (old && now)
 		return 0;
-	r = meta_array_co_edit(t->stat, group, &entry);
+	/* Before anything suspends: who loads the group now must not take the cluster for one that is free. */
+	r = now ? 0 : thin_alloc_freed(t, cluster, seq);
+	if (r == 0)
+		r = meta_array_co_edit(t->stat, group, &entry);
 	if (r < 0)
 		return r;
 	st = entry;
@@ -167,15 +173,8 @@ static int ref_change(struct thin *t, uint64_t cluster, int delta, uint64_t seq,
 		return -ERR_FORMAT;
 	st->used = le32_make((uint32_t)((int64_t)le32_get(st->used) + delta));
 	t->clusters_used += (uint64_t)(int64_t)delta;
-	if (now) {
+	if (now)
 		thin_alloc_used(t, cluster);
-	} else {
-		r = thin_alloc_freed(t, cluster, seq);
-		if (r < 0)
-			return r;
-		if (released && !t->replaying)
-			thin_alloc_release(t, cluster);
-	}
 	return 0;
 }
 

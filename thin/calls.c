@@ -8,6 +8,7 @@
 #include "thin/home_internal.h"
 
 #define LEASE_MAX 64
+#define QUARANTINE_WAIT_NS (100 * NS_PER_MS)
 
 /* ---- calls ---- */
 
@@ -18,30 +19,53 @@ struct call {
 	unsigned *n;
 	uint64_t volume, leaf;
 	void *page;
-	bool grow;
+	bool grow, runs;
 };
 
 static void leases_call_in(struct thin *t);
 
-static int lease_there(void *arg)
+/* Coroutine. Nothing is left, but there are clusters in quarantine, not least those that redirected writes have left behind:
+ * that is no reason to fail. Has them made durable, and waits a little for their release. Meanwhile nobody takes them who
+ * could do without. */
+static int lease_co_starve(struct call *c, unsigned want)
 {
-	struct call *c = arg;
-	unsigned want = MIN(*c->n, LEASE_MAX);
-	uint64_t free_clusters = c->t->clusters_total - c->t->clusters_used;
+	uint64_t until = reactor_now_ns() + QUARANTINE_WAIT_NS;
+	struct thin *t = c->t;
 	int r;
 
-	if (c->t->tight) /* near the end of the space, small leases, so that all reactors get some */
-		want = (unsigned)MIN((uint64_t)want, MAX(free_clusters / (4 * c->t->conf.home->world->n_reactors), 1));
-	*c->n = want;
-	r = thin_alloc_co_lease(c->t, c->cls, c->clusters, c->n);
-	if (r == -ERR_POOL_FULL)
-		leases_call_in(c->t);
+	t->n_starving++;
+	do {
+		r = meta_co_commit(t->m, meta_last_seq(t->m));
+		if (r < 0)
+			break;
+		*c->n = want;
+		r = thin_alloc_co_lease(t, c->cls, false, c->clusters, c->n);
+	} while (r == -ERR_POOL_FULL && t->n_quarantine && co_queue_wait_until(&t->starving, until) == 0);
+	t->n_starving--;
 	return r;
 }
 
-int thin_co_lease(struct thin *t, struct thin_class cls, uint64_t *clusters, unsigned *n)
+static int lease_there(void *arg)
 {
-	struct call c = { .t = t, .cls = cls, .clusters = clusters, .n = n };
+	struct call *c = arg;
+	struct thin *t = c->t;
+	unsigned want = MIN(*c->n, LEASE_MAX);
+	uint64_t free_clusters = t->clusters_total - t->clusters_used;
+	int r;
+
+	if (t->tight) /* near the end of the space, small leases, so that all reactors get some */
+		want = (unsigned)MIN((uint64_t)want, MAX(free_clusters / (4 * t->conf.home->world->n_reactors), 1));
+	*c->n = want;
+	r = thin_alloc_co_lease(t, c->cls, c->runs, c->clusters, c->n);
+	if (r != -ERR_POOL_FULL || c->runs)
+		return r;
+	leases_call_in(t);
+	return t->n_quarantine ? lease_co_starve(c, want) : r;
+}
+
+int thin_co_lease(struct thin *t, struct thin_class cls, bool runs, uint64_t *clusters, unsigned *n)
+{
+	struct call c = { .t = t, .cls = cls, .runs = runs, .clusters = clusters, .n = n };
 
 	return reactor_co_call(t->conf.home, lease_there, &c);
 }

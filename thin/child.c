@@ -84,11 +84,11 @@ static inline void child_set(struct thin_child *c, unsigned op, unsigned flags, 
 	c->io.result = 0;
 }
 
-void thin_child_whole(struct thin_volume *v, struct io *parent, uint64_t phys)
+void thin_child_whole(struct thin_volume *v, struct io *parent, uint64_t phys, unsigned hints)
 {
 	struct thin_child *c = child_new(v, parent, NULL);
 
-	child_set(c, parent->op, parent->flags & IO_FUA, phys, parent->len_bytes);
+	child_set(c, parent->op, (parent->flags & (IO_FUA | IO_MAY_GIVE_UP)) | hints, phys, parent->len_bytes);
 	c->io.iov_n = parent->iov_n;
 	c->io.iov = parent->iov;
 	bdev_submit(v->tr->space, &c->io);

@@ -73,6 +73,8 @@ static bool leaf_clear(struct thin_volume *v, struct thin_leaf *l, uint64_t pos,
 		thin_map_hand_in(v, first, chunk, n_send);
 		CHECK((*n_records)-- > 0);
 	}
+	if (part)
+		v->n_cleared = v->n_records; /* until that is durable a crash may bring the bits back */
 	thin_grace_kick(v);
 	return part;
 }

@@ -7,6 +7,8 @@
 #include "thin/thin.h"
 
 #define ALLOC_GROUPS_MAX 64 /* bitmaps kept in memory */
+#define ALLOC_RUN 16	    /* what counts as a long run of free clusters: more than a stripe, as a rule */
+#define ALLOC_RUN_LOADS 8   /* groups looked into in one search for such a run */
 
 /* A cluster about which more is to be known than its reference count. */
 struct cluster_note {
@@ -14,8 +16,9 @@ struct cluster_note {
 	struct list link;      /* freed ones, oldest first */
 	bool leased;	       /* handed out, no record applied yet */
 	bool freed;	       /* count went to zero by record freed_seq */
-	bool released;	       /* no request targets it any more */
-	bool durable;	       /* the record that freed it is */
+	bool durable;	       /* that record is durable */
+	/* Map entries that have lost it less the releases that have come: each loss is followed, or preceded, by its release. */
+	int unreleased;
 	uint64_t freed_seq;
 };
 
@@ -24,7 +27,7 @@ struct alloc_group {
 	struct hash_node node; /* by group */
 	struct list link;      /* LRU */
 	struct thin_class cls;
-	unsigned n_free, cursor, users;
+	unsigned n_free, cursor, run_cursor, users;
 	bool loading;
 	int load_result;
 	struct co_queue loaders;
@@ -36,6 +39,7 @@ struct alloc_class {
 	uint64_t group;	     /* in use, UINT64_MAX: none */
 	uint64_t scan;	     /* where the search for a group goes on */
 	bool exhausted;	     /* a whole search has found nothing since the last release */
+	uint64_t run_group, run_scan; /* the same for leases of runs */
 };
 
 struct thin {
@@ -59,6 +63,9 @@ struct thin {
 	uint64_t clusters_total, clusters_used; /* of data groups, kept by apply; stored in the pool's root */
 	bool full;  /* somebody was refused since space last came */
 	bool tight; /* no further group could be made when last tried */
+	unsigned n_quarantine; /* notes of freed clusters */
+	unsigned n_starving;   /* wait for one of them */
+	struct co_queue starving;
 
 	bool started, stopping, replaying;
 	struct co_queue reaper; /* deletes leaves of deleted volumes */
@@ -70,11 +77,12 @@ struct thin {
 /* alloc.c */
 void thin_alloc_init(struct thin *t);
 void thin_alloc_fini(struct thin *t);
-int thin_alloc_co_lease(struct thin *t, struct thin_class cls, uint64_t *clusters, unsigned *n) __must_check;
+int thin_alloc_co_lease(struct thin *t, struct thin_class cls, bool runs, uint64_t *clusters, unsigned *n) __must_check;
 void thin_alloc_return(struct thin *t, uint64_t cluster);
 void thin_alloc_release(struct thin *t, uint64_t cluster);
 void thin_alloc_used(struct thin *t, uint64_t cluster);			/* count became 1 */
-int thin_alloc_freed(struct thin *t, uint64_t cluster, uint64_t seq) __must_check; /* count became 0 */
+void thin_alloc_lost(struct thin *t, uint64_t cluster);			/* by an open volume's entry: its release is to come */
+int thin_alloc_freed(struct thin *t, uint64_t cluster, uint64_t seq) __must_check; /* count became 0; after thin_alloc_lost() */
 bool thin_alloc_is_held(struct thin *t, uint64_t cluster);		/* leased or in quarantine */
 
 /* apply.c */

@@ -71,15 +71,16 @@ void thin_reactor_space_changed(struct thin_reactor *tr)
 
 /* ---- leases ---- */
 
-struct thin_lease_pool *thin_lease_pool_get(struct thin_reactor *tr, struct thin_class cls)
+struct thin_lease_pool *thin_lease_pool_get(struct thin_reactor *tr, struct thin_class cls, bool runs)
 {
 	struct lease_pool_node *n;
 
 	list_for_each (n, &tr->pools, link)
-		if (n->pool.cls.layout == cls.layout && n->pool.cls.copies == cls.copies)
+		if (n->pool.cls.layout == cls.layout && n->pool.cls.copies == cls.copies && n->pool.runs == runs)
 			return &n->pool;
 	n = xcalloc(1, sizeof(*n));
 	n->pool.cls = cls;
+	n->pool.runs = runs;
 	co_mutex_init(&n->pool.refill);
 	list_push_back(&tr->pools, &n->link);
 	return &n->pool;
@@ -100,21 +101,46 @@ void thin_reactor_return_leases(struct thin_reactor *tr)
 	}
 }
 
+/* Makes room for so many before and behind those that are there. */
+static void lease_room(struct thin_lease_pool *p, unsigned before, unsigned behind)
+{
+	if (p->first >= before && p->first + p->n + behind <= p->cap)
+		return;
+	if (before + p->n + behind > p->cap) {
+		p->cap = MAX(before + p->n + behind, 2 * p->cap);
+		p->clusters = xrealloc(p->clusters, p->cap * sizeof(*p->clusters));
+	}
+	memmove(p->clusters + before, p->clusters + p->first, p->n * sizeof(*p->clusters));
+	p->first = before;
+}
+
 void thin_lease_put(struct thin_lease_pool *p, const uint64_t *clusters, unsigned n)
 {
 	if (!n)
 		return;
-	if (p->first + p->n + n > p->cap) {
-		if (p->n)
-			memmove(p->clusters, p->clusters + p->first, p->n * sizeof(*clusters));
-		p->first = 0;
-		if (p->n + n > p->cap) {
-			p->cap = MAX(p->n + n, 2 * p->cap);
-			p->clusters = xrealloc(p->clusters, p->cap * sizeof(*clusters));
-		}
-	}
+	lease_room(p, n, 0);
+	p->first -= n;
+	p->n += n;
+	memcpy(p->clusters + p->first, clusters, n * sizeof(*clusters));
+}
+
+static void lease_add(struct thin_lease_pool *p, const uint64_t *clusters, unsigned n)
+{
+	lease_room(p, 0, n);
 	memcpy(p->clusters + p->first + p->n, clusters, n * sizeof(*clusters));
 	p->n += n;
+}
+
+/* The pool is full: what has been kept for large writes of this class is all there is. False: nothing. */
+static bool lease_take_over(struct thin_reactor *tr, struct thin_lease_pool *p)
+{
+	struct thin_lease_pool *from = thin_lease_pool_get(tr, p->cls, true);
+
+	if (p->runs || !from->n)
+		return false;
+	lease_add(p, from->clusters + from->first, from->n);
+	from->first = from->n = 0;
+	return true;
 }
 
 int thin_lease_co_take(struct thin_reactor *tr, struct thin_lease_pool *p, uint64_t *clusters, unsigned n)
@@ -128,11 +154,15 @@ int thin_lease_co_take(struct thin_reactor *tr, struct thin_lease_pool *p, uint6
 	co_mutex_lock(&p->refill);
 	while (p->n < n) {
 		k = THIN_LEASE_BATCH;
-		r = thin_co_lease(tr->t, p->cls, got, &k);
-		if (r < 0)
-			break;
+		r = thin_co_lease(tr->t, p->cls, p->runs, got, &k);
+		if (r < 0) {
+			p->refused_ns = reactor_now_ns() + THIN_REFUSED_NS;
+			if (r != -ERR_POOL_FULL || !lease_take_over(tr, p))
+				break;
+			continue;
+		}
 		CHECK(k >= 1 && k <= THIN_LEASE_BATCH);
-		thin_lease_put(p, got, k);
+		lease_add(p, got, k);
 	}
 	if (p->n >= n) { /* an error matters only if there is not enough */
 		memcpy(clusters, p->clusters + p->first, n * sizeof(*clusters));

@@ -50,7 +50,9 @@ static void read_init(struct thin_volume *v, struct io *io, struct thin_run *x)
 {
 	struct thin_req *q = thin_req_of(io);
 
-	*x = (struct thin_run){ .v = v, .op = IO_READ, .iov = io->iov, .iov_n = io->iov_n, .parent = io };
+	*x = (struct thin_run){ .v = v, .op = IO_READ, .flags = io->flags & IO_MAY_GIVE_UP, .parent = io };
+	x->iov = io->iov;
+	x->iov_n = io->iov_n;
 	thin_grace_enter(v, q);
 	q->pending = 1;
 }
@@ -71,7 +73,7 @@ bool thin_read_try(struct thin_volume *v, struct io *io)
 		e = thin_entry_load(thin_slot(v, l, pos));
 		if (likely((e.own_mask & mask) == mask)) {
 			thin_grace_enter(v, thin_req_of(io));
-			thin_child_whole(v, io, (e.own << v->tr->cluster_shift) + in);
+			thin_child_whole(v, io, (e.own << v->tr->cluster_shift) + in, 0);
 			return true;
 		}
 	} else {

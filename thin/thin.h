@@ -14,6 +14,10 @@
  * - A write that allocates or clears holds the lock of its clusters (alloc_lock) from lookup to record; the fast path
  *   (all touched subclusters valid in an unshared own cluster) needs no lock.
  * - FUA on the fast path only when no record of this volume awaits its commit.
+ * - Writes to the space say what they know (IO_FRESH, IO_OVERWRITE in bdev.h). Fresh is what no map refers to, neither the
+ *   one in memory nor any that a crash may bring back.
+ * - On layouts for which overwriting is dear (thin_conf.class_redirects) whole clusters are not overwritten but written
+ *   elsewhere, and the map is switched (write.c).
  */
 #ifndef THIN_THIN_H
 #define THIN_THIN_H
@@ -53,6 +57,9 @@ struct thin_conf {
 	struct reactor *home;
 	const struct thin_hooks *hooks;
 	void *ctx;
+	/* Any reactor, does not suspend. Is it better to write whole clusters anew than over what they hold? Parity layouts:
+	 * fresh stripes need no log and no reading. NULL: never. */
+	bool (*class_redirects)(struct thin_class cls);
 	/* The pool's logical space as seen from each reactor: raid instances. */
 	struct bdev *space[REACTORS_MAX];
 };
@@ -118,9 +125,14 @@ void thin_space_get(struct thin *t, struct thin_space *out);
 void thin_space_set(struct thin *t, const struct thin_space *s); /* at load: the pool keeps the two counters in its root */
 /* Coroutine. Free clusters in existing groups of a class. */
 int thin_co_class_free(struct thin *t, struct thin_class cls, uint64_t *clusters) __must_check;
-/* Coroutine, only from co_group_create (allocation is locked there). A data group without any cluster in use, leased or in
+/* Coroutine. Between them nobody is given clusters. co_group_create is called so. */
+void thin_co_alloc_lock(struct thin *t);
+void thin_alloc_unlock(struct thin *t);
+/* Coroutine, only while allocation is locked. A data group without any cluster in use, leased or in
  * quarantine, which from now on nobody allocates from: the pool may destroy it. -ENOENT: there is none. */
 int thin_co_empty_group(struct thin *t, uint64_t *group) __must_check;
+/* Coroutine. Clusters of a data group with a count other than zero. */
+int thin_co_group_used(struct thin *t, uint64_t group, uint64_t *clusters) __must_check;
 /* Coroutine. For the RAID layer's resync and pool check: sets bit i of bits for each cluster first+i (of n) that has a
  * count other than zero, or is leased (it may hold data written a moment ago). */
 int thin_co_allocated(struct thin *t, uint64_t first_cluster, unsigned n, uint8_t *bits) __must_check;
@@ -138,8 +150,11 @@ int64_t thin_co_check(struct thin *t, const struct thin_check *c) __must_check;
 
 /* ---- calls from volumes; the functions hop home themselves. Coroutine on any reactor. ---- */
 
-/* Leases up to *n free clusters for cls (contiguous where possible), at least one. -ERR_POOL_FULL. */
-int thin_co_lease(struct thin *t, struct thin_class cls, uint64_t *clusters, unsigned *n) __must_check;
+/* Leases up to *n free clusters for cls, at least one, in ascending order within a group. -ERR_POOL_FULL: none are left, nor
+ * among those that wait for their commit: it has been asked for.
+ * runs: for who can do without: neighbours, out of a long run of free ones. -ERR_POOL_FULL means only that there are no such
+ * runs now. It costs a search: not to be asked again at once. */
+int thin_co_lease(struct thin *t, struct thin_class cls, bool runs, uint64_t *clusters, unsigned *n) __must_check;
 /* Any reactor, does not suspend. Unused ones back. */
 void thin_lease_return(struct thin *t, const uint64_t *clusters, unsigned n);
 /* Permission for *n more map records of up to THIN_REC_MAP_ENTRIES_MAX entries. grow: they may add mappings. -ERR_POOL_FULL
@@ -186,8 +201,15 @@ void thin_volume_set_full_wait(struct thin_volume *v, uint64_t ns); /* there */
 
 struct thin_volume_stats {
 	uint64_t reads, writes, bytes_read, bytes_written, fast, slow, parked;
+	uint64_t redirected; /* clusters written anew instead of over their contents */
 	bool full_waiting;
 };
+/* Reads and writes of all volumes of a reactor, by how long they took (those held back for lack of space not counted): adds to
+ * counts. Any reactor (relaxed). */
+#define THIN_LATENCY_BUCKETS 256
+void thin_latency_add(struct thin *t, unsigned reactor, uint64_t counts[THIN_LATENCY_BUCKETS]);
+/* Where the bucket ends: a quarter of a power of two each. */
+uint64_t thin_latency_bucket_ns(unsigned bucket);
 /* Any reactor (relaxed counters). */
 void thin_volume_stats_get(const struct thin_volume *v, struct thin_volume_stats *out);
 

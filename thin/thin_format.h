@@ -62,7 +62,12 @@ enum {
 	POOL_ARRAY_REGIONS = 6,
 };
 
-enum { THIN_GROUP_NONE = 0, THIN_GROUP_DATA = 1, THIN_GROUP_META = 2 };
+enum {
+	THIN_GROUP_NONE = 0,
+	THIN_GROUP_DATA = 1,
+	THIN_GROUP_META = 2, /* of the metadata store */
+	THIN_GROUP_LOG = 3,  /* of the stripe logs; neither has clusters */
+};
 
 struct thin_group_disk {
 	le32 used;	/* 0: clusters with a count other than zero */

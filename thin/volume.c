@@ -7,11 +7,35 @@
 
 /* ---- requests ---- */
 
+/* Buckets of a quarter of a power of two. */
+static unsigned latency_bucket(uint64_t ns)
+{
+	unsigned log2 = 63 - (unsigned)__builtin_clzll(ns | 4);
+
+	return log2 * 4 + (unsigned)(ns >> (log2 - 2) & 3);
+}
+
+uint64_t thin_latency_bucket_ns(unsigned bucket)
+{
+	return (uint64_t)(4 + bucket % 4 + 1) << (MAX(bucket / 4, 2) - 2);
+}
+
+void thin_latency_add(struct thin *t, unsigned reactor, uint64_t counts[THIN_LATENCY_BUCKETS])
+{
+	struct thin_reactor *tr = thin_reactor_of(t, reactor);
+	unsigned i;
+
+	for (i = 0; i < THIN_LATENCY_BUCKETS; i++)
+		counts[i] += atomic_load_explicit(&tr->latency[i], memory_order_relaxed);
+}
+
 void thin_req_end(struct io *io, int result)
 {
 	struct thin_req *q = thin_req_of(io);
 	struct thin_volume *v = q->v;
 
+	if (io->op <= IO_WRITE && !q->parked_ns)
+		thin_count(&v->tr->latency[latency_bucket(reactor_now_ns() - q->start_ns)], 1);
 	if (q->counted)
 		thin_grace_leave(v, q);
 	if (unlikely(--v->n_inflight == 0 && v->closing))
@@ -102,7 +126,7 @@ static void volume_submit(struct bdev *b, struct io *io)
 	struct thin_volume *v = container_of(b, struct thin_volume, bdev);
 	struct thin_req *q = thin_req_of(io);
 
-	*q = (struct thin_req){ .v = v };
+	*q = (struct thin_req){ .v = v, .start_ns = reactor_now_ns() };
 	v->n_inflight++;
 	if (unlikely(v->closing)) {
 		thin_req_end_later(io, -ESHUTDOWN);
@@ -170,7 +194,9 @@ int thin_volume_co_open(struct thin *t, uint64_t id, uint64_t size_bytes, struct
 	v->tr = thin_reactor_of(t, reactor_self()->index);
 	v->id = id;
 	v->full_wait_ns = full_wait_ns;
-	v->pool = thin_lease_pool_get(v->tr, cls);
+	v->n_records = v->n_cleared = 1;
+	v->pool = thin_lease_pool_get(v->tr, cls, false);
+	v->runs = c->class_redirects && c->class_redirects(cls) ? thin_lease_pool_get(v->tr, cls, true) : NULL;
 	snprintf(v->name, sizeof(v->name), "volume %llu", (unsigned long long)id);
 	v->bdev = (struct bdev){ .ops = &volume_ops, .name = v->name, .size_bytes = size_bytes, .block_bytes = c->block_bytes,
 				 .opt_bytes = c->cluster_bytes, .max_bytes = THIN_REQUEST_BYTES_MAX, .copies = 1,
@@ -261,6 +287,7 @@ void thin_volume_stats_get(const struct thin_volume *v, struct thin_volume_stats
 		.bytes_written = stat_of(&v->bytes_written),
 		.fast = stat_of(&v->fast),
 		.slow = stat_of(&v->slow),
+		.redirected = stat_of(&v->redirected),
 		.parked = stat_of(&v->n_parked),
 		.full_waiting = atomic_load_explicit(&v->full_waiting, memory_order_relaxed),
 	};

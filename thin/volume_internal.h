@@ -24,6 +24,7 @@
 #define THIN_CHILD_IOVS 8
 #define THIN_LEASE_BATCH 64
 #define THIN_RETRY_NS (10 * NS_PER_MS) /* held writes try again no more often */
+#define THIN_REFUSED_NS (100 * NS_PER_MS)
 
 /* A copy of a map leaf, authoritative while it is here: changes go home as records in the same step. */
 struct thin_leaf {
@@ -38,9 +39,12 @@ struct thin_leaf {
 	struct thin_entry_disk entries[THIN_MAP_PER_LEAF];
 };
 
-/* Clusters leased for one class, oldest first, neighbours together. */
+/* Clusters leased for one class, to be used in this order: as they came, so neighbours together. Large writes to layouts
+ * that redirect have a pool of their own, of long runs, so that small ones do not make holes in their stripes. */
 struct thin_lease_pool {
 	struct thin_class cls;
+	bool runs;
+	uint64_t refused_ns; /* home had none: until then it is not asked again by who can do without */
 	uint64_t *clusters;
 	unsigned first, n, cap;
 	struct co_mutex refill;
@@ -64,6 +68,7 @@ struct thin_reactor {
 	struct list free_children;
 	struct list volumes;
 	uint64_t space_gen; /* counts thin_reactor_space_changed() */
+	_Atomic uint64_t latency[THIN_LATENCY_BUCKETS]; /* requests by how long they took; single writer */
 	uint8_t *zeros;	    /* never written */
 	size_t zeros_len;
 };
@@ -91,7 +96,10 @@ struct thin_volume {
 	struct thin_leaf *last; /* of the newest lookup, never loading; or NULL */
 	struct hash leaves;
 	struct thin_grace grace;
-	uint64_t n_records, n_committed; /* records handed in; as of the newest successful commit */
+	/* Records handed in; as of the newest successful commit. They begin at 1 and 0: what an earlier opening of the data path
+	 * has handed in may not be durable. */
+	uint64_t n_records, n_committed;
+	uint64_t n_cleared; /* n_records after the newest one that took bits from an own cluster that stays */
 	unsigned n_inflight;		 /* requests and calls that have not ended, held ones included */
 	bool closing;
 	struct list leaf_list;
@@ -99,6 +107,7 @@ struct thin_volume {
 	struct thin *t;
 	uint64_t id, full_wait_ns;
 	struct thin_lease_pool *pool;
+	struct thin_lease_pool *runs; /* whole clusters are redirected; NULL: they are not */
 	struct list link; /* tr->volumes */
 	bool flushing;
 	struct list flushes; /* wait for the next round */
@@ -108,7 +117,7 @@ struct thin_volume {
 	uint64_t retry_at_ns;
 	struct co_queue idle;
 	char name[32];
-	_Atomic uint64_t reads, writes, bytes_read, bytes_written, fast, slow, n_parked;
+	_Atomic uint64_t reads, writes, bytes_read, bytes_written, fast, slow, redirected, n_parked;
 	_Atomic bool full_waiting;
 };
 
@@ -121,6 +130,7 @@ struct thin_req {
 	int32_t result;
 	uint8_t phase;
 	bool counted; /* in grace.n[phase] */
+	uint64_t start_ns;
 };
 _Static_assert(sizeof(struct thin_req) <= sizeof(((struct io *)0)->scratch), "io.scratch");
 
@@ -206,11 +216,15 @@ int thin_leaf_co_get(struct thin_volume *v, uint64_t leaf, struct thin_leaf **ou
 void thin_leaves_drop(struct thin_volume *v);
 
 /* ---- reactor_state.c ---- */
-struct thin_lease_pool *thin_lease_pool_get(struct thin_reactor *tr, struct thin_class cls);
-/* Coroutine. All n or none. */
+struct thin_lease_pool *thin_lease_pool_get(struct thin_reactor *tr, struct thin_class cls, bool runs);
+/* Coroutine. All n or none. -ERR_POOL_FULL from a pool of runs says nothing about the other. */
 int thin_lease_co_take(struct thin_reactor *tr, struct thin_lease_pool *p, uint64_t *clusters, unsigned n) __must_check;
-/* Unused ones, for others of this reactor. */
+/* Unused ones, for others of this reactor: the next that are taken. */
 void thin_lease_put(struct thin_lease_pool *p, const uint64_t *clusters, unsigned n);
+static inline bool thin_lease_is_refused(const struct thin_lease_pool *p)
+{
+	return p->refused_ns && reactor_now_ns() < p->refused_ns;
+}
 /* Coroutine. Permission for n records. */
 int thin_credits_co_take(struct thin_reactor *tr, bool grow, unsigned n) __must_check;
 void thin_credits_put(struct thin_reactor *tr, bool grow, unsigned n);
@@ -245,8 +259,8 @@ struct thin_run {
 };
 void thin_run_add(struct thin_run *x, uint64_t phys, uint64_t skip, uint64_t len);
 void thin_run_submit(struct thin_run *x);
-/* The whole request to one place. */
-void thin_child_whole(struct thin_volume *v, struct io *parent, uint64_t phys);
+/* The whole request to one place. hints: what is known of it, beside the client's flags. */
+void thin_child_whole(struct thin_volume *v, struct io *parent, uint64_t phys, unsigned hints);
 void thin_child_flush(struct thin_volume *v, struct io *parent);
 /* pending -= 1 at the next turn. */
 void thin_child_nothing(struct thin_volume *v, struct io *parent);

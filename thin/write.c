@@ -13,6 +13,18 @@
  *      record is durable leaves the old map, and so the old contents; after it the data is durable too, because a
  *      commit flushes the disks before it writes.
  * If step 2 fails no bit is set, and clusters left without any go back.
+ *
+ * Redirected: where whole clusters had better not be overwritten (v->runs), each that the request covers wholly and that
+ * holds something gets a new cluster, out of a long run. Step 2 writes there, step 3 puts it into the entry. The old one is
+ * in use until then, by readers and by overwrites on the fast path: those are under way at the same time as this write, so
+ * they may as well have come before it. It goes through grace period and quarantine like any other that the map has lost:
+ * the old map, which a crash before the record brings back, still has its data. Where there is no such run, the clusters are
+ * written in place: nothing waits or fails because of it.
+ *
+ * Hints. An overwrite says IO_OVERWRITE. A write to subclusters without a bit says IO_FRESH only if no map that a crash may
+ * bring back has the bit: a cluster is leased only after the record that freed it is durable, so one without any bit is
+ * fresh; in others a discard may have cleared the bit by a record that is not durable yet (v->n_cleared). What has both
+ * kinds says nothing.
  */
 #include <string.h>
 
@@ -36,6 +48,14 @@ static bool write_piece_is_mapped(struct thin_volume *v, uint64_t pos, uint64_t 
 	return (e.own_mask & mask) == mask && !e.shared;
 }
 
+/* Does it cover a whole cluster that should go to a new place? */
+static bool write_redirects(const struct thin_volume *v, uint64_t pos, uint64_t end)
+{
+	uint64_t whole = ALIGN_UP(pos, (uint64_t)v->tr->cluster_bytes);
+
+	return v->runs && whole + v->tr->cluster_bytes <= end && !thin_lease_is_refused(v->runs);
+}
+
 bool thin_write_try(struct thin_volume *v, struct io *io)
 {
 	uint64_t pos = io->off_bytes, end = pos + io->len_bytes, n, phys;
@@ -44,12 +64,14 @@ bool thin_write_try(struct thin_volume *v, struct io *io)
 
 	if ((io->flags & IO_FUA) && v->n_records != v->n_committed)
 		return false; /* its mapping may not be durable */
+	if (unlikely(write_redirects(v, pos, end)))
+		return false;
 	n = thin_piece(v, pos, end);
 	if (likely(n == io->len_bytes)) {
 		if (!write_piece_is_mapped(v, pos, n, &phys))
 			return false;
 		thin_grace_enter(v, q);
-		thin_child_whole(v, io, phys);
+		thin_child_whole(v, io, phys, IO_OVERWRITE);
 		return true;
 	}
 	for (; pos < end; pos += n) {
@@ -57,8 +79,8 @@ bool thin_write_try(struct thin_volume *v, struct io *io)
 		if (!write_piece_is_mapped(v, pos, n, &phys))
 			return false;
 	}
-	x = (struct thin_run){ .v = v, .op = IO_WRITE, .flags = io->flags & IO_FUA, .iov = io->iov, .iov_n = io->iov_n,
-			       .parent = io };
+	x = (struct thin_run){ .v = v, .op = IO_WRITE, .flags = (io->flags & IO_FUA) | IO_OVERWRITE, .iov = io->iov,
+			       .iov_n = io->iov_n, .parent = io };
 	thin_grace_enter(v, q);
 	q->pending = 1;
 	for (pos = io->off_bytes; pos < end; pos += n) {
@@ -86,6 +108,9 @@ struct write_op {
 	struct thin_leaf *leaves[THIN_REQUEST_LEAVES_MAX];
 	unsigned n_records; /* permitted */
 	bool allocated;	    /* entries may carry an own without bits */
+	bool redirect;	    /* whole clusters that hold something are moved */
+	uint64_t *moved;    /* where they go, in their order */
+	unsigned n_moved;
 	const struct iovec *iov;
 	unsigned iov_n;
 	struct iovec *iov_made;
@@ -120,71 +145,121 @@ static int write_shared(struct write_op *w)
 	return -EOPNOTSUPP;
 }
 
-/* What is to be done: clusters that are missing, records as write_map() will cut them. 1: a shared entry. */
-static int write_plan(struct write_op *w, unsigned *n_missing, unsigned *n_records)
+/* Is the cluster at pos written to a new place, and the old one given up? Under the lock that does not change before
+ * write_map() comes by: nobody else sets or clears a bit of a cluster that is covered wholly. */
+static bool write_moves(const struct write_op *w, const struct thin_entry *e, uint64_t pos)
+{
+	uint64_t start = ALIGN_DOWN(pos, (uint64_t)w->v->tr->cluster_bytes);
+
+	return w->redirect && e->own_mask && start >= w->off && start + w->v->tr->cluster_bytes <= w->end;
+}
+
+struct write_plan {
+	unsigned n_missing, n_moved; /* clusters */
+	unsigned n_records;	     /* as write_map() will cut them */
+};
+
+/* 1: a shared entry. */
+static int write_plan(struct write_op *w, struct write_plan *p)
 {
 	unsigned since = THIN_REC_MAP_ENTRIES_MAX;
 	uint64_t pos, n;
 
-	*n_missing = *n_records = 0;
+	*p = (struct write_plan){ 0 };
 	for (pos = w->off; pos < w->end; pos += n) {
 		struct thin_entry e = thin_entry_load(write_slot(w, pos));
 		uint16_t mask;
+		bool moves;
 
 		n = thin_piece(w->v, pos, w->end);
 		mask = thin_sub_mask(w->v, thin_in_cluster(w->v, pos), n);
+		moves = write_moves(w, &e, pos);
 		if (e.shared)
 			return 1;
-		if (!e.own)
-			++*n_missing;
+		p->n_missing += !e.own;
+		p->n_moved += moves;
 		if (pos % thin_leaf_bytes(w->v) == 0)
 			since = THIN_REC_MAP_ENTRIES_MAX; /* records end with their leaf */
 		if (since < THIN_REC_MAP_ENTRIES_MAX) {
 			since++;
-		} else if ((e.own_mask & mask) != mask) {
-			++*n_records;
+		} else if (moves || (e.own_mask & mask) != mask) {
+			p->n_records++;
 			since = 1;
 		}
 	}
 	return 0;
 }
 
-/* Coroutine. Every touched cluster has an own after it. */
-static int write_co_allocate(struct write_op *w)
+/* Does not suspend. Returns how many of the clusters were needed. */
+static unsigned write_assign(struct write_op *w, const struct write_plan *p, const uint64_t *clusters)
 {
-	struct thin_volume *v = w->v;
-	unsigned n_missing, n_records, used = 0;
-	uint64_t *clusters, pos, n;
-	int r = write_plan(w, &n_missing, &n_records);
+	unsigned used = 0;
+	uint64_t pos, n;
 
-	if (r)
-		return write_shared(w);
-	if (!n_records)
-		return 0;
-	r = thin_credits_co_take(v->tr, true, n_records);
-	if (r < 0)
-		return r;
-	w->n_records = n_records;
-	if (!n_missing)
-		return 0;
-	clusters = xmalloc(n_missing * sizeof(*clusters));
-	r = thin_lease_co_take(v->tr, v->pool, clusters, n_missing);
-	if (r == 0) {
-		w->allocated = true;
-		for (pos = w->off; pos < w->end; pos += n) {
-			struct thin_entry e = thin_entry_load(write_slot(w, pos));
+	w->allocated = p->n_missing != 0;
+	w->moved = p->n_moved ? xmalloc(p->n_moved * sizeof(*w->moved)) : NULL;
+	for (pos = w->off; pos < w->end; pos += n) {
+		struct thin_entry e = thin_entry_load(write_slot(w, pos));
 
-			n = thin_piece(v, pos, w->end);
-			if (e.own)
-				continue;
-			CHECK(used < n_missing);
+		n = thin_piece(w->v, pos, w->end);
+		if (e.own && !write_moves(w, &e, pos))
+			continue; /* perhaps since a moment ago: somebody else writes beside us */
+		CHECK(used < p->n_missing + p->n_moved);
+		if (!e.own) {
 			e.own = clusters[used++];
 			thin_entry_store(&e, write_slot(w, pos));
+		} else {
+			CHECK(w->n_moved < p->n_moved);
+			w->moved[w->n_moved++] = clusters[used++];
 		}
-		thin_lease_put(v->pool, clusters + used, n_missing - used);
+	}
+	CHECK(w->n_moved == p->n_moved);
+	return used;
+}
+
+/* Coroutine. What the plan needs: permission for records, clusters from that pool. */
+static int write_co_take(struct write_op *w, const struct write_plan *p, struct thin_lease_pool *pool)
+{
+	unsigned n = p->n_missing + p->n_moved, used;
+	struct thin_volume *v = w->v;
+	uint64_t *clusters;
+	int r;
+
+	if (p->n_records > w->n_records) {
+		r = thin_credits_co_take(v->tr, true, p->n_records - w->n_records);
+		if (r < 0)
+			return r;
+		w->n_records = p->n_records;
+	}
+	if (!n)
+		return 0;
+	clusters = xmalloc(n * sizeof(*clusters));
+	r = thin_lease_co_take(v->tr, pool, clusters, n);
+	if (r == 0) {
+		used = write_assign(w, p, clusters);
+		thin_lease_put(pool, clusters + used, n - used);
 	}
 	xfree(clusters);
 	return r;
+}
+
+/* Coroutine. Every touched cluster has an own after it; those that are moved have their new places. */
+static int write_co_allocate(struct write_op *w)
+{
+	struct thin_volume *v = w->v;
+	struct write_plan p;
+
+	w->redirect = write_redirects(v, w->off, w->end) && !MUTANT(JOURNAL_BEFORE_DATA);
+	if (write_plan(w, &p))
+		return write_shared(w);
+	if (w->redirect) {
+		if (write_co_take(w, &p, v->runs) == 0)
+			return 0;
+		w->redirect = false; /* whatever was in the way: it matters only if it is when written in place, too */
+		if (write_plan(w, &p))
+			return write_shared(w);
+	}
+	return write_co_take(w, &p, v->pool);
 }
 
 /* One end of the request: [from, to) completes a subcluster. Its contents are *buf, or zeros if that stays NULL. */
@@ -236,11 +311,26 @@ static int write_co_pads(struct write_op *w)
 	return 0;
 }
 
+/* What is known of the place that a piece is written to. */
+static unsigned write_hint(const struct write_op *w, const struct thin_entry *e, uint64_t pos, uint64_t n)
+{
+	uint16_t mask = thin_sub_mask(w->v, thin_in_cluster(w->v, pos), n);
+
+	if (write_moves(w, e, pos))
+		return IO_FRESH;
+	if ((e->own_mask & mask) == mask)
+		return IO_OVERWRITE;
+	if (e->own_mask & mask)
+		return 0;
+	return !e->own_mask || w->v->n_committed >= w->v->n_cleared ? IO_FRESH : 0;
+}
+
 static int write_co_data(struct write_op *w)
 {
 	struct thin_run x = { .v = w->v, .op = IO_WRITE, .iov = w->iov, .iov_n = w->iov_n };
+	unsigned n_moved = 0, hint;
+	uint64_t pos, n, cluster;
 	struct co_join join;
-	uint64_t pos, n;
 
 	co_join_init(&join);
 	x.join = &join;
@@ -249,8 +339,14 @@ static int write_co_data(struct write_op *w)
 
 		n = thin_piece(w->v, pos, w->pad_end);
 		CHECK(e.own && !e.shared);
-		thin_run_add(&x, (e.own << w->v->tr->cluster_shift) + thin_in_cluster(w->v, pos), pos - w->pad_off, n);
+		hint = write_hint(w, &e, pos, n);
+		if (w->v->runs && hint != x.flags)
+			thin_run_submit(&x); /* whole stripes must not lose their hint; others do not need it */
+		x.flags = x.len ? x.flags & hint : hint;
+		cluster = write_moves(w, &e, pos) ? w->moved[n_moved++] : e.own;
+		thin_run_add(&x, (cluster << w->v->tr->cluster_shift) + thin_in_cluster(w->v, pos), pos - w->pad_off, n);
 	}
+	CHECK(n_moved == w->n_moved);
 	thin_run_submit(&x);
 	return co_join_wait(&join);
 }
@@ -282,16 +378,31 @@ static bool write_entry_update(struct thin_volume *v, struct thin_entry_disk *sl
 	return true;
 }
 
+/* The entry with the new place of a cluster that is moved; true if that is a change. */
+static bool write_entry_move(struct thin_volume *v, struct thin_entry_disk *slot, uint64_t cluster, struct thin_entry *e)
+{
+	*e = thin_entry_load(slot);
+	if (e->own == cluster)
+		return false;
+	thin_grace_free(v, e->own);
+	if (e->base)
+		thin_grace_free(v, e->base);
+	*e = (struct thin_entry){ .own = cluster, .own_mask = UINT16_MAX };
+	thin_entry_store(e, slot);
+	return true;
+}
+
 /* Does not suspend. */
 static void write_map(struct write_op *w)
 {
 	struct thin_entry chunk[THIN_REC_MAP_ENTRIES_MAX];
 	struct thin_volume *v = w->v;
-	unsigned n_chunk = 0, n_send = 0; /* from the first changed one; to the last */
+	unsigned n_chunk = 0, n_send = 0, n_moved = 0; /* from the first changed one; to the last */
 	uint64_t pos, n, first = 0;
 
 	for (pos = w->off; pos < w->end; pos += n) {
-		uint64_t in = thin_in_cluster(v, pos);
+		struct thin_entry_disk *slot = write_slot(w, pos);
+		struct thin_entry e = thin_entry_load(slot);
 		bool changed;
 
 		n = thin_piece(v, pos, w->end);
@@ -300,7 +411,10 @@ static void write_map(struct write_op *w)
 			CHECK(w->n_records-- > 0);
 			n_chunk = n_send = 0;
 		}
-		changed = write_entry_update(v, write_slot(w, pos), thin_sub_mask(v, in, n), &chunk[n_chunk]);
+		if (write_moves(w, &e, pos))
+			changed = write_entry_move(v, slot, w->moved[n_moved++], &chunk[n_chunk]);
+		else
+			changed = write_entry_update(v, slot, thin_sub_mask(v, thin_in_cluster(v, pos), n), &chunk[n_chunk]);
 		if (!n_chunk && !changed)
 			continue;
 		if (!n_chunk)
@@ -313,6 +427,7 @@ static void write_map(struct write_op *w)
 		thin_map_hand_in(v, first, chunk, n_send);
 		CHECK(w->n_records-- > 0);
 	}
+	thin_count(&v->redirected, n_moved);
 	thin_grace_kick(v);
 }
 
@@ -361,6 +476,8 @@ int thin_co_write(struct thin_volume *v, uint64_t off_bytes, uint64_t len_bytes,
 	if (r == 0)
 		write_map(&w);
 	range_unlock(&v->alloc_lock, &w.hold);
+	if (r < 0 && w.n_moved)
+		thin_lease_return(v->t, w.moved, w.n_moved);
 	if (r < 0 && w.allocated)
 		write_co_undo(&w);
 	while (w.n_pinned)
@@ -369,6 +486,7 @@ int thin_co_write(struct thin_volume *v, uint64_t off_bytes, uint64_t len_bytes,
 	buf_free(w.head, v->tr->sub_bytes);
 	buf_free(w.tail, v->tr->sub_bytes);
 	xfree(w.iov_made);
+	xfree(w.moved);
 	return r;
 }
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/alloc_hold.h"
 #include "engine/base/base.h"
 #include "engine/base/list.h"
 
@@ -61,15 +62,19 @@ void *xaligned(size_t align, size_t len)
 	return header_init(raw, align, len);
 }
 
-void xfree(void *p)
+void alloc_free_now(void *p)
 {
-	struct header *h = p;
+	struct header *h = (struct header *)p - 1;
 
-	if (!p)
-		return;
-	h--;
 	list_del(&h->link);
 	free(h->raw);
+}
+
+void xfree(void *p)
+{
+	if (!p || (unlikely(alloc_has_holds()) && alloc_put_off(p, ((struct header *)p - 1)->len)))
+		return;
+	alloc_free_now(p);
 }
 
 void *xrealloc(void *p, size_t len)
@@ -106,6 +111,7 @@ size_t alloc_track_drop(void)
 	size_t count = 0;
 
 	CHECK(tracked);
+	alloc_hold_reset();
 	while ((n = list_pop_front(tracked))) {
 		free(container_of(n, struct header, link)->raw);
 		count++;

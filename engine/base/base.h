@@ -43,7 +43,7 @@ void *xcalloc(size_t n, size_t len);
 void *xrealloc(void *p, size_t len);
 char *xstrdup(const char *s);
 void *xaligned(size_t align, size_t len); /* align: power of two, at most 4096; freed by xfree() too */
-void xfree(void *p); /* NULL is ignored. The only way to free what the functions above gave. */
+void xfree(void *p); /* NULL is ignored. The only way to free what the functions above gave. See also alloc_hold.h. */
 
 /* A simulated crash drops an engine instance without running its destructors: between these two, everything this thread
  * allocates by the functions above (and has not freed) is remembered, and drop frees it. Not nested. */

@@ -23,7 +23,14 @@
 	X(JOURNAL_FREED_EARLY, "journal space is reused before the checkpoint is published")       \
 	X(WRITE_ERROR_FORGOTTEN, "a copy that could not be written stays current")        \
 	X(LEAF_STALE, "a map leaf is loaded without the records that are under way")      \
-	X(OUT_NOT_PUBLISHED, "a failed disk is out in memory, and no label says so")
+	X(OUT_NOT_PUBLISHED, "a failed disk is out in memory, and no label says so")     \
+	X(STRIPE_LOG_SKIPPED, "a partial stripe is written without the log")             \
+	X(FRESH_IS_OVERWRITE, "parity is modified where it was never computed")          \
+	X(LOG_CANCEL_SKIPPED, "a whole fresh stripe does not cancel older log entries")  \
+	X(LOG_NOT_REPLAYED, "opening does not replay the stripe logs")                   \
+	X(TARGET_SKIPS_WRITES, "writes do not go to the column that is being rebuilt")   \
+	X(SWITCH_BEFORE_FLUSH, "a rebuilt group's record is switched before its target is flushed") \
+	X(REBUILD_FORGETS_DIRTY, "a rebuild clears the dirty regions of other absent disks")
 
 enum mutant {
 	MUTANT_NONE,

@@ -30,6 +30,10 @@ enum {
 	/* Hints of the thin layer to parity layouts, about the whole range of a write; neither is always safe. */
 	IO_FRESH = 1 << 3,     /* nothing that anybody may read lies there: a crash may leave anything */
 	IO_OVERWRITE = 1 << 4, /* all of it has been written before, since it was last fresh */
+	/* Read, into memory that the submitter can do without: the request may end with -ETIMEDOUT while the disk can still
+	 * write to the payload. Then he frees the payload (alloc_hold.h) and asks again, with other memory and without this
+	 * flag. A read without it goes through memory of the RAID layer's own. */
+	IO_MAY_GIVE_UP = 1 << 5,
 };
 
 struct io {

@@ -2,17 +2,29 @@
  * Buffers. A pool over an arena is a lazy buddy allocator: a freed block goes on its class's list as it is, and buddies
  * are merged only when a class has run dry, so that the steady state is a pop and a push. What no longer fits, and all
  * of a pool without arena, is ordinary aligned memory; of that, a pool with arena keeps some for reuse.
+ *
+ * A block of the arena that is held (alloc_hold.h) when it is freed waits on a list of its own, which is looked through when
+ * something has been released since; ordinary memory is held back by xfree().
  */
 #include "engine/io/buf.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/alloc_hold.h"
+
 #define UNIT 4096u
 #define UNIT_SHIFT 12
 #define CLASSES 9 /* 4 KiB .. 1 MiB */
 #define MERGE_EVERY 64 /* frees between two attempts to merge */
 #define SPARE_BYTES_MAX (8u << 20)
+
+/* A block that was freed while it was held. Not in the block itself: it may be written to. */
+struct late {
+	struct late *next;
+	void *block;
+	unsigned k;
+};
 
 struct buf_pool {
 	char *arena;
@@ -23,6 +35,8 @@ struct buf_pool {
 	size_t spare_bytes;
 	unsigned n_frees; /* since the last merge */
 	uint8_t *state;	  /* per unit: class + 1 of the free block that starts there, 0 none */
+	struct late *late;
+	uint64_t late_seen; /* alloc_n_released() at the last look */
 };
 
 static inline unsigned class_of(size_t len)
@@ -91,6 +105,42 @@ static void merge_all(struct buf_pool *p)
 	p->n_frees = 0;
 }
 
+/* ---- blocks that are held ---- */
+
+/* seen: alloc_n_released() before it was found to be held. */
+static void late_add(struct buf_pool *p, void *block, unsigned k, uint64_t seen)
+{
+	struct late *l = malloc(sizeof(*l));
+
+	CHECK(l);
+	if (!p->late)
+		p->late_seen = seen;
+	*l = (struct late){ p->late, block, k };
+	p->late = l;
+}
+
+static void late_retry(struct buf_pool *p)
+{
+	struct late **at = &p->late, *l;
+	uint64_t seen = alloc_n_released();
+
+	if (p->late_seen == seen)
+		return;
+	p->late_seen = seen;
+	while ((l = *at)) {
+		if (alloc_is_held(l->block, class_bytes(l->k))) {
+			at = &l->next;
+			continue;
+		}
+		*at = l->next;
+		block_push(p, l->block, l->k);
+		p->n_frees++;
+		free(l);
+	}
+}
+
+/* ---- the pool ---- */
+
 struct buf_pool *buf_pool_create(void *arena, size_t arena_len, bool poison)
 {
 	struct buf_pool *p = calloc(1, sizeof(*p));
@@ -116,11 +166,16 @@ struct buf_pool *buf_pool_create(void *arena, size_t arena_len, bool poison)
 void buf_pool_destroy(struct buf_pool *p)
 {
 	struct list *n;
+	struct late *l;
 	unsigned k;
 
 	for (k = 0; k < CLASSES; k++)
 		while ((n = list_pop_front(&p->spare[k])))
 			xfree(n);
+	while ((l = p->late)) {
+		p->late = l->next;
+		free(l);
+	}
 	free(p->state);
 	free(p);
 }
@@ -140,6 +195,8 @@ static void *buf_alloc_slow(struct buf_pool *p, size_t len, unsigned k)
 
 	if (k >= CLASSES)
 		return xaligned(UNIT, ALIGN_UP(len, (size_t)UNIT));
+	if (unlikely(p->late))
+		late_retry(p);
 	if (p->arena_len) {
 		buf = block_alloc(p, k);
 		if (!buf && p->n_frees >= MERGE_EVERY) {
@@ -181,16 +238,28 @@ void buf_free(void *buf, size_t len)
 {
 	struct buf_pool *p;
 	unsigned k = class_of(len);
+	uint64_t seen = 0;
+	bool held = false;
 
 	if (!buf)
 		return;
 	p = pool_self();
+	if (unlikely(alloc_has_holds())) {
+		seen = alloc_n_released();
+		held = alloc_is_held(buf, len);
+	}
 	if (in_arena(p, buf)) {
+		if (unlikely(p->late))
+			late_retry(p);
+		if (held) {
+			late_add(p, buf, k, seen);
+			return;
+		}
 		block_push(p, buf, k);
 		p->n_frees++;
 		return;
 	}
-	if (p->arena_len && k < CLASSES && p->spare_bytes + class_bytes(k) <= SPARE_BYTES_MAX) {
+	if (!held && p->arena_len && k < CLASSES && p->spare_bytes + class_bytes(k) <= SPARE_BYTES_MAX) {
 		list_push_front(&p->spare[k], buf);
 		p->spare_bytes += class_bytes(k);
 		return;

@@ -11,7 +11,8 @@
 /* len > 0 is rounded up to the class. Contents are undefined (poisoned with 0xA5 in the simulated world). Never NULL. */
 void *buf_alloc(size_t len);
 void *buf_alloc_zero(size_t len);
-void buf_free(void *buf, size_t len); /* same len; NULL is ignored */
+/* Same len; NULL is ignored. What is held (alloc_hold.h) is not handed out again before it has been released. */
+void buf_free(void *buf, size_t len);
 /* Index of the registered buffer that holds [p, p+len), or -1. For the world. */
 int buf_registered_index(const void *p, size_t len);
 

@@ -19,6 +19,10 @@ struct disk_ops {
 	void (*close)(struct disk *d);
 	/* Control path. Re-reads the size (a device or file that grew or shrank). */
 	int (*refresh)(struct disk *d, struct err *e);
+	/* Coroutine, always on the same reactor, about a second at most. Asks the kernel, not the disk. -ENODEV: the device has been
+	 * taken away; -ENOENT: the file has been deleted (what it holds is there as long as it is open); -EIO: it has less than
+	 * so many bytes. A sentence says which, without the disk's name. 0: nothing is known to be wrong. NULL: it cannot be told. */
+	int (*co_alive)(struct disk *d, uint64_t size_bytes, struct err *e);
 };
 
 struct disk {
@@ -43,6 +47,11 @@ static inline int disk_open(struct world *w, const char *path, unsigned flags, s
 }
 
 static inline void disk_close(struct disk *d) { d->ops->close(d); }
+
+static inline int disk_co_alive(struct disk *d, uint64_t size_bytes, struct err *e)
+{
+	return d->ops->co_alive ? d->ops->co_alive(d, size_bytes, e) : 0;
+}
 
 /* Foreign signature by libblkid: 1 and its description in `what` ("ext4 file system", "LVM2 member", "GPT partition
  * table"), 0 none found, negative on error. Never writes. Ashlar's own labels are not looked at. */

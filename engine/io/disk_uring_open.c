@@ -25,6 +25,7 @@
 
 #define MAX_BYTES (4 * MIB)
 #define BUSY_TRIES 200 /* of a millisecond */
+#define STAT_NS NS_PER_SEC
 
 /* ---- what sort of thing it is ---- */
 
@@ -142,6 +143,7 @@ static int describe(struct udisk *d, const struct stat *st, struct err *e)
 		d->flush_is_nothing = is_in_memory(d->fd);
 		d->disk.ident[0] = st->st_dev;
 		d->disk.ident[1] = st->st_ino;
+		d->had_name = st->st_nlink != 0; /* some file systems do not count */
 	}
 	d->nowait_ok = is_nowait_ok(d->fd, probe);
 	xfree(probe);
@@ -244,12 +246,11 @@ static void udisk_free(struct udisk *d)
 	xfree(d);
 }
 
-/* One reactor less that knows the disk; the last one frees it. */
-static void udisk_forget(struct ur *u, struct udisk *d)
+/* The last one frees it. */
+static void udisk_put(struct udisk *d)
 {
 	struct uring_world *w = d->w;
 
-	table_forget(u, d);
 	if (atomic_fetch_sub(&d->n_users, 1) > 1)
 		return;
 	pthread_mutex_lock(&w->lock);
@@ -258,6 +259,13 @@ static void udisk_forget(struct ur *u, struct udisk *d)
 	list_del(&d->closing);
 	pthread_mutex_unlock(&w->lock);
 	udisk_free(d);
+}
+
+/* One reactor less that knows the disk. */
+static void udisk_forget(struct ur *u, struct udisk *d)
+{
+	table_forget(u, d);
+	udisk_put(d);
 }
 
 static void forget_arrived(struct msg *m)
@@ -280,6 +288,7 @@ static void udisk_close(struct disk *disk)
 	disk_unlock(d);
 	table_forget(u, d);
 	close(d->fd);
+	d->fd = -1;
 	pthread_mutex_lock(&w->lock);
 	list_push_back(&w->closing, &d->closing);
 	pthread_mutex_unlock(&w->lock);
@@ -374,6 +383,7 @@ int udisk_open(struct world *world, const char *path, unsigned flags, struct dis
 	d->disk.world = world;
 	d->disk.path = xstrdup(path);
 	list_init(&d->closing);
+	co_queue_init(&d->stat_waiters);
 	atomic_store(&d->n_users, 1);
 	r = open_and_check(d, e);
 	if (r < 0) {
@@ -398,4 +408,89 @@ static int udisk_refresh(struct disk *disk, struct err *e)
 	return 0;
 }
 
-const struct disk_ops udisk_ops = { .close = udisk_close, .refresh = udisk_refresh };
+/* ---- still there? ---- */
+
+/* For a file the ring is asked, that is a thread of the kernel's: a file of a network or user-space file system whose server hangs
+ * would block whoever calls fstat(). One question at a time per disk. */
+static void stat_begin(struct ur *u, struct udisk *d)
+{
+	struct io_uring_sqe *sqe = ur_sqe(u);
+
+	d->n_stats_begun++;
+	atomic_fetch_add(&d->n_users, 1); /* it must stay until there is an answer */
+	io_uring_prep_statx(sqe, d->fd, "", AT_EMPTY_PATH, STATX_NLINK | STATX_SIZE, &d->stat);
+	ur_sqe_tag(sqe, d, UR_STAT);
+}
+
+void udisk_stat_complete(struct ur *u, struct udisk *d, int res)
+{
+	d->stat_result = res;
+	d->stat_bytes = d->stat.stx_size;
+	d->stat_has_name = d->stat.stx_nlink || !d->had_name;
+	d->n_stats_ended++;
+	co_queue_wake_all(&d->stat_waiters);
+	udisk_put(d);
+}
+
+/* Coroutine. The answer to a question that was asked after this call began. -ETIMEDOUT: there is none. */
+static int stat_co_ask(struct udisk *d)
+{
+	uint64_t end = reactor_now_ns() + STAT_NS;
+	unsigned want = d->n_stats_begun + 1;
+	int r = 0;
+
+	while ((int)(want - d->n_stats_ended) > 0 && r == 0 && d->fd >= 0) {
+		if (d->n_stats_begun == d->n_stats_ended)
+			stat_begin(ur_self(), d);
+		r = co_queue_wait_until(&d->stat_waiters, end);
+	}
+	if ((int)(want - d->n_stats_ended) <= 0)
+		r = d->stat_result;
+	else if (r == 0)
+		r = -ETIMEDOUT; /* it has been closed */
+	return r;
+}
+
+static bool is_gone(int error)
+{
+	return error == -ENODEV || error == -ENXIO || error == -ESTALE || error == -ENOTCONN;
+}
+
+/* Coroutine. 1: it cannot be told; requests will. */
+static int file_co_alive(struct udisk *d, uint64_t *size, struct err *e)
+{
+	int r;
+
+	atomic_fetch_add(&d->n_users, 1); /* somebody may close it meanwhile */
+	r = stat_co_ask(d);
+	*size = d->stat_bytes;
+	if (is_gone(r))
+		r = err_set(e, -ENODEV, "its file is gone (%s)", strerror(-r));
+	else if (r < 0)
+		r = 1;
+	else if (!d->stat_has_name)
+		r = err_set(e, -ENOENT, "its file was deleted");
+	udisk_put(d);
+	return r;
+}
+
+static int udisk_co_alive(struct disk *disk, uint64_t size_bytes, struct err *e)
+{
+	struct udisk *d = container_of(disk, struct udisk, disk);
+	uint64_t size = 0;
+	int r;
+
+	if (!disk->is_block)
+		r = file_co_alive(d, &size, e);
+	else if (disk_size(d, &size) < 0 || !size) /* kept in memory by the kernel */
+		r = err_set(e, -ENODEV, "the device is gone");
+	else
+		r = 0;
+	if (r)
+		return MIN(r, 0);
+	if (size < size_bytes)
+		return err_set(e, -EIO, "it has shrunk to %llu bytes", (unsigned long long)size);
+	return 0;
+}
+
+const struct disk_ops udisk_ops = { .close = udisk_close, .refresh = udisk_refresh, .co_alive = udisk_co_alive };

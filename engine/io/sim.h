@@ -48,6 +48,7 @@ struct sim_faults {
 	bool gone;		/* every request ends with -ENODEV, opening too */
 	bool lying_flush;	/* flush and FUA complete, nothing becomes durable */
 	bool hang;		/* nothing completes until cleared */
+	bool deleted;		/* a file without a name: it works, but disk_co_alive() knows */
 };
 
 struct sim_disks;
@@ -68,7 +69,14 @@ void sim_disk_set_signature(struct sim_disks *ds, unsigned i, const char *what);
  * by later reads; un-flushed writes of the same granules are forgotten. */
 void sim_disk_peek(struct sim_disks *ds, unsigned i, uint64_t off_bytes, void *buf, size_t len);
 void sim_disk_poke(struct sim_disks *ds, unsigned i, uint64_t off_bytes, const void *buf, size_t len);
+/* Has the 512 bytes at off_bytes been written and not flushed? */
+bool sim_disk_is_volatile(struct sim_disks *ds, unsigned i, uint64_t off_bytes);
 void sim_disk_resize(struct sim_disks *ds, unsigned i, uint64_t size_bytes);
+bool sim_disk_is_idle(const struct sim_disks *ds, unsigned i); /* nothing in flight */
+/* The disk's contents become what the same disk held durably in `from`, an older clone of the set: somebody has put an old
+ * copy of it back. The set itself: the disk alone has lost power. NULL: zeros, as a new disk of that size. Its cache is empty
+ * then, and who had it open has a handle of a device that is gone. Nothing is in flight there. */
+void sim_disk_restore(struct sim_disks *ds, unsigned i, const struct sim_disks *from);
 /* A deep copy of the whole set (disks, caches, faults): crash exploration forks states. Copy on write, so it costs a few
  * microseconds. Locks and the stop point are not copied. With a world running on the original, its writes in flight are in
  * flight in the copy too. The copy may be used from another thread. */
@@ -106,6 +114,8 @@ void sim_world_destroy(struct world *w);
 int sim_run(struct world *w, int (*fn)(void *arg), void *arg, int *result, uint64_t max_ns);
 /* Runs until idle or for ns of simulated time, whichever is first. */
 void sim_run_for(struct world *w, uint64_t ns);
+/* From inside: the whole process stands still for so long. Disks go on; what they have done meanwhile is all there at once. */
+void sim_pause(struct world *w, uint64_t ns);
 uint64_t sim_trace_hash(const struct world *w);
 struct rng *sim_rng(struct world *w);
 

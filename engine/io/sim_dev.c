@@ -18,13 +18,19 @@ struct dev {
 	struct disk disk; /* first */
 	struct list link; /* in world->handles */
 	struct sim_disk *sim;
-	unsigned n_inflight;
+	unsigned n_inflight, incarnation;
 	bool has_write_lock, has_read_lock;
 };
 
 static struct dev *dev_of(struct disk *d)
 {
 	return container_of(d, struct dev, disk);
+}
+
+/* The device behind the handle was taken away, whatever has come in its place. */
+static bool is_dead(const struct dev *dev)
+{
+	return dev->incarnation != dev->sim->incarnation;
 }
 
 static void count(_Atomic uint64_t *c, uint64_t n)
@@ -124,8 +130,9 @@ static void dev_submit(struct bdev *b, struct io *io)
 	sim_trace(w, (uint64_t)io->op << 56 | (uint64_t)dev->sim->index << 48 | (uint64_t)io->flags << 32 | r->index);
 	sim_trace(w, io->off_bytes);
 	sim_trace(w, io->len_bytes);
-	if (sim_op_changes(io->op) && b->read_only) {
-		q->result = -EROFS; /* does not reach the disk */
+	q->result = is_dead(dev) ? -ENODEV : sim_op_changes(io->op) && b->read_only ? -EROFS : 0;
+	if (q->result) {
+		q->refused = true;
 		q->at_ns = q->done_ns = w->now_ns;
 		sim_world_schedule(w, q);
 	} else if (sim_disks_is_stopped(w->disks)) {
@@ -149,7 +156,7 @@ static void req_done(struct sim_world *w, struct sim_req *q)
 	struct reactor *r = q->reactor, *before;
 	int result = q->result;
 
-	if (result != -EROFS)
+	if (!q->refused)
 		result = sim_req_finish(q);
 	if (result < 0)
 		count(&q->handle->n_errors, 1);
@@ -183,9 +190,9 @@ bool sim_dev_step(struct sim_world *w, struct sim_req *q)
 
 static void dev_free(struct dev *dev)
 {
-	if (dev->has_write_lock)
+	if (dev->has_write_lock && !is_dead(dev))
 		dev->sim->n_writers--;
-	if (dev->has_read_lock)
+	if (dev->has_read_lock && !is_dead(dev))
 		dev->sim->n_readers--;
 	list_del(&dev->link);
 	free(dev->disk.path);
@@ -202,14 +209,27 @@ static int dev_refresh(struct disk *d, struct err *e)
 {
 	struct dev *dev = dev_of(d);
 
-	if (dev->sim->faults.gone)
+	if (dev->sim->faults.gone || is_dead(dev))
 		return err_set(e, -ENODEV, "disk '%s' is gone", d->path);
 	d->bdev.size_bytes = dev->sim->size_bytes;
 	return 0;
 }
 
+static int dev_co_alive(struct disk *d, uint64_t size_bytes, struct err *e)
+{
+	const struct sim_disk *sim = dev_of(d)->sim;
+
+	if (sim->faults.gone || sim->removed || is_dead(dev_of(d)))
+		return err_set(e, -ENODEV, "the device is gone");
+	if (sim->faults.deleted)
+		return err_set(e, -ENOENT, "its file was deleted");
+	if (sim->size_bytes < size_bytes)
+		return err_set(e, -EIO, "it has shrunk to %llu bytes", (unsigned long long)sim->size_bytes);
+	return 0;
+}
+
 static const struct bdev_ops dev_bdev_ops = { .submit = dev_submit };
-static const struct disk_ops dev_disk_ops = { .close = dev_close, .refresh = dev_refresh };
+static const struct disk_ops dev_disk_ops = { .close = dev_close, .refresh = dev_refresh, .co_alive = dev_co_alive };
 
 static int dev_lock(struct dev *dev, unsigned flags, const char *path, struct err *e)
 {
@@ -252,6 +272,7 @@ int sim_dev_open(struct world *w, const char *path, unsigned flags, struct disk 
 	dev = sim_alloc(sizeof(*dev));
 	list_init(&dev->link);
 	dev->sim = sim;
+	dev->incarnation = sim->incarnation;
 	r = dev_lock(dev, flags, path, e);
 	if (r < 0) {
 		dev_free(dev);

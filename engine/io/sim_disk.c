@@ -177,6 +177,11 @@ void sim_disk_poke(struct sim_disks *ds, unsigned i, uint64_t off_bytes, const v
 	}
 }
 
+bool sim_disk_is_volatile(struct sim_disks *ds, unsigned i, uint64_t off_bytes)
+{
+	return sim_log_newest(&disk_at(ds, i)->log, off_bytes / SIM_PAGE_BYTES, off_bytes % SIM_PAGE_BYTES / SIM_GRANULE_BYTES);
+}
+
 static void tree_truncate(struct sim_tree *t, uint64_t end)
 {
 	uint64_t idx;
@@ -197,6 +202,28 @@ void sim_disk_resize(struct sim_disks *ds, unsigned i, uint64_t size_bytes)
 		tree_truncate(&d->durable, end);
 	}
 	d->size_bytes = size_bytes;
+}
+
+bool sim_disk_is_idle(const struct sim_disks *ds, unsigned i)
+{
+	return list_is_empty(&disk_at(ds, i)->inflight);
+}
+
+void sim_disk_restore(struct sim_disks *ds, unsigned i, const struct sim_disks *from)
+{
+	struct sim_disk *d = disk_at(ds, i);
+
+	CHECK(list_is_empty(&d->inflight));
+	CHECK(!from || (from->pool == ds->pool && disk_at(from, i)->size_bytes == d->size_bytes));
+	sim_log_clear(&d->log);
+	if (from)
+		sim_tree_share(&d->durable, &disk_at(from, i)->durable);
+	else
+		sim_tree_fini(&d->durable);
+	sim_tree_share(&d->cache, &d->durable);
+	d->n_bad = 0;
+	d->incarnation++;
+	d->n_writers = d->n_readers = 0;
 }
 
 /* ---- forks ---- */

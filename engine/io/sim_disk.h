@@ -32,6 +32,7 @@ struct sim_disk {
 	uint64_t seq;	      /* orders submissions and completions on this disk */
 	struct list inflight; /* requests of live worlds, in submission order */
 	unsigned n_writers, n_readers; /* locks held */
+	unsigned incarnation; /* grows with sim_disk_restore(): older handles are of a device that is no more */
 	uint64_t n_ops[IO_ZERO + 1], bytes_written;
 };
 
@@ -57,6 +58,7 @@ struct sim_req {
 	int result;
 	enum sim_fate fate;
 	bool applied, rot;
+	bool refused; /* does not reach the disk */
 	uint64_t stall_ns;
 	/* the world's */
 	uint64_t at_ns, done_ns, tie;

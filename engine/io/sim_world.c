@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "engine/base/alloc_hold.h"
 #include "engine/base/units.h"
 
 #define LATENCY_MIN_NS (20 * 1000ULL)
@@ -336,7 +337,8 @@ void sim_world_destroy(struct world *world)
 	struct list *n;
 	unsigned i;
 
-	sim_dev_fini(w); /* takes payloads that lie on stacks */
+	sim_dev_fini(w); /* takes payloads that lie on stacks, or in memory that is held */
+	alloc_hold_reset();
 	for (i = 0; i < w->world.n_reactors; i++)
 		reactor_fini(&w->reactors[i]);
 	while ((n = list_pop_front(&w->runs)))
@@ -347,6 +349,14 @@ void sim_world_destroy(struct world *world)
 	w->disks->n_worlds--;
 	free(w->reactors);
 	free(w);
+}
+
+void sim_pause(struct world *world, uint64_t ns)
+{
+	struct sim_world *w = sim_world_of(world);
+
+	sim_trace(w, ns);
+	w->now_ns += ns;
 }
 
 uint64_t sim_trace_hash(const struct world *w)

@@ -8,6 +8,7 @@
 #include <liburing.h>
 #include <linux/aio_abi.h>
 #include <pthread.h>
+#include <sys/stat.h>
 
 #include "engine/io/disk.h"
 #include "engine/io/net.h"
@@ -18,7 +19,7 @@
 #define AIO_EVENTS 1024
 
 /* Low bits of user_data say what completes. */
-enum ur_tag { UR_IO, UR_NET, UR_KICK, UR_AIO_EVENT, UR_TAG_MASK = 7 };
+enum ur_tag { UR_IO, UR_NET, UR_KICK, UR_AIO_EVENT, UR_STAT, UR_TAG_MASK = 7 };
 
 struct udisk;
 
@@ -89,10 +90,17 @@ struct udisk {
 	_Atomic bool aio_late;	 /* completions have been seen after io_submit() returned */
 	_Atomic bool no_zero[2]; /* fallocate refused: [0] punching, [1] zeroing in place */
 	_Atomic bool no_discard_cmd;
-	_Atomic unsigned n_users; /* while closing: reactors that have still to forget it */
+	_Atomic unsigned n_users; /* one while open; reactors that have still to forget it; questions and who waits for them */
 	_Atomic bool is_used_by[REACTORS_MAX]; /* has it in the table or in its counts */
 	struct list closing;
 	struct msg forget[REACTORS_MAX];
+	/* co_alive(): of the reactor that calls it */
+	struct statx stat;
+	uint64_t stat_bytes;
+	bool had_name, stat_has_name;
+	int stat_result;
+	unsigned n_stats_begun, n_stats_ended;
+	struct co_queue stat_waiters;
 };
 
 /* io.scratch while a udisk has the request */
@@ -159,6 +167,7 @@ void ur_publish_counts(struct ur *u); /* at the end of each loop in which u->n_c
 /* disk_uring_open.c */
 int udisk_open(struct world *w, const char *path, unsigned flags, struct disk **out, struct err *e);
 extern const struct disk_ops udisk_ops;
+void udisk_stat_complete(struct ur *u, struct udisk *d, int res);
 /* Puts the file into the reactor's table; false: not possible, use the descriptor. */
 bool udisk_register(struct ur *u, struct udisk *d);
 

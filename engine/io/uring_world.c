@@ -116,6 +116,9 @@ static void complete(struct ur *u, uint64_t user_data, int res)
 	case UR_AIO_EVENT:
 		ur_aio_event(u);
 		break;
+	case UR_STAT:
+		udisk_stat_complete(u, p, res);
+		break;
 	default:
 		CHECK(!"unknown completion");
 	}

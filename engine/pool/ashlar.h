@@ -110,6 +110,9 @@ struct ashlar_pool_info {
 	int redundancy, redundancy_promised;
 	uint64_t n_groups, n_groups_degraded, n_groups_lost; /* degraded: less than the layout promises, still readable */
 	uint64_t rebuild_left_bytes; /* of columns that are not where they should be; 0 in good health */
+	/* Parity layouts, since the pool was opened: stripes written whole, by read-modify-write, by reconstruct-write; writes put
+	 * together; log writes and bytes, of one copy. Reads answered from elsewhere because a disk was slow. */
+	uint64_t stripes_full, stripes_rmw, stripes_rcw, assembled, log_writes, log_bytes, hedged;
 };
 void ashlar_co_pool_info(struct ashlar_pool *p, struct ashlar_pool_info *out);
 
@@ -121,7 +124,7 @@ struct ashlar_disk_info {
 	char reason[120];	    /* why it is not online: "write error (Input/output error)", "did not answer for 30 s", ... or "" */
 	bool slow;		    /* reads go around it */
 	uint64_t size_bytes, used_bytes;
-	uint64_t reads, writes, errors, read_repairs, hedged;
+	uint64_t reads, writes, bytes_read, bytes_written, errors, read_repairs, hedged; /* since it was opened */
 	uint64_t latency_ns; /* of reads, smoothed; 0: none yet */
 };
 int ashlar_co_disk_list(struct ashlar_pool *p, struct ashlar_disk_info **out, size_t *n, struct err *e) __must_check;

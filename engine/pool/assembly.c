@@ -240,6 +240,20 @@ static int check_device(const struct scan_disk *d, const struct label *word, uns
 	return 0;
 }
 
+int assembly_check_return(const struct label *word, unsigned i, const struct label *own, const struct disk *d, struct err *e)
+{
+	struct scan_disk sd = { .path = d->path, .size_bytes = d->bdev.size_bytes, .block_bytes = d->bdev.block_bytes,
+				.label = (struct label *)(uintptr_t)own };
+
+	if (own->generation > word->generation || ran_apart(word, i, own))
+		return err_set(e, -ERR_DIVERGED,
+			       "disk %s was in use without the rest of pool %s (generation %" PRIu64 ", the pool has %" PRIu64
+			       " and went on without it as of %" PRIu64 "): what it has differs from what the pool has; wipe it, and add "
+			       "it as a new disk", d->path, word->name, own->generation, word->generation,
+			       word->disks[i].since_generation);
+	return check_device(&sd, word, i, e);
+}
+
 /* Names both sides. */
 static int refuse_diverged(const struct members *m, struct err *e)
 {

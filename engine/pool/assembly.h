@@ -46,6 +46,8 @@ int assembly_co_discover(struct world *w, const char *const *paths, size_t n_pat
 int assembly_co_open(struct world *w, const char *name, const char *const *paths, size_t n_paths, bool read_only,
 		     struct assembly *a, struct err *e) __must_check;
 void assembly_close(struct assembly *a);
+/* A disk of the pool that is open now, of entry i, has this label of its own: may it come back? By the rules above. */
+int assembly_check_return(const struct label *word, unsigned i, const struct label *own, const struct disk *d, struct err *e) __must_check;
 
 /* Coroutine. For pool create: opens and locks every path, refuses foreign signatures and labels of any pool unless force;
  * locked disks, mounted file systems, too small disks and the same object twice always; changes nothing. Disks are returned

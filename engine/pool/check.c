@@ -23,6 +23,7 @@ struct check {
 	struct hash extents; /* struct page_seen, by extent index: who refers to it */
 	int64_t problems;
 	uint64_t groups_done, groups_total;
+	unsigned n_logs; /* groups for stripe logs */
 	uint64_t used[LABEL_DISKS_MAX];
 };
 
@@ -125,8 +126,8 @@ static int check_system_arrays(struct check *c, const struct meta_walk *w)
 
 /* ---- groups and extents ---- */
 
-/* Compares the copies of what is valid in a cluster. What is not may differ, nobody reads it: a crash leaves it so, and only
- * what is allocated is resynced. */
+/* Compares the copies of what is valid in a cluster, or parity with the rows of it. What is not valid may differ, nobody reads
+ * it: a crash leaves it so, and only what is allocated is resynced. */
 static int check_data(void *arg, uint64_t cluster, uint16_t valid)
 {
 	struct check *c = arg;
@@ -134,10 +135,13 @@ static int check_data(void *arg, uint64_t cluster, uint16_t valid)
 	uint64_t at, group = cluster / per_group, off = cluster % per_group * bytes;
 	struct pgroup *g;
 	unsigned i, n;
+	bool parity;
 	int r = pool_co_pgroup_get(c->p, group, &g);
 
-	if (r < 0 || g->desc.copies < 2 || g->unsync) /* not in step yet, and known to be; no such group is said elsewhere */
+	/* Not in step yet, and known to be; no such group is said elsewhere. */
+	if (r < 0 || !raid_profile_tolerates((struct raid_profile){ g->desc.layout, g->desc.copies }) || g->unsync)
 		return r == -ENOENT ? 0 : r;
+	parity = pool_layout_is_parity(g->desc.layout);
 	for (i = 0; i < THIN_SUBS; i += n) {
 		for (n = 1; i + n < THIN_SUBS && (valid >> i & 1) == (valid >> (i + n) & 1); n++)
 			;
@@ -145,7 +149,8 @@ static int check_data(void *arg, uint64_t cluster, uint16_t valid)
 			continue;
 		r = raid_co_compare_range(c->p->reactors[0].raid, group, off + i * sub, n * sub, &at);
 		if (r == 1)
-			say(c, "group %" PRIu64 ": the copies of cluster %" PRIu64 " differ at byte %" PRIu64, group, cluster, at);
+			say(c, "group %" PRIu64 ": the %s of cluster %" PRIu64 " %s at byte %" PRIu64, group,
+			    parity ? "parity" : "copies", cluster, parity ? "is wrong" : "differ", at);
 		else if (r < 0)
 			say(c, "group %" PRIu64 ": cluster %" PRIu64 " cannot be read: %s", group, cluster, err_text(r));
 	}
@@ -195,6 +200,12 @@ static int check_group(void *arg, const struct pool_group_disk *rec)
 		goto out;
 	}
 	r = check_columns(c, d);
+	if (rec->kind == THIN_GROUP_LOG && c->n_logs++)
+		say(c, "group %" PRIu64 " is a second one for stripe logs", d->group);
+	if (d->group + 1 == c->p->label->log_group_plus_1 && rec->kind != THIN_GROUP_LOG)
+		say(c, "group %" PRIu64 " is not for stripe logs, and the label says it is", d->group);
+	if (pool_layout_is_parity(d->layout) && !c->p->label->log_group_plus_1)
+		say(c, "group %" PRIu64 " has parity, and the pool has no stripe logs", d->group);
 	c->groups_done++;
 	if (c->o->progress)
 		c->o->progress(c->o->arg, c->groups_done, MAX(c->p->next_group, c->groups_done));
@@ -263,7 +274,7 @@ static int check_labels(struct check *c)
 	for (i = 0; i < c->p->n_disks; i++) {
 		struct disk *d = c->p->disks[i].disk;
 
-		if (!d)
+		if (!d || c->p->disks[i].state == PDISK_FAILED) /* that it is damaged is why */
 			continue;
 		memset(&e, 0, sizeof(e));
 		damaged = 0;
@@ -293,6 +304,8 @@ static int64_t check_co_paused(struct check *c)
 		r = check_pages(c);
 	if (r == 0)
 		r = pool_co_each_group(c->p, check_group, c);
+	if (r == 0 && c->p->label->log_group_plus_1 && !c->n_logs)
+		say(c, "there is no group for stripe logs, and the label names %" PRIu64, c->p->label->log_group_plus_1 - 1);
 	if (r == 0)
 		r = check_extents(c);
 	return r < 0 ? r : 0;

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "engine/pool/pool_internal.h"
+#include "engine/pool/life.h"
 
 void pool_log(struct ashlar_pool *p, const char *fmt, ...)
 {
@@ -45,6 +45,7 @@ struct ashlar *ashlar_create(struct world *w, const struct ashlar_options *o)
 	if (o)
 		a->opt = *o;
 	list_init(&a->pools);
+	a->events = event_log_create();
 	co_mutex_init(&a->admin);
 	return a;
 }
@@ -52,6 +53,7 @@ struct ashlar *ashlar_create(struct world *w, const struct ashlar_options *o)
 void ashlar_co_destroy(struct ashlar *a)
 {
 	CHECK(list_is_empty(&a->pools));
+	event_log_co_destroy(a->events);
 	xfree(a);
 }
 

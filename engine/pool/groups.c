@@ -1,5 +1,5 @@
 /*
- * groups.c: the group table: which group lies where; making groups; space of disks.
+ * groups.c: the group table: which group lies where; making groups.
  *
  * A group is made from ONLINE disks with the most room, one contiguous run of extents each. Its number and place are
  * decided in memory and handed in as one record; until that is applied its runs are remembered as pending, so that nobody
@@ -10,7 +10,7 @@
  */
 #include <string.h>
 
-#include "engine/pool/pool_internal.h"
+#include "engine/pool/life.h"
 
 static uint64_t pgroup_capacity_extents(const struct ashlar_pool *p, const struct raid_desc *d)
 {
@@ -36,6 +36,18 @@ void pool_group_encode(const struct raid_desc *d, unsigned kind, const struct la
 	}
 }
 
+/* Parity is worth nothing where one disk takes two columns away. */
+static bool cols_are_distinct(const struct raid_desc *d)
+{
+	unsigned i, k;
+
+	for (i = 0; i < d->n_cols; i++)
+		for (k = 0; k < i; k++)
+			if (d->cols[i].disk == d->cols[k].disk)
+				return false;
+	return true;
+}
+
 int pool_group_decode(const struct ashlar_pool *p, const struct pool_group_disk *g, struct raid_desc *d, struct err *e)
 {
 	const struct label *l = p->label;
@@ -57,6 +69,8 @@ int pool_group_decode(const struct ashlar_pool *p, const struct pool_group_disk 
 	}
 	if (raid_desc_check(d, p->n_disks, e) < 0)
 		return -ERR_FORMAT;
+	if (pool_layout_is_parity(d->layout) && !cols_are_distinct(d))
+		return err_set(e, -ERR_FORMAT, "group %llu has two columns on one disk", (unsigned long long)d->group);
 	for (i = 0; i < d->n_cols; i++)
 		if (le32_get(g->cols[i].first_extent) + d->col_bytes / l->extent_bytes > p->disks[d->cols[i].disk].extents)
 			return err_set(e, -ERR_FORMAT, "group %llu reaches beyond the end of disk %u", (unsigned long long)d->group,
@@ -77,9 +91,27 @@ void pool_label_meta_desc(const struct label *l, unsigned i, struct raid_desc *d
 	memcpy(d->cols, l->meta[i].cols, d->n_cols * sizeof(d->cols[0]));
 }
 
+/* Of metadata and log groups to be made. Any layout may come into a pool, and none survives the loss of more than two disks. */
 unsigned pool_metadata_copies(const struct ashlar_pool *p)
 {
-	return raid_profile_tolerates(p->label->profile) >= 2 && p->n_disks >= 3 ? 3 : 2;
+	return p->n_disks >= 3 ? 3 : 2;
+}
+
+/* How many disks have a copy of all metadata there is: groups of older pools may be narrower than new ones. */
+unsigned pool_metadata_width(const struct ashlar_pool *p)
+{
+	const struct label *l = p->label;
+	unsigned width = RAID_COPIES_MAX, i, k, c, distinct;
+
+	for (i = 0; i < l->n_meta; i++) {
+		for (c = distinct = 0; c < l->meta[i].n_cols; c++) {
+			for (k = 0; k < c && l->meta[i].cols[k].disk != l->meta[i].cols[c].disk; k++)
+				;
+			distinct += k == c;
+		}
+		width = MIN(width, distinct);
+	}
+	return width;
 }
 
 /* ---- in memory ---- */
@@ -91,8 +123,9 @@ struct pgroup *pool_pgroup_add(struct ashlar_pool *p, const struct raid_desc *d,
 	g->desc = *d;
 	g->kind = (uint8_t)kind;
 	g->dirty = dirty;
-	/* What is recorded as dirty when a group is loaded was so before this opening: a crash, or a member was away. */
-	g->unsync = kind == THIN_GROUP_META ? 0 : dirty;
+	/* What is recorded as dirty when a group is loaded was so before this opening: a crash, or a member was away. Of parity
+	 * groups the stripe logs have put in order what a crash left. */
+	g->unsync = kind != THIN_GROUP_DATA || (pool_layout_is_parity(d->layout) && !p->logs_lost) ? 0 : dirty;
 	co_mutex_init(&g->sync);
 	hash_add(&p->pgroups, &g->node, d->group);
 	return g;
@@ -135,222 +168,16 @@ int pool_co_pgroup_get(struct ashlar_pool *p, uint64_t group, struct pgroup **ou
 	return r;
 }
 
-/* ---- finding room ---- */
-
-static void pending_runs_expire(struct ashlar_pool *p)
-{
-	struct pending_run *run, *next;
-
-	list_for_each_safe (run, next, &p->pending_runs, link) {
-		if (run->seq && run->seq <= meta_applied_seq(p->meta)) {
-			p->disks[run->disk].used -= run->n; /* apply has counted it */
-			list_del(&run->link);
-			xfree(run);
-		}
-	}
-}
-
-/* Is extent x of the disk taken by a pending run? Then the first extent behind it, else 0. */
-static uint64_t pending_end(const struct ashlar_pool *p, unsigned disk, uint64_t x)
-{
-	struct pending_run *run;
-
-	list_for_each (run, &p->pending_runs, link)
-		if (run->disk == disk && x >= run->first && x < run->first + run->n)
-			return run->first + run->n;
-	return 0;
-}
-
-/* Coroutine. First run of n free extents at or after `from`, before `limit` begins one. */
-static int run_co_find(struct ashlar_pool *p, unsigned disk, uint64_t n, uint64_t from, uint64_t limit, uint64_t *first)
-{
-	uint64_t start = from, x = from, end;
-	struct pool_extent_disk ext;
-	int r;
-
-	while (start < limit && start + n <= p->disks[disk].extents) {
-		if (x == start + n) {
-			*first = start;
-			return 0;
-		}
-		end = pending_end(p, disk, x);
-		if (!end) {
-			r = meta_array_co_get(p->extents, POOL_EXTENT_INDEX(disk, x), &ext);
-			if (r < 0)
-				return r;
-			if (le64_get(ext.group_plus_1))
-				end = x + MAX(le32_get(ext.left), 1);
-		}
-		if (end)
-			start = x = end;
-		else
-			x++;
-	}
-	return -ENOSPC;
-}
-
-static int column_co_take(struct ashlar_pool *p, unsigned disk, uint64_t n, uint64_t *first)
-{
-	struct pdisk *d = &p->disks[disk];
-	struct pending_run *run;
-	int r = run_co_find(p, disk, n, d->cursor, d->extents, first);
-
-	if (r == -ENOSPC)
-		r = run_co_find(p, disk, n, 0, d->cursor, first);
-	if (r < 0)
-		return r;
-	run = xcalloc(1, sizeof(*run));
-	*run = (struct pending_run){ .disk = disk, .first = *first, .n = n };
-	list_push_back(&p->pending_runs, &run->link);
-	d->used += n;
-	d->cursor = *first + n;
-	return 0;
-}
-
-/* all: also of disks that are away or behind; their columns are written when they are back. */
-static uint64_t disk_free_extents(const struct pdisk *d, bool all)
-{
-	return (all || d->state == PDISK_ONLINE) && d->extents > d->used ? d->extents - d->used : 0;
-}
-
-/* Extents that must stay free for metadata groups to come: room for one in 512 groups, at least one. */
-static uint64_t reserve_groups(const struct ashlar_pool *p)
-{
-	uint64_t total = 0;
-	unsigned i;
-
-	for (i = 0; i < p->n_disks; i++)
-		total += p->disks[i].extents * p->label->extent_bytes;
-	return 1 + total / p->label->group_bytes / 512;
-}
-
-/* Would there still be room for the reserve if the disks had `free_left` extents? */
-static bool reserve_holds(const struct ashlar_pool *p, const uint64_t *free_left)
-{
-	uint64_t need = reserve_groups(p) * DIV_UP(p->label->group_bytes, p->label->extent_bytes), room = 0;
-	unsigned copies = pool_metadata_copies(p), i;
-
-	/* Copies on distinct disks: no disk can give more than `need` of them (unless there are not so many disks). */
-	for (i = 0; i < p->n_disks; i++)
-		room += MIN(free_left[i], need * DIV_UP(copies, p->n_disks));
-	return room >= need * copies;
-}
-
-struct candidate {
-	unsigned disk;
-	uint64_t free;
-};
-
-/* Disks with room for a column: ONLINE ones, the emptiest (as a share of its size) first, then (all) the others. */
-static unsigned candidates_rank(struct ashlar_pool *p, uint64_t need, bool all, struct candidate *c, unsigned *n_online)
-{
-	unsigned i, k, n = 0, first = 0, round;
-
-	*n_online = 0;
-	for (round = 0; round < (all ? 2 : 1); round++, first = n) {
-		for (i = 0; i < p->n_disks; i++) {
-			uint64_t f = disk_free_extents(&p->disks[i], all);
-
-			if (f < need || (p->disks[i].state == PDISK_ONLINE) != (round == 0))
-				continue;
-			for (k = n++; k > first && (unsigned __int128)c[k - 1].free * p->disks[i].extents <
-							   (unsigned __int128)f * p->disks[c[k - 1].disk].extents; k--)
-				c[k] = c[k - 1];
-			c[k] = (struct candidate){ i, f };
-			*n_online += round == 0;
-		}
-	}
-	return n;
-}
-
-/* Chooses shape and disks; nothing is taken yet. */
-static int group_plan_from(struct ashlar_pool *p, unsigned kind, struct raid_profile prof, bool all, struct raid_desc *d)
-{
-	const struct label *l = p->label;
-	struct candidate c[LABEL_DISKS_MAX];
-	uint64_t left[LABEL_DISKS_MAX], need;
-	unsigned n, i, cols, sets, n_online;
-
-	memset(d, 0, sizeof(*d));
-	d->layout = prof.layout;
-	d->copies = prof.copies;
-	d->strip_bytes = l->strip_bytes;
-	d->size_bytes = l->group_bytes;
-	/* Fewer disks with room mean fewer and longer columns, which may fit on fewer disks still. */
-	for (n = candidates_rank(p, 1, all, c, &n_online);; n--) {
-		cols = kind == THIN_GROUP_META ? prof.copies : raid_profile_columns(prof, n);
-		/* Two copies of metadata share a disk only if the pool has no others. */
-		if (!cols || !n || n < MIN(cols, p->n_disks))
-			return -ERR_POOL_FULL;
-		d->col_bytes = raid_col_bytes(prof.layout, prof.copies, cols, l->group_bytes, l->strip_bytes, l->extent_bytes);
-		need = d->col_bytes / l->extent_bytes;
-		if (candidates_rank(p, need, all, c, &n_online) >= MIN(n, cols))
-			break;
-	}
-	d->n_cols = (uint8_t)cols;
-	sets = cols / prof.copies;
-	if (n_online < sets)
-		return -ERR_POOL_FULL; /* each mirror begins on a disk that is ONLINE */
-	for (i = 0; i < cols; i++)
-		d->cols[i].disk = (uint16_t)c[(i % prof.copies * sets + i / prof.copies) % n].disk;
-	for (i = 0; i < p->n_disks; i++)
-		left[i] = disk_free_extents(&p->disks[i], all);
-	for (i = 0; i < cols; i++) {
-		if (left[d->cols[i].disk] < need)
-			return -ERR_POOL_FULL;
-		left[d->cols[i].disk] -= need;
-	}
-	if (kind != THIN_GROUP_META && !reserve_holds(p, left))
-		return -ERR_POOL_FULL;
-	return 0;
-}
-
-/* Where too few disks are ONLINE, mirrors are made with columns on those that are not: degraded from the start, but as
- * redundant as any other once these are back. */
-static int group_plan(struct ashlar_pool *p, unsigned kind, struct raid_profile prof, struct raid_desc *d)
-{
-	int r = group_plan_from(p, kind, prof, false, d);
-
-	if (r == -ERR_POOL_FULL && prof.copies > 1)
-		r = group_plan_from(p, kind, prof, true, d);
-	return r;
-}
-
-/* Coroutine, under p->alloc. Takes the columns' extents; undoes on failure. */
-static int group_co_place(struct ashlar_pool *p, struct raid_desc *d)
-{
-	uint64_t n = pgroup_capacity_extents(p, d), first;
-	unsigned i;
-	int r = 0;
-
-	for (i = 0; i < d->n_cols && r == 0; i++) {
-		r = column_co_take(p, d->cols[i].disk, n, &first);
-		if (r == 0)
-			d->cols[i].off_bytes = p->label->data_off + first * p->label->extent_bytes;
-	}
-	if (r == 0)
-		return 0;
-	while (--i > 0) { /* the failed one took nothing */
-		struct pending_run *run = list_last(&p->pending_runs, struct pending_run, link);
-
-		p->disks[run->disk].used -= run->n;
-		list_del(&run->link);
-		xfree(run);
-	}
-	return r == -ENOSPC ? -ERR_POOL_FULL : r;
-}
+/* ---- making ---- */
 
 static uint64_t group_hand_in(struct ashlar_pool *p, const struct raid_desc *d, unsigned kind)
 {
 	struct pool_group_disk rec;
-	struct pending_run *run;
 	uint64_t seq;
 
 	pool_group_encode(d, kind, p->label, &rec);
 	seq = meta_record(p->meta, POOL_REC_GROUP_PUT, &rec, sizeof(rec));
-	list_for_each (run, &p->pending_runs, link)
-		if (!run->seq)
-			run->seq = seq;
+	pool_space_handed_in(p, seq);
 	return seq;
 }
 
@@ -360,10 +187,7 @@ int pool_co_group_create(struct ashlar_pool *p, unsigned kind, struct raid_profi
 	int r;
 
 	co_mutex_lock(&p->alloc);
-	pending_runs_expire(p);
-	r = group_plan(p, kind, prof, d);
-	if (r == 0)
-		r = group_co_place(p, d);
+	r = pool_co_space_take_group(p, kind, prof, d);
 	if (r == 0) {
 		d->group = p->next_group++;
 		group_hand_in(p, d, kind);
@@ -388,6 +212,13 @@ static int forget_here(void *arg)
 	return 0;
 }
 
+void pool_co_group_forget(struct ashlar_pool *p, uint64_t group)
+{
+	struct forget f = { p, group };
+
+	pool_co_each_reactor(p, forget_here, &f);
+}
+
 /* Coroutine. Destroys a data group that holds nothing, so that its extents can serve another layout or metadata. */
 static int group_co_reclaim(struct ashlar_pool *p)
 {
@@ -397,11 +228,13 @@ static int group_co_reclaim(struct ashlar_pool *p)
 	le64 rec;
 	int r = thin_co_empty_group(p->thin, &f.group);
 
+	if (r == 0)
+		r = pool_co_pgroup_get(p, f.group, &g);
 	if (r < 0)
 		return r;
-	g = pgroup_find(p, f.group);
-	if (g && (g->unsync || g->sync.owner))
-		return -ENOENT; /* being synced: another time */
+	if (g->unsync || g->sync.owner || g->moving)
+		return -ENOENT; /* being synced, or moved: another time */
+	g->leaving = true;
 	pool_co_each_reactor(p, forget_here, &f);
 	rec = le64_make(f.group);
 	seq = meta_record(p->meta, POOL_REC_GROUP_GONE, &rec, sizeof(rec));
@@ -414,14 +247,32 @@ static int group_co_reclaim(struct ashlar_pool *p)
 	return r < 0 ? r : meta_co_wait_applied(p->meta, seq);
 }
 
-static int thin_hook_group_create(void *ctx, struct thin_class cls, uint64_t *group)
+int pool_co_group_make(struct ashlar_pool *p, unsigned kind, struct raid_profile prof, uint64_t *group)
 {
-	struct raid_profile prof = { cls.layout, cls.copies };
 	int r;
 
 	do {
-		r = pool_co_group_create(ctx, THIN_GROUP_DATA, prof, group);
-	} while (r == -ERR_POOL_FULL && group_co_reclaim(ctx) == 0);
+		r = pool_co_group_create(p, kind, prof, group);
+	} while (r == -ERR_POOL_FULL && group_co_reclaim(p) == 0);
+	return r;
+}
+
+int pool_co_group_reclaim(struct ashlar_pool *p)
+{
+	int r;
+
+	thin_co_alloc_lock(p->thin);
+	r = group_co_reclaim(p);
+	thin_alloc_unlock(p->thin);
+	return r;
+}
+
+static int thin_hook_group_create(void *ctx, struct thin_class cls, uint64_t *group)
+{
+	int r = pool_co_group_make(ctx, THIN_GROUP_DATA, (struct raid_profile){ cls.layout, cls.copies }, group);
+
+	if (r == -ERR_POOL_FULL)
+		pool_life_full(ctx);
 	return r;
 }
 
@@ -457,6 +308,10 @@ int pool_co_grow_metadata(struct ashlar_pool *p)
 	if (k >= LABEL_META_GROUPS_MAX)
 		return -ERR_POOL_FULL;
 	r = pool_co_group_create(p, THIN_GROUP_META, prof, &group);
+	if (r == -ERR_POOL_FULL && copies > 2 && pool_metadata_width(p) < copies) {
+		prof.copies--; /* an older pool, with a reserve for two */
+		r = pool_co_group_create(p, THIN_GROUP_META, prof, &group);
+	}
 	if (r < 0)
 		return r;
 	g = pgroup_find(p, group);
@@ -473,33 +328,41 @@ int pool_co_grow_metadata(struct ashlar_pool *p)
 
 /* ---- records ---- */
 
-static int extents_co_mark(struct ashlar_pool *p, const struct raid_desc *d, bool used)
+int pool_co_column_mark(struct ashlar_pool *p, const struct raid_desc *d, unsigned col, bool used)
 {
-	uint64_t n = pgroup_capacity_extents(p, d), i;
+	uint64_t n = pgroup_capacity_extents(p, d), first = (d->cols[col].off_bytes - p->label->data_off) / p->label->extent_bytes, i;
+	struct pdisk *disk = &p->disks[d->cols[col].disk];
 	struct pool_extent_disk ext;
-	unsigned c;
 	int r;
 
-	for (c = 0; c < d->n_cols; c++) {
-		uint64_t first = (d->cols[c].off_bytes - p->label->data_off) / p->label->extent_bytes;
-
-		for (i = 0; i < n; i++) {
-			memset(&ext, 0, sizeof(ext));
-			if (used) {
-				ext.group_plus_1 = le64_make(d->group + 1);
-				ext.left = le32_make((uint32_t)(n - i));
-				ext.col = le16_make((uint16_t)c);
-			}
-			r = meta_array_co_set(p->extents, POOL_EXTENT_INDEX(d->cols[c].disk, first + i), &ext);
-			if (r < 0)
-				return r;
+	for (i = 0; i < n; i++) {
+		memset(&ext, 0, sizeof(ext));
+		if (used) {
+			ext.group_plus_1 = le64_make(d->group + 1);
+			ext.left = le32_make((uint32_t)(n - i));
+			ext.col = le16_make((uint16_t)col);
 		}
-		if (used)
-			p->disks[d->cols[c].disk].used += n;
-		else
-			p->disks[d->cols[c].disk].used -= n;
+		r = meta_array_co_set(p->extents, POOL_EXTENT_INDEX(d->cols[col].disk, first + i), &ext);
+		if (r < 0)
+			return r;
+	}
+	if (used) {
+		disk->used += n;
+	} else {
+		disk->used -= n;
+		disk->no_run = 0;
 	}
 	return 0;
+}
+
+static int extents_co_mark(struct ashlar_pool *p, const struct raid_desc *d, bool used)
+{
+	unsigned c;
+	int r = 0;
+
+	for (c = 0; c < d->n_cols && r == 0; c++)
+		r = pool_co_column_mark(p, d, c, used);
+	return r;
 }
 
 static int apply_group_put(struct ashlar_pool *p, const void *payload, size_t len)
@@ -509,7 +372,7 @@ static int apply_group_put(struct ashlar_pool *p, const void *payload, size_t le
 	struct raid_desc d;
 	int r;
 
-	if (len != sizeof(*rec) || (rec->kind != THIN_GROUP_DATA && rec->kind != THIN_GROUP_META))
+	if (len != sizeof(*rec) || (rec->kind != THIN_GROUP_DATA && rec->kind != THIN_GROUP_META && rec->kind != THIN_GROUP_LOG))
 		return -ERR_FORMAT;
 	r = pool_group_decode(p, rec, &d, NULL);
 	if (r == 0)
@@ -562,6 +425,10 @@ int pool_co_apply_record(struct ashlar_pool *p, unsigned type, const void *paylo
 		return apply_group_put(p, payload, len);
 	case POOL_REC_GROUP_GONE:
 		return apply_group_gone(p, payload, len);
+	case POOL_REC_GROUP_MOVE:
+		return pool_co_apply_group_move(p, payload, len);
+	case POOL_REC_SETTINGS:
+		return pool_apply_settings(p, payload, len);
 	case POOL_REC_REGIONS:
 		if (len != sizeof(*rec))
 			return -ERR_FORMAT;
@@ -590,36 +457,4 @@ int pool_co_each_group(struct ashlar_pool *p, int (*each)(void *arg, const struc
 	}
 	xfree(rec);
 	return r == -ENOENT ? 0 : r;
-}
-
-/* Logical bytes of groups that could still be made. all: on disks that are not ONLINE, too. */
-static uint64_t room_for_groups(struct ashlar_pool *p, bool all)
-{
-	struct raid_profile prof = p->label->profile;
-	uint64_t extents = 0, reserve, data, cols;
-	unsigned i, n = 0;
-
-	for (i = 0; i < p->n_disks; i++) {
-		extents += disk_free_extents(&p->disks[i], all);
-		n += all || p->disks[i].state == PDISK_ONLINE;
-	}
-	reserve = reserve_groups(p) * pool_metadata_copies(p) * DIV_UP(p->label->group_bytes, p->label->extent_bytes);
-	extents = extents > reserve ? extents - reserve : 0;
-	cols = raid_profile_columns(prof, n);
-	if (!cols)
-		return 0;
-	data = prof.layout == RAID_RAID5 ? cols - 1 : prof.layout == RAID_RAID6 ? cols - 2 : cols / prof.copies;
-	return extents * p->label->extent_bytes / cols * data / p->label->group_bytes * p->label->group_bytes;
-}
-
-/* What a volume of the pool's layout can still take: free clusters in its groups, and groups still to be made. */
-uint64_t pool_free_bytes(struct ashlar_pool *p)
-{
-	uint64_t logical = room_for_groups(p, false);
-	struct thin_space s;
-
-	thin_space_get(p->thin, &s);
-	if (!logical && p->label->profile.copies > 1)
-		logical = room_for_groups(p, true);
-	return s.clusters_free * p->label->cluster_bytes + logical;
 }

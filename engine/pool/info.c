@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "engine/pool/pool_internal.h"
+#include "engine/pool/life.h"
 
 const char *ashlar_health_name(enum ashlar_health h)
 {
@@ -40,8 +40,27 @@ static void info_disks(const struct ashlar_pool *p, struct ashlar_pool_info *out
 	}
 }
 
+/* Counters of other reactors, each read as it is. */
+static void info_raid(const struct ashlar_pool *p, struct ashlar_pool_info *out)
+{
+	struct raid_stats s;
+	unsigned i;
+
+	for (i = 0; i < p->n_reactors; i++) {
+		raid_stats_get(p->reactors[i].raid, &s);
+		out->stripes_full += s.stripes_full;
+		out->stripes_rmw += s.stripes_rmw;
+		out->stripes_rcw += s.stripes_rcw;
+		out->assembled += s.assembled;
+		out->log_writes += s.log_writes;
+		out->log_bytes += s.log_bytes;
+		out->hedged += s.hedged;
+	}
+}
+
 void ashlar_co_pool_info(struct ashlar_pool *p, struct ashlar_pool_info *out)
 {
+	struct pool_health health;
 	struct thin_space space;
 	struct meta_stats ms;
 
@@ -71,6 +90,14 @@ void ashlar_co_pool_info(struct ashlar_pool *p, struct ashlar_pool_info *out)
 	out->errors_write = p->errors_write;
 	out->errors_repaired = p->errors_repaired;
 	out->errors_metadata_repaired = p->errors_metadata_repaired;
+	info_raid(p, out);
+	pool_co_health(p, &health);
+	out->redundancy = health.redundancy;
+	out->redundancy_promised = health.promised;
+	out->n_groups = health.n_groups;
+	out->n_groups_degraded = health.n_degraded;
+	out->n_groups_lost = health.n_lost;
+	out->rebuild_left_bytes = health.rebuild_left_bytes;
 }
 
 int ashlar_co_disk_list(struct ashlar_pool *p, struct ashlar_disk_info **out, size_t *n, struct err *e)
@@ -94,6 +121,8 @@ int ashlar_co_disk_list(struct ashlar_pool *p, struct ashlar_disk_info **out, si
 			continue;
 		x->reads = d->disk->n_reads;
 		x->writes = d->disk->n_writes;
+		x->bytes_read = d->disk->bytes_read;
+		x->bytes_written = d->disk->bytes_written;
 		x->errors = d->disk->n_errors;
 	}
 	return 0;

@@ -86,6 +86,9 @@ static void encode_header(const struct label *l, struct label_header_disk *h)
 	h->journal_bytes = le64_make(l->journal_bytes);
 	h->epoch = le64_make(l->epoch);
 	h->created_wall_ns = le64_make(l->created_wall_ns);
+	h->log_group_plus_1 = le64_make(l->log_group_plus_1);
+	h->log_slices = le32_make(l->log_slices);
+	h->log_slice_bytes = le32_make(l->log_slice_bytes);
 	memcpy(h->name, l->name, strnlen(l->name, sizeof(h->name) - 1));
 }
 
@@ -97,6 +100,7 @@ static void encode_tables(const struct label *l, struct label_disk_disk *dd, str
 		dd[i].uuid = l->disks[i].uuid;
 		dd[i].size_bytes = le64_make(l->disks[i].size_bytes);
 		dd[i].since_generation = le64_make(l->disks[i].since_generation);
+		dd[i].acked_generation = le64_make(l->disks[i].acked_generation);
 		dd[i].state = l->disks[i].state;
 		memcpy(dd[i].path, l->disks[i].path, strnlen(l->disks[i].path, sizeof(dd[i].path)));
 	}
@@ -200,6 +204,9 @@ static void decode_header(const struct label_header_disk *h, struct label *l)
 	l->epoch = le64_get(h->epoch);
 	l->disk_bytes = le64_get(h->disk_bytes);
 	l->created_wall_ns = le64_get(h->created_wall_ns);
+	l->log_group_plus_1 = le64_get(h->log_group_plus_1);
+	l->log_slices = le32_get(h->log_slices);
+	l->log_slice_bytes = le32_get(h->log_slice_bytes);
 }
 
 static bool profile_is_valid(struct raid_profile p)
@@ -266,6 +273,7 @@ static void decode_disk(const struct label_disk_disk *dd, struct label_disk *d)
 	d->uuid = dd->uuid;
 	d->size_bytes = le64_get(dd->size_bytes);
 	d->since_generation = le64_get(dd->since_generation);
+	d->acked_generation = le64_get(dd->acked_generation);
 	d->state = dd->state;
 	memcpy(d->path, dd->path, sizeof(dd->path));
 	for (i = 0; d->path[i]; i++) /* it is only a hint, but it will be printed */
@@ -399,6 +407,28 @@ static int check_journal(const struct label *l, struct err *e)
 	return 0;
 }
 
+/* The stripe logs lie end to end from the start of a group of their own; who does not know them must not open the pool. */
+static int check_logs(const struct label *l, struct err *e)
+{
+	uint64_t group = l->log_group_plus_1 - 1;
+	unsigned i;
+
+	if (!l->log_group_plus_1 && !l->log_slices && !l->log_slice_bytes)
+		return 0;
+	if (!l->log_group_plus_1 || group >= (1ULL << 62) / l->group_bytes)
+		return err_set(e, -ERR_FORMAT, "the stripe logs lie in group %" PRIu64 ", which is impossible", group);
+	for (i = 0; i < l->n_meta; i++)
+		if (l->meta[i].group == group)
+			return err_set(e, -ERR_FORMAT, "the stripe logs lie in group %" PRIu64 ", which is for metadata", group);
+	if (!l->log_slices || l->log_slices > LABEL_LOG_SLICES_MAX || l->log_slice_bytes < LABEL_LOG_SLICE_MIN_BYTES ||
+	    l->log_slice_bytes % PAGE_BYTES || (uint64_t)l->log_slices * l->log_slice_bytes > l->group_bytes)
+		return err_set(e, -ERR_FORMAT, "%u stripe logs of %u bytes each do not fit in their group", l->log_slices,
+			       l->log_slice_bytes);
+	if (!(l->incompat & LABEL_INCOMPAT_PARITY))
+		return err_set(e, -ERR_FORMAT, "it has stripe logs without the feature bit that says so");
+	return 0;
+}
+
 int label_decode(const void *buf, size_t len, struct label *out, struct err *e)
 {
 	const struct label_header_disk *h = buf;
@@ -428,5 +458,6 @@ int label_decode(const void *buf, size_t len, struct label *out, struct err *e)
 	r = decode_meta((const struct label_meta_disk *)(dd + out->n_disks), out, e);
 	if (r < 0)
 		return r;
-	return check_journal(out, e);
+	r = check_journal(out, e);
+	return r < 0 ? r : check_logs(out, e);
 }

@@ -13,7 +13,7 @@
 
 struct label_disk {
 	struct uuid uuid;
-	uint64_t size_bytes, since_generation;
+	uint64_t size_bytes, since_generation, acked_generation;
 	uint8_t state;
 	char path[97];
 };
@@ -31,6 +31,8 @@ struct label {
 	uint32_t root_crc;
 	bool clean;
 	uint64_t journal_off, journal_bytes, epoch, disk_bytes, created_wall_ns;
+	uint64_t log_group_plus_1; /* 0: no stripe logs */
+	uint32_t log_slices, log_slice_bytes;
 	struct label_disk disks[LABEL_DISKS_MAX];
 	struct {
 		uint64_t group;

@@ -20,6 +20,8 @@
 #define LABEL_AREA_BYTES (LABEL_SLOTS * LABEL_SLOT_BYTES)
 #define LABEL_DISKS_MAX 128
 #define LABEL_META_GROUPS_MAX 160
+#define LABEL_LOG_SLICES_MAX 8
+#define LABEL_LOG_SLICE_MIN_BYTES (128 * 1024)
 
 /* Known features. Unknown bits: compat ignored, ro_compat forbids writing, incompat forbids opening. */
 #define LABEL_COMPAT_KNOWN 0ULL
@@ -75,7 +77,9 @@ struct label_disk_disk {
 	le64 size_bytes;    /* 16 */
 	le64 since_generation; /* 24: of the first label that gave it this state; 0: ONLINE from the start */
 	uint8_t state;	    /* 32: enum label_disk_state */
-	uint8_t pad[31];    /* 33 */
+	uint8_t pad[7];	    /* 33 */
+	le64 acked_generation; /* 40: OUT: its own label is at least so new, or it is an old copy of itself; ~0: do not believe it */
+	uint8_t pad2[16];   /* 48 */
 	uint8_t path[96];   /* 64: where it was last seen (its end, if longer), NUL padded */
 };
 static_assert(sizeof(struct label_disk_disk) == 160, "label disk entry");

@@ -2,14 +2,14 @@
  * open.c: from open disks to a running pool, and back.
  *
  * Opening: raid instances on every reactor; metadata root from the label; volume directory; journal replayed; is every
- * group readable with the disks that are there; a first checkpoint, which begins a new epoch and writes labels that say
- * which disks are missing (before anything that they miss); then background work. None of it grows with the pool's size,
- * except where disks are missing or suspect: then the group table is walked.
+ * group readable with the disks that are there; stripe logs replayed; a first checkpoint, which begins a new epoch and writes
+ * labels that say which disks are missing (before anything that they miss); then background work. None of it grows with the
+ * pool's size, except where disks are missing or suspect: then the group table is walked.
  */
 #include <stdio.h>
 #include <string.h>
 
-#include "engine/pool/pool_internal.h"
+#include "engine/pool/life.h"
 
 #define CACHE_DEFAULT (256 * MIB)
 #define JOURNAL_MAX (64 * MIB)
@@ -42,13 +42,27 @@ static int raid_make_here(void *arg)
 	return 0;
 }
 
+static int raid_peers_here(void *arg)
+{
+	struct ashlar_pool *p = arg;
+	struct raid *peers[REACTORS_MAX];
+	unsigned i;
+
+	for (i = 0; i < p->n_reactors; i++)
+		peers[i] = p->reactors[i].raid;
+	raid_set_peers(pool_here(p)->raid, peers, p->n_reactors, p->n_homes);
+	return 0;
+}
+
 static int raid_drop_here(void *arg)
 {
 	struct ashlar_pool *p = arg;
 	struct pool_reactor *pr = &p->reactors[reactor_self()->index];
 
-	if (pr->raid)
+	if (pr->raid) {
+		raid_co_drain(pr->raid);
 		raid_close(pr->raid);
+	}
 	pr->raid = NULL;
 	return 0;
 }
@@ -66,7 +80,14 @@ static void disks_take(struct ashlar_pool *p)
 		if (d->disk)
 			d->disk->n_volatile++; /* what a killed process left in its cache: the first flush is not skipped */
 		d->state = ad->state == ASM_ONLINE ? PDISK_ONLINE : ad->state == ASM_STALE ? PDISK_STALE : PDISK_ABSENT;
-		d->rolled_back = ad->state == ASM_STALE && p->label->disks[i].state == LABEL_DISK_ONLINE;
+		d->n_arrivals = d->state == PDISK_STALE;
+		d->since_ns = reactor_now_ns();
+		if (d->state == PDISK_ABSENT)
+			snprintf(d->reason, sizeof(d->reason), "was not there when the pool was opened");
+		else if (d->state == PDISK_STALE)
+			snprintf(d->reason, sizeof(d->reason), "has missed writes");
+		d->rolled_back = ad->state == ASM_STALE && (p->label->disks[i].state == LABEL_DISK_ONLINE ||
+							    ad->own_generation < p->label->disks[i].acked_generation);
 		d->extents = label_disk_extents(p->label, p->label->disks[i].size_bytes);
 	}
 }
@@ -79,10 +100,13 @@ static void label_note_states(struct ashlar_pool *p)
 	for (i = 0; i < p->n_disks; i++) {
 		struct label_disk *ld = &p->label->disks[i];
 
+		if (p->disks[i].rolled_back) /* until it is ONLINE again, however often we are interrupted */
+			ld->acked_generation = UINT64_MAX;
 		if (p->disks[i].state == PDISK_ONLINE || ld->state == LABEL_DISK_OUT)
 			continue;
 		ld->state = LABEL_DISK_OUT;
 		ld->since_generation = p->label->generation + 1;
+		ld->acked_generation = MAX(ld->acked_generation, p->label->acked_generation);
 	}
 	for (i = 0; i < p->n_disks; i++) {
 		const char *path = p->disks[i].disk ? p->disks[i].disk->path : NULL;
@@ -91,6 +115,12 @@ static void label_note_states(struct ashlar_pool *p)
 		if (path)
 			snprintf(p->label->disks[i].path, max + 1, "%s", path + (len > max ? len - max : 0));
 	}
+}
+
+/* Whole stripes of fresh clusters need neither reading nor the log. */
+static bool class_redirects(struct thin_class cls)
+{
+	return pool_layout_is_parity(cls.layout);
 }
 
 static void stores_open(struct ashlar_pool *p)
@@ -117,6 +147,7 @@ static void stores_open(struct ashlar_pool *p)
 		.home = p->w->reactors[0],
 		.hooks = &pool_thin_hooks,
 		.ctx = p,
+		.class_redirects = class_redirects,
 	};
 	unsigned i;
 
@@ -144,6 +175,7 @@ static void owner_load(struct ashlar_pool *p, const uint8_t *owner)
 	unsigned i;
 
 	p->next_group = le64_get(o->next_group);
+	pool_settings_load(p, o);
 	thin_space_set(p->thin, &s);
 	for (i = 0; i < p->n_disks; i++) {
 		p->disks[i].used = le32_get(o->disks[i].used);
@@ -162,9 +194,13 @@ struct readable {
 static int readable_group(void *arg, const struct pool_group_disk *rec)
 {
 	struct readable *c = arg;
-	struct raid_desc *d = xmalloc(sizeof(*d));
-	int r = pool_group_decode(c->p, rec, d, NULL);
+	struct raid_desc *d;
+	int r;
 
+	if (rec->kind == THIN_GROUP_META) /* the label has the last word on them: metadata_check() */
+		return 0;
+	d = xmalloc(sizeof(*d));
+	r = pool_group_decode(c->p, rec, d, NULL);
 	if (r == 0 && !raid_desc_is_readable(c->p->reactors[0].raid, d)) {
 		if (!c->lost++)
 			c->first = d->group;
@@ -233,7 +269,26 @@ static int metadata_check(struct ashlar_pool *p, struct err *e)
 	return 0;
 }
 
-/* Coroutine. A metadata group that the label names and whose record a crash took: hand it in again. */
+/* Until the records say it: nobody may be given what the label names. */
+static void meta_groups_hold(struct ashlar_pool *p, bool hold)
+{
+	unsigned i, c;
+
+	for (i = 0; i < p->label->n_meta; i++) {
+		struct raid_desc d;
+
+		pool_label_meta_desc(p->label, i, &d);
+		for (c = 0; c < d.n_cols; c++) {
+			if (hold)
+				pool_space_hold(p, &d.cols[c], d.col_bytes);
+			else
+				pool_space_release(p, &d.cols[c]);
+		}
+	}
+}
+
+/* Coroutine. A metadata group that the label names and whose record a crash took, or left as it was before the group moved:
+ * hand it in again. Before anything is allocated. */
 static int meta_groups_co_reconcile(struct ashlar_pool *p)
 {
 	struct pool_group_disk rec, have;
@@ -242,18 +297,52 @@ static int meta_groups_co_reconcile(struct ashlar_pool *p)
 
 	for (i = 0; i < p->label->n_meta && r == 0; i++) {
 		struct raid_desc d;
+		unsigned type;
 
 		pool_label_meta_desc(p->label, i, &d);
+		pool_group_encode(&d, THIN_GROUP_META, p->label, &rec);
 		r = meta_array_co_get(p->groups, d.group, &have);
-		if (r == 0 && have.kind == THIN_GROUP_NONE) {
-			pool_group_encode(&d, THIN_GROUP_META, p->label, &rec);
-			r = meta_co_wait_applied(p->meta, meta_record(p->meta, POOL_REC_GROUP_PUT, &rec, sizeof(rec)));
-		}
+		if (r < 0 || !memcmp(&have, &rec, sizeof(rec)))
+			continue;
+		type = have.kind == THIN_GROUP_NONE ? POOL_REC_GROUP_PUT : POOL_REC_GROUP_MOVE;
+		r = meta_co_wait_applied(p->meta, meta_record(p->meta, type, &rec, sizeof(rec)));
 	}
 	return r;
 }
 
 /* ---- opening ---- */
+
+/* Coroutine, after the replay. A metadata group whose record is durable, and no label names it yet: from the first checkpoint on
+ * they will. Such a record is newer than the checkpoint. */
+static int meta_groups_co_adopt(struct ashlar_pool *p)
+{
+	struct pool_group_disk rec;
+	struct raid_desc *d = xmalloc(sizeof(*d));
+	struct label *l = p->label;
+	unsigned i, c;
+	uint64_t g;
+	int r = 0;
+
+	for (g = p->replayed_from; g < p->next_group && r == 0; g++) {
+		r = meta_array_co_get(p->groups, g, &rec);
+		for (i = 0; i < l->n_meta && l->meta[i].group != g; i++)
+			;
+		if (r < 0 || rec.kind != THIN_GROUP_META || i < l->n_meta || i == LABEL_META_GROUPS_MAX)
+			continue;
+		r = pool_group_decode(p, &rec, d, NULL);
+		if (r < 0)
+			break;
+		l->meta[i].group = g;
+		l->meta[i].n_cols = d->n_cols;
+		for (c = 0; c < d->n_cols; c++)
+			l->meta[i].cols[c] = d->cols[c];
+		l->n_meta++;
+		pool_pgroup_add(p, d, THIN_GROUP_META, 0);
+		meta_group_add(p->meta, g);
+	}
+	xfree(d);
+	return r;
+}
 
 static int pool_co_load(struct ashlar_pool *p, unsigned flags, struct err *e)
 {
@@ -265,42 +354,72 @@ static int pool_co_load(struct ashlar_pool *p, unsigned flags, struct err *e)
 		r = meta_co_load(p->meta, p->label->root_addr, p->label->root_crc, p->label->epoch, owner, e);
 	if (r == 0) {
 		owner_load(p, owner);
+		p->replayed_from = p->next_group;
 		r = thin_co_load(p->thin, e);
 	}
 	if (r == 0)
 		r = meta_co_replay(p->meta, &n_records, e);
+	if (r == 0 && !p->read_only)
+		r = meta_groups_co_adopt(p);
 	if (r == 0)
 		r = readable_co_check(p, flags, e);
+	if (r == 0)
+		pool_co_settings_publish(p);
 	xfree(owner);
 	return r < 0 ? err_default(e, r, "opening the pool") : 0;
 }
 
-static int pool_co_start(struct ashlar_pool *p, struct err *e)
+/* A crash while labels were written: some disk names an older checkpoint than the one that has been chosen. It must not
+ * become the pool's word, by the loss of the others, once what that checkpoint needs has been overwritten. */
+static bool labels_differ(const struct ashlar_pool *p)
+{
+	unsigned i;
+
+	for (i = 0; i < p->n_disks; i++)
+		if (p->disks[i].state == PDISK_ONLINE && p->as->disks[i].own_generation < p->label->generation)
+			return true;
+	return false;
+}
+
+static int pool_co_start(struct ashlar_pool *p, unsigned flags, struct err *e)
 {
 	unsigned i;
 	int r = 0;
 
+	if (!p->read_only)
+		label_note_states(p);
+	if (!p->read_only && labels_differ(p)) {
+		r = pool_co_publish_labels(p);
+		if (r < 0)
+			return err_set(e, r, "pool %s: its labels could not be written: %s", p->label->name, err_text(r));
+	}
+	r = pool_co_stripe_logs_recover(p, flags, e);
+	if (r < 0)
+		return r;
 	if (p->read_only)
 		return thin_co_start(p->thin);
-	label_note_states(p);
 	r = meta_co_start(p->meta);
 	if (r < 0)
 		return err_set(e, r, "pool %s: the first checkpoint could not be written: %s", p->label->name, err_text(r));
+	meta_groups_hold(p, true);
 	p->started = true;
+	pool_co_stripe_logs_attach(p);
 	co_mutex_lock(&p->labels);
 	for (i = 0; i < p->n_disks; i++)
 		if (p->disks[i].disk && p->as->disks[i].damaged)
 			label_co_mend(p->disks[i].disk);
 	co_mutex_unlock(&p->labels);
 	r = meta_groups_co_reconcile(p);
+	meta_groups_hold(p, false);
 	for (i = 0; i < p->n_disks && r == 0; i++)
 		if (p->disks[i].rolled_back)
-			r = pool_co_distrust_disk(p, i);
+			r = pool_co_distrust_disk(p, i, false);
 	if (r == 0)
 		r = thin_co_start(p->thin);
 	if (r < 0)
 		return err_set(e, r, "pool %s: it could not be started: %s", p->label->name, err_text(r));
 	pool_regions_start(p);
+	pool_life_start(p);
 	return 0;
 }
 
@@ -316,6 +435,9 @@ static struct ashlar_pool *pool_new(struct ashlar *a, struct assembly *as)
 	p->n_reactors = a->world->n_reactors;
 	list_init(&p->link);
 	list_init(&p->pending_runs);
+	list_init(&p->held_runs);
+	p->life = pool_life_create(p);
+	pool_settings_default(&p->settings);
 	list_init(&p->attached);
 	hash_init(&p->pgroups);
 	co_mutex_init(&p->alloc);
@@ -354,7 +476,9 @@ int pool_co_assemble(struct ashlar *a, struct assembly *as, unsigned flags, bool
 
 	if (format)
 		label_format(p);
+	pool_stripe_logs_init(p);
 	pool_co_each_reactor(p, raid_make_here, p);
+	pool_co_each_reactor(p, raid_peers_here, p);
 	stores_open(p);
 	if (format) {
 		p->next_group = 1;
@@ -363,7 +487,7 @@ int pool_co_assemble(struct ashlar *a, struct assembly *as, unsigned flags, bool
 		r = pool_co_load(p, flags, e);
 	}
 	if (r == 0)
-		r = pool_co_start(p, e);
+		r = pool_co_start(p, flags, e);
 	p->open_ns = world_now_ns(a->world) - start;
 	if (r == 0) {
 		*out = p;
@@ -388,9 +512,12 @@ int pool_co_close(struct ashlar_pool *p, bool clean, struct err *e)
 	int r = 0;
 
 	p->stopping = true;
-	if (p->started)
+	if (p->started) {
+		pool_co_life_stop(p);
 		pool_co_regions_stop(p);
+	}
 	thin_co_stop(p->thin);
+	pool_co_stripe_logs_settle(p);
 	if (p->started) {
 		struct err local = { 0 };
 
@@ -401,13 +528,18 @@ int pool_co_close(struct ashlar_pool *p, bool clean, struct err *e)
 	}
 	thin_close(p->thin);
 	meta_close(p->meta);
+	pool_co_disks_settle(p);
 	pool_co_each_reactor(p, raid_drop_here, p);
+	pool_stripe_logs_fini(p);
 	assembly_close(p->as);
 	xfree(p->as);
 	hash_each(&p->pgroups, pgroup_fini, NULL);
 	hash_fini(&p->pgroups);
 	while ((l = list_pop_front(&p->pending_runs)))
 		xfree(container_of(l, struct pending_run, link));
+	while ((l = list_pop_front(&p->held_runs)))
+		xfree(container_of(l, struct pending_run, link));
+	pool_life_free(p->life);
 	xfree(p);
 	return r;
 }

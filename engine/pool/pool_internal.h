@@ -10,10 +10,14 @@
 #include "raid/raid.h"
 #include "thin/thin.h"
 
+struct event_log;
+struct pool_life;
+
 struct ashlar {
 	struct world *world;
 	struct ashlar_options opt;
 	struct list pools;
+	struct event_log *events; /* events.c */
 	struct co_mutex admin; /* opening, closing, creating: one at a time */
 };
 
@@ -26,9 +30,27 @@ enum pdisk_state {
 
 struct pdisk {
 	struct disk *disk; /* NULL: absent */
+	struct disk *overlay; /* of a pool that is open read-only: what its stripe logs hold, over the true disk; it is `disk` then */
 	enum pdisk_state state;
 	bool rolled_back; /* found with an older state than it had acknowledged: nothing of it is trusted */
 	uint64_t extents, used, cursor;
+	uint64_t no_run; /* so many free extents in a row are not to be found, since none was freed; 0: not known */
+	/* of one that is not ONLINE: */
+	char reason[120];
+	uint64_t n_arrivals; /* times it has become STALE; 1 if it was found so */
+	uint64_t since_ns; /* when it left, or the pool was opened without it */
+	bool at_once;	   /* rebuilt without delay: it answered with errors, or somebody said so */
+	struct disk *dead;    /* handle of a disk that has vanished: closed when nothing is with the kernel any more */
+	unsigned n_own;	       /* requests of engine/pool itself under way; some may be late */
+	_Atomic uint64_t n_repaired, n_unrepaired; /* reads answered from elsewhere: place rewritten, or not */
+	uint64_t n_reported, n_reported_bad, reported_ns;
+	uint64_t slow_reactors; /* a bit each: reads go around it there */
+	char *last_path;	/* in full, of the last handle; NULL: as the label says */
+	char refused[200];	/* what has been said of what lies there now */
+	/* ours.c */
+	uint32_t labels_seen; /* slots of the front area and of the tail: our label has been seen there */
+	char lost[100];	      /* somebody has overwritten it, or cut it short: why nothing is written to it any more; "" */
+	uint64_t needed_ns, needed_gen; /* when the pool refused to do without it (0: not), as of that change_gen */
 };
 
 /* A group in the home's memory. */
@@ -40,7 +62,15 @@ struct pgroup {
 	uint64_t dirty_seq;
 	uint64_t unsync;      /* to be synced before use */
 	uint64_t touched; /* leased since the cleaner's last look */
-	struct co_mutex sync;
+	struct co_mutex sync; /* one at a time: syncing, or the way to another descriptor */
+	/* As the instances have it, or are about to: transition.c. */
+	bool homed, has_target;
+	uint8_t target_col;
+	struct raid_col target;
+	uint64_t caught_up, caught_up_gen; /* regions that every disk that was STALE at that stale_gen has */
+	const struct raid_desc *before; /* while the record of desc is not durable: what a crash may bring back */
+	bool moving;  /* in transition: not cleaned */
+	bool leaving; /* about to be destroyed */
 	uint64_t lease[]; /* by reactor */
 };
 
@@ -48,6 +78,7 @@ struct pending_run { /* extents of a group whose record has not been applied yet
 	struct list link;
 	unsigned disk;
 	uint64_t first, n, seq;
+	bool target; /* of a column to come: its record has not been handed in */
 };
 
 struct pool_reactor { /* hooks' context, one per reactor */
@@ -75,18 +106,28 @@ struct ashlar_pool {
 	struct meta_array *groups, *extents, *regions;
 	struct hash pgroups;
 	struct list pending_runs;
-	uint64_t next_group;
+	struct list held_runs; /* struct pending_run: free by their record, but not yet for others; not counted */
+	uint64_t next_group, replayed_from; /* as the checkpoint had it, before the journal's replay */
 	struct co_mutex alloc; /* group creation */
 	struct co_mutex labels; /* label writing */
 	struct co_mutex group_load;
 	bool meta_group_added; /* label lists groups that no published label has */
 	bool virtual_space;    /* read-only replay went beyond the metadata groups */
 
+	unsigned n_homes;	  /* of homed groups: the first so many reactors; as many stripe logs there are in this epoch */
+	uint32_t log_slice_bytes; /* of each */
+	bool logs_lost;		  /* they could not be read, and the pool was opened by force */
+
 	/* background */
 	struct timer tick;
-	bool tick_runs, resync_runs;
+	bool tick_runs;
 	struct co_queue idle;
 	uint64_t resync_total_bytes, resync_done_bytes;
+	struct pool_life *life; /* life.h: jobs, pacing, watching; NULL before the pool has started */
+	struct ashlar_pool_settings settings;
+	uint64_t change_gen; /* counts changes of disk states and of where groups lie */
+	uint64_t disk_gen;   /* counts changes of disk states alone */
+	uint64_t stale_gen;  /* counts disks that have come back */
 
 	struct list attached; /* struct ashlar_attach */
 	unsigned n_opening;
@@ -95,6 +136,11 @@ struct ashlar_pool {
 };
 
 #define POOL_EXTENT_INDEX(disk, extent) ((uint64_t)(disk) << 32 | (extent))
+
+static inline bool pool_layout_is_parity(unsigned layout)
+{
+	return layout == RAID_RAID5 || layout == RAID_RAID6;
+}
 
 /* engine.c */
 void pool_log(struct ashlar_pool *p, const char *fmt, ...) __printf_like(2, 3);
@@ -110,7 +156,14 @@ int pool_co_close(struct ashlar_pool *p, bool clean, struct err *e);
 /* state.c: metadata hooks, labels, disk errors */
 extern const struct meta_hooks pool_meta_hooks;
 int pool_co_publish_labels(struct ashlar_pool *p) __must_check;
+int pool_co_publish_locked(struct ashlar_pool *p) __must_check; /* under p->labels */
 int pool_co_disk_error(struct ashlar_pool *p, unsigned disk, enum io_op op, int error) __must_check;
+/* Coroutine. The same with a reason in words; -ENODEV, -ENXIO: it has vanished, its handle is given up. */
+int pool_co_disk_out(struct ashlar_pool *p, unsigned disk, int error, const char *reason) __must_check;
+/* Coroutine. It is not there any more. */
+int pool_co_disk_vanished(struct ashlar_pool *p, unsigned disk, const char *reason) __must_check;
+/* Coroutine. Somebody says so. *needed: data is lost by it, or unflushed data may be; -EBUSY then, unless force. */
+int pool_co_disk_fail(struct ashlar_pool *p, unsigned disk, bool force, bool *needed) __must_check;
 int pool_co_disk_online(struct ashlar_pool *p, unsigned disk) __must_check;
 enum raid_disk_state pool_raid_state(const struct pdisk *d);
 void pool_co_set_disk(struct ashlar_pool *p, unsigned disk);
@@ -118,6 +171,14 @@ void pool_co_set_disk(struct ashlar_pool *p, unsigned disk);
 /* groups.c */
 extern const struct thin_hooks pool_thin_hooks;
 int pool_co_group_create(struct ashlar_pool *p, unsigned kind, struct raid_profile prof, uint64_t *group) __must_check;
+/* Coroutine, with thin's allocation locked. The same; data groups that hold nothing are destroyed where that makes room. */
+int pool_co_group_make(struct ashlar_pool *p, unsigned kind, struct raid_profile prof, uint64_t *group) __must_check;
+/* Coroutine. Destroys one data group that holds nothing; -ENOENT: there is none. */
+int pool_co_group_reclaim(struct ashlar_pool *p) __must_check;
+/* Coroutine, inside co_apply. The extents of a column belong to the group, or to nobody. */
+int pool_co_column_mark(struct ashlar_pool *p, const struct raid_desc *d, unsigned col, bool used) __must_check;
+/* Coroutine. No instance has it loaded any more. */
+void pool_co_group_forget(struct ashlar_pool *p, uint64_t group);
 int pool_co_grow_metadata(struct ashlar_pool *p) __must_check;
 int pool_co_apply_record(struct ashlar_pool *p, unsigned type, const void *payload, size_t len) __must_check;
 int pool_co_pgroup_get(struct ashlar_pool *p, uint64_t group, struct pgroup **out) __must_check;
@@ -125,26 +186,73 @@ struct pgroup *pool_pgroup_add(struct ashlar_pool *p, const struct raid_desc *d,
 void pool_label_meta_desc(const struct label *l, unsigned i, struct raid_desc *d);
 int pool_group_decode(const struct ashlar_pool *p, const struct pool_group_disk *d, struct raid_desc *out, struct err *e) __must_check;
 unsigned pool_metadata_copies(const struct ashlar_pool *p);
+unsigned pool_metadata_width(const struct ashlar_pool *p);
 void pool_group_encode(const struct raid_desc *d, unsigned kind, const struct label *l, struct pool_group_disk *out);
 /* Coroutine. Calls each() for every group record; stops at an error. */
 int pool_co_each_group(struct ashlar_pool *p, int (*each)(void *arg, const struct pool_group_disk *g), void *arg) __must_check;
-uint64_t pool_free_bytes(struct ashlar_pool *p);
+
+/* space.c: extents; under p->alloc */
+/* Chooses shape and disks of one more group (d->group is left alone) and takes its runs. -ERR_POOL_FULL. */
+int pool_co_space_take_group(struct ashlar_pool *p, unsigned kind, struct raid_profile prof, struct raid_desc *d) __must_check;
+/* n extents in a row of one disk, the reserve not looked at; -ENOSPC. Pending until pool_space_handed_in(). */
+int pool_co_space_take_run(struct ashlar_pool *p, unsigned disk, uint64_t n, uint64_t *first) __must_check;
+/* The last n runs taken, not handed in. */
+void pool_space_give_back(struct ashlar_pool *p, unsigned n);
+/* What has been taken belongs to the record seq: when that is applied, the arrays have it. */
+void pool_space_handed_in(struct ashlar_pool *p, uint64_t seq);
+void pool_space_expire(struct ashlar_pool *p);
+/* A new place for one column (col == n_cols: for one more copy) of a group of that kind, on an ONLINE disk that has no column of
+ * it and is not in `avoid` (a bit per disk). The run stays pending until it is handed in or dropped, whatever others take
+ * meanwhile. -ERR_POOL_FULL. */
+int pool_co_space_take_target(struct ashlar_pool *p, unsigned kind, const struct raid_desc *d, const uint64_t *avoid,
+			      struct raid_col *target) __must_check;
+void pool_space_target_handed_in(struct ashlar_pool *p, const struct raid_col *target, uint64_t seq);
+void pool_space_target_drop(struct ashlar_pool *p, const struct raid_col *target);
+/* A column whose extents a record has freed, or will: nobody gets them before pool_space_release(). Any time. */
+void pool_space_hold(struct ashlar_pool *p, const struct raid_col *col, uint64_t col_bytes);
+void pool_space_release(struct ashlar_pool *p, const struct raid_col *col);
+uint64_t pool_free_bytes(struct ashlar_pool *p); /* any time */
 
 /* regions.c */
 extern const struct raid_hooks pool_raid_hooks;
 void pool_regions_start(struct ashlar_pool *p);
 void pool_co_regions_stop(struct ashlar_pool *p);
+/* Coroutine. All regions of the group that a crash or a failed write has left different are made equal. */
+int pool_co_group_sync(struct ashlar_pool *p, struct pgroup *g) __must_check;
+bool pool_members_are_online(const struct ashlar_pool *p, const struct raid_desc *d);
 void pool_co_publish_missed(struct ashlar_pool *p, unsigned disk);
-int pool_co_distrust_disk(struct ashlar_pool *p, unsigned disk) __must_check;
+/* Coroutine. The same, and everything counts as missed. */
+void pool_co_publish_missed_all(struct ashlar_pool *p, unsigned disk);
+/* Coroutine. All of this disk's columns are suspect, not only recorded regions. in_use: it is not there yet; else nobody uses
+ * the pool yet, and the disk is. */
+int pool_co_distrust_disk(struct ashlar_pool *p, unsigned disk, bool in_use) __must_check;
+/* Coroutine. Makes the columns of what is allocated in the range equal, STALE ones and a target included. Not flushed. */
+int pool_co_range_resync(struct ashlar_pool *p, struct pgroup *g, uint64_t off, uint64_t end, bool paced) __must_check;
+/* All STALE disks of the time when p->stale_gen was this have those regions. */
+void pool_group_caught_up(struct pgroup *g, uint64_t mask, uint64_t stale_gen);
 
 /* stripe_logs.c: the group that holds the stripe logs of all reactors, one slice each */
-#define POOL_LOG_SLICES_MAX 8
-/* Coroutine. There is a log group and every instance has its log attached; made when the first parity volume is. */
+#define POOL_LOG_SLICES_MAX LABEL_LOG_SLICES_MAX
+/* From the group's start, what slices of any epoch may use. */
+uint64_t pool_stripe_logs_bytes(const struct ashlar_pool *p);
+/* Chooses n_homes and the size of a slice: before anybody uses the RAID layer. */
+void pool_stripe_logs_init(struct ashlar_pool *p);
+/* Coroutine under a->admin. There is a log group and every instance that homes groups has its log attached; made when the
+ * first parity volume is. */
 int pool_co_stripe_logs_ensure(struct ashlar_pool *p, struct err *e) __must_check;
-/* Coroutine, while opening, after the journal's replay and before the new epoch: replays what the last opening's logs hold. */
-int pool_co_stripe_logs_recover(struct ashlar_pool *p, struct err *e) __must_check;
+/* Coroutine, while opening, after the journal's replay and before the new epoch: replays what the last opening's logs hold;
+ * read-only: in memory. flags: ASHLAR_OPEN_*. */
+int pool_co_stripe_logs_recover(struct ashlar_pool *p, unsigned flags, struct err *e) __must_check;
+/* Under p->labels, with the label of a new epoch: says what its logs are. */
+void pool_stripe_logs_note(struct ashlar_pool *p);
 /* Coroutine, after the new epoch has begun. */
-int pool_co_stripe_logs_attach(struct ashlar_pool *p) __must_check;
+void pool_co_stripe_logs_attach(struct ashlar_pool *p);
+/* Coroutine, at the end: nobody writes any more. A flush that a log has begun by itself is over when it returns. */
+void pool_co_stripe_logs_settle(struct ashlar_pool *p);
+/* Nobody uses the disks any more. */
+void pool_stripe_logs_fini(struct ashlar_pool *p);
+/* Coroutine. Copies of the log group that are behind get what the current ones have. */
+int pool_co_stripe_logs_resync(struct ashlar_pool *p) __must_check;
 
 /* events.c: any reactor, does not suspend. Also a line for the log. disk -1: none; volume NULL: none. */
 void pool_event(struct ashlar_pool *p, enum ashlar_severity s, const char *type, int disk, const char *volume, const char *fmt, ...)
@@ -153,6 +261,12 @@ void pool_event(struct ashlar_pool *p, enum ashlar_severity s, const char *type,
 /* transition.c: a group's way from one descriptor to another, and its time as a homed one */
 /* Coroutine. All instances take g's desc, target and homed flag as they are in the pgroup now; leases start anew. */
 void pool_co_group_publish(struct ashlar_pool *p, struct pgroup *g);
+/* What an instance is told of a group, but for leases of data groups. */
+void pool_group_info(const struct ashlar_pool *p, const struct pgroup *g, struct raid_group_info *out);
+
+/* move.c, settings.c: records */
+int pool_co_apply_group_move(struct ashlar_pool *p, const void *payload, size_t len) __must_check;
+int pool_apply_settings(struct ashlar_pool *p, const void *payload, size_t len) __must_check;
 
 /* volumes.c */
 void pool_co_detach_all(struct ashlar_pool *p);

@@ -31,12 +31,10 @@ static int choose_profile(const struct ashlar_pool_spec *s, struct raid_profile 
 	const char *layout = s->layout ? s->layout : s->n_paths == 1 ? "single" : "raid1";
 
 	if (raid_profile_parse(layout, out) < 0)
-		return err_set(e, -EINVAL, "pool %s: there is no such layout as asked for: use single, raid0, raid1, raid1-3, raid10 or raid10-3",
+		return err_set(e, -EINVAL,
+			       "pool %s: there is no such layout as asked for: use single, raid0, raid1, raid1-3, raid10, raid10-3, raid5 "
+			       "or raid6",
 			       s->name);
-	if (out->layout == RAID_RAID5 || out->layout == RAID_RAID6)
-		return err_set(e, -EOPNOTSUPP,
-			       "pool %s: layout %s is not available in this version of Ashlar: use raid1, raid10 or their -3 forms",
-			       s->name, layout);
 	if (s->n_paths < raid_profile_min_disks(*out))
 		return err_set(e, -EINVAL, "pool %s: layout %s needs %u disks, and %zu are named: name more, or choose another layout",
 			       s->name, layout, raid_profile_min_disks(*out), s->n_paths);

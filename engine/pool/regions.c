@@ -9,12 +9,12 @@
  * when the region was written. Such a region is neither read nor written before it has been synced: all allocated clusters
  * of it are copied from the first current column to those that differ, and flushed. After that every copy gives the same
  * answer, whichever disk is lost next. A background job does this for all regions; a client that comes earlier has its
- * region done first.
+ * region done first. What disks have missed that come back: resync.c.
  */
 #include <string.h>
 
 #include "engine/base/mutant.h"
-#include "engine/pool/pool_internal.h"
+#include "engine/pool/life.h"
 
 #define TICK_NS (2 * NS_PER_SEC)
 #define AHEAD_BYTES (32 * MIB)
@@ -41,7 +41,7 @@ struct region_call {
 
 /* ---- loading ---- */
 
-static bool members_are_online(const struct ashlar_pool *p, const struct raid_desc *d)
+bool pool_members_are_online(const struct ashlar_pool *p, const struct raid_desc *d)
 {
 	unsigned i;
 
@@ -59,12 +59,7 @@ static int load_there(void *arg)
 
 	if (r < 0)
 		return r;
-	c->info->desc = g->desc;
-	c->info->unsync = g->unsync;
-	c->info->missed = members_are_online(c->p, &g->desc) ? 0 : g->dirty;
-	c->info->lease = 0;
-	if (g->kind == THIN_GROUP_META) /* checksums tell good from bad there, copy by copy */
-		c->info->lease = ~0ULL;
+	pool_group_info(c->p, g, c->info);
 	return 0;
 }
 
@@ -97,7 +92,8 @@ static int lease_there(void *arg)
 	struct pgroup *g;
 	int r = pool_co_pgroup_get(p, c->group, &g);
 
-	if (r < 0 || g->kind == THIN_GROUP_META || MUTANT(DIRTY_NOT_RECORDED)) /* the journal itself lives there, and checksums tell its copies apart */
+	/* The journal itself lives in the others, and checksums tell their copies apart. */
+	if (r < 0 || g->kind != THIN_GROUP_DATA || MUTANT(DIRTY_NOT_RECORDED))
 		return r;
 	g->lease[c->reactor] |= c->mask; /* from now on nobody clears these bits */
 	g->touched |= c->mask;
@@ -144,7 +140,10 @@ static void hook_lease_return(void *ctx, uint64_t group, uint64_t mask)
 	b->reactor = reactor_of(ctx);
 	b->group = group;
 	b->mask = mask;
-	reactor_post(b->p->w->reactors[0], &b->msg);
+	if (b->reactor == 0) /* what home asks for itself goes no other way: it must not be overtaken */
+		lease_back_arrived(&b->msg);
+	else
+		reactor_post(b->p->w->reactors[0], &b->msg);
 }
 
 /* ---- syncing ---- */
@@ -167,9 +166,9 @@ static int publish_here(void *arg)
 	return 0;
 }
 
-/* Coroutine. Copies what is allocated in [off, end) of the group, run by run; nothing beyond, even of a cluster that goes on
- * there: the region beside may be in sync, and written by another reactor right now. */
-static int range_co_resync(struct ashlar_pool *p, struct pgroup *g, uint64_t off, uint64_t end)
+/* Nothing beyond the range, even of a cluster that goes on there: the region beside may be in sync, and written by another
+ * reactor right now. */
+int pool_co_range_resync(struct ashlar_pool *p, struct pgroup *g, uint64_t off, uint64_t end, bool paced)
 {
 	uint64_t cluster = p->label->cluster_bytes, group = g->desc.group;
 	uint64_t per_group = p->label->group_bytes / cluster, first, n, i, k, from, to, copied;
@@ -189,7 +188,9 @@ static int range_co_resync(struct ashlar_pool *p, struct pgroup *g, uint64_t off
 				k++;
 			from = MAX((first + i) * cluster, off);
 			to = MIN((first + i + k) * cluster, end);
-			r = raid_co_resync_range(p->reactors[0].raid, group, from, to - from, &copied);
+			r = paced ? pool_co_pace(p, to - from) : 0;
+			if (r == 0)
+				r = raid_co_resync_range(p->reactors[0].raid, group, from, to - from, &copied);
 			if (r < 0)
 				return r;
 		}
@@ -197,11 +198,20 @@ static int range_co_resync(struct ashlar_pool *p, struct pgroup *g, uint64_t off
 	return 0;
 }
 
+void pool_group_caught_up(struct pgroup *g, uint64_t mask, uint64_t stale_gen)
+{
+	if (g->caught_up_gen != stale_gen)
+		g->caught_up = 0;
+	g->caught_up_gen = stale_gen;
+	g->caught_up |= mask;
+}
+
 /* Coroutine on the home. All regions of mask that need it; one at a time per group. */
 static int group_co_sync(struct ashlar_pool *p, struct pgroup *g, uint64_t mask)
 {
 	uint64_t region = DIV_UP(g->desc.size_bytes, RAID_REGIONS);
 	struct publish u = { .p = p, .group = g->desc.group };
+	uint64_t stale_gen;
 	unsigned i;
 	int r = 0;
 
@@ -213,12 +223,14 @@ static int group_co_sync(struct ashlar_pool *p, struct pgroup *g, uint64_t mask)
 			r = -ECANCELED;
 			break;
 		}
-		r = MUTANT(RESYNC_SKIPPED) ? 0 : range_co_resync(p, g, i * region, MIN((i + 1) * region, g->desc.size_bytes));
+		stale_gen = p->stale_gen;
+		r = MUTANT(RESYNC_SKIPPED) ? 0 : pool_co_range_resync(p, g, i * region, MIN((i + 1) * region, g->desc.size_bytes), false);
 		if (r == 0)
 			r = bdev_co_flush(raid_bdev(p->reactors[0].raid));
 		if (r < 0)
 			break;
 		g->unsync &= ~(1ULL << i);
+		pool_group_caught_up(g, 1ULL << i, stale_gen);
 		p->resync_done_bytes += region;
 		u.mask = 1ULL << i;
 		pool_co_each_reactor(p, publish_here, &u);
@@ -266,7 +278,7 @@ static int group_co_sync_again(struct ashlar_pool *p, struct pgroup *g, uint64_t
 		pool_co_each_reactor(p, freeze_here, &f);
 		for (k = 0; k < p->n_reactors; k++)
 			g->lease[k] &= ~(1ULL << i); /* freezing has dropped them */
-		r = range_co_resync(p, g, f.off, f.off + f.len);
+		r = pool_co_range_resync(p, g, f.off, f.off + f.len, false);
 		if (r == 0)
 			r = bdev_co_flush(raid_bdev(p->reactors[0].raid));
 		g->touched |= 1ULL << i;
@@ -274,6 +286,11 @@ static int group_co_sync_again(struct ashlar_pool *p, struct pgroup *g, uint64_t
 	}
 	co_mutex_unlock(&g->sync);
 	return r;
+}
+
+int pool_co_group_sync(struct ashlar_pool *p, struct pgroup *g)
+{
+	return group_co_sync(p, g, ~0ULL);
 }
 
 static int sync_there(void *arg)
@@ -285,7 +302,7 @@ static int sync_there(void *arg)
 
 	if (r < 0)
 		return r;
-	again = g->kind == THIN_GROUP_META ? 0 : c->mask & ~g->unsync; /* checksums tell the copies of metadata apart */
+	again = g->kind != THIN_GROUP_DATA ? 0 : c->mask & ~g->unsync; /* checksums tell the copies of metadata apart */
 	r = group_co_sync(c->p, g, c->mask);
 	return r < 0 || !again ? r : group_co_sync_again(c->p, g, again);
 }
@@ -305,8 +322,8 @@ static int hook_sync(void *ctx, uint64_t group, uint64_t mask)
 
 /* ---- errors ---- */
 
-/* Coroutine. A disk has left: the regions that may have been written without it must not be read from it. */
-void pool_co_publish_missed(struct ashlar_pool *p, unsigned disk)
+/* Coroutine. What the instances must not read from this disk. */
+static void missed_co_publish(struct ashlar_pool *p, unsigned disk, bool all)
 {
 	struct hash_node *n;
 	size_t b, count = 0, i;
@@ -319,12 +336,22 @@ void pool_co_publish_missed(struct ashlar_pool *p, unsigned disk)
 			for (i = 0; i < g->desc.n_cols && g->desc.cols[i].disk != disk; i++)
 				;
 			if (i < g->desc.n_cols)
-				v[count++] = (struct publish){ p, g->desc.group, g->kind == THIN_GROUP_META ? ~0ULL : g->dirty, true };
+				v[count++] = (struct publish){ p, g->desc.group, all || g->kind != THIN_GROUP_DATA ? ~0ULL : g->dirty, true };
 		}
 	}
 	for (i = 0; i < count; i++)
 		pool_co_each_reactor(p, publish_here, &v[i]);
 	xfree(v);
+}
+
+void pool_co_publish_missed(struct ashlar_pool *p, unsigned disk)
+{
+	missed_co_publish(p, disk, false);
+}
+
+void pool_co_publish_missed_all(struct ashlar_pool *p, unsigned disk)
+{
+	missed_co_publish(p, disk, true);
 }
 
 static int disk_error_there(void *arg)
@@ -347,6 +374,62 @@ static void hook_read_repaired(void *ctx, unsigned disk, uint64_t off_bytes, uin
 
 	p->errors_read++;
 	p->errors_repaired += error == 0;
+	if (error == 0)
+		p->disks[disk].n_repaired++;
+	else
+		p->disks[disk].n_unrepaired++;
+}
+
+static int disk_verify_there(void *arg)
+{
+	struct region_call *c = arg;
+
+	return pool_co_disk_verify(c->p, c->disk);
+}
+
+static int hook_disk_verify(void *ctx, unsigned disk)
+{
+	struct region_call c = { .p = pool_of(ctx), .disk = disk };
+
+	return reactor_co_call(c.p->w->reactors[0], disk_verify_there, &c);
+}
+
+struct slow_note {
+	struct msg msg;
+	struct ashlar_pool *p;
+	unsigned disk, reactor;
+	bool slow;
+	uint64_t latency_ns;
+};
+
+/* One reactor after the other finds out: the first says it, the last takes it back. */
+static void slow_arrived(struct msg *m)
+{
+	struct slow_note *n = container_of(m, struct slow_note, msg);
+	struct pdisk *d = &n->p->disks[n->disk];
+	uint64_t was = d->slow_reactors, bit = 1ULL << n->reactor;
+
+	d->slow_reactors = n->slow ? was | bit : was & ~bit;
+	if (!was && d->slow_reactors)
+		pool_event(n->p, ASHLAR_WARNING, "disk.slow", (int)n->disk, NULL, "disk %s answers late (%llu ms): reads go around it",
+			   pool_disk_path(n->p, n->disk), (unsigned long long)(n->latency_ns / NS_PER_MS));
+	else if (was && !d->slow_reactors && d->state == PDISK_ONLINE)
+		pool_event(n->p, ASHLAR_INFO, "disk.quick", (int)n->disk, NULL, "disk %s answers in time again",
+			   pool_disk_path(n->p, n->disk));
+	xfree(n);
+}
+
+static void hook_disk_slow(void *ctx, unsigned disk, bool slow, uint64_t latency_ns)
+{
+	struct slow_note *n = xcalloc(1, sizeof(*n));
+
+	n->msg.run = slow_arrived;
+	n->p = pool_of(ctx);
+	n->disk = disk;
+	n->reactor = reactor_of(ctx);
+	n->slow = slow;
+	n->latency_ns = latency_ns;
+	reactor_post(n->p->w->reactors[0], &n->msg);
 }
 
 const struct raid_hooks pool_raid_hooks = {
@@ -356,6 +439,8 @@ const struct raid_hooks pool_raid_hooks = {
 	.co_sync = hook_sync,
 	.co_disk_error = hook_disk_error,
 	.read_repaired = hook_read_repaired,
+	.co_disk_verify = hook_disk_verify,
+	.disk_slow = hook_disk_slow,
 };
 
 /* ---- cleaning ---- */
@@ -372,7 +457,7 @@ static uint64_t leased_anywhere(const struct ashlar_pool *p, const struct pgroup
 
 static uint64_t cleanable(const struct ashlar_pool *p, const struct pgroup *g)
 {
-	if (g->kind == THIN_GROUP_META || !members_are_online(p, &g->desc))
+	if (g->kind != THIN_GROUP_DATA || g->moving || !pool_members_are_online(p, &g->desc))
 		return 0;
 	return g->dirty & ~g->unsync & ~leased_anywhere(p, g);
 }
@@ -462,97 +547,10 @@ static void tick_fired(struct timer *t)
 	co_spawn(CO_SERVICE, tick_co_run, p, "region cleaner");
 }
 
-/* ---- the background job ---- */
-
-/* Coroutine. Metadata groups have no dirty regions: what is in use is compared page by page where a stale disk is member. */
-static int meta_group_co_resync(struct ashlar_pool *p, struct pgroup *g)
-{
-	uint64_t step = MIN(256 * KIB, p->label->group_bytes), off, copied;
-	int r = 0;
-
-	for (off = 0; off < p->label->group_bytes && r == 0 && !p->stopping; off += step)
-		r = raid_co_resync_range(p->reactors[0].raid, g->desc.group, off, step, &copied);
-	return p->stopping ? -ECANCELED : r;
-}
-
-static int resync_co_meta_groups(struct ashlar_pool *p)
-{
-	unsigned i;
-	int r = 0;
-
-	for (i = 0; i < p->label->n_meta && r == 0; i++) {
-		struct pgroup *g;
-
-		r = pool_co_pgroup_get(p, p->label->meta[i].group, &g);
-		if (r == 0 && !members_are_online(p, &g->desc))
-			r = meta_group_co_resync(p, g);
-	}
-	return r;
-}
-
-/* Coroutine. Every group that has a region set in the array: counted first (sync false), then synced. */
-static int resync_co_data_groups(struct ashlar_pool *p, bool sync)
-{
-	uint64_t region = DIV_UP(p->label->group_bytes, RAID_REGIONS);
-	le64 *mask = xaligned(16, META_PAGE_BYTES);
-	uint64_t leaf = 0;
-	unsigned i, per_leaf = META_PAGE_BYTES / sizeof(*mask);
-	struct pgroup *g;
-	int r;
-
-	for (;; leaf++) {
-		r = meta_array_co_next_leaf(p->regions, &leaf);
-		if (r == 0)
-			r = meta_array_co_leaf(p->regions, leaf, mask);
-		for (i = 0; i < per_leaf && r == 0; i++) {
-			if (!le64_get(mask[i]))
-				continue;
-			r = pool_co_pgroup_get(p, leaf * per_leaf + i, &g);
-			if (r == 0 && sync)
-				r = group_co_sync(p, g, ~0ULL);
-			else if (r == 0)
-				p->resync_total_bytes += (uint64_t)__builtin_popcountll(g->unsync) * region;
-			else if (r == -ENOENT)
-				r = 0;
-		}
-		if (r < 0)
-			break;
-	}
-	xfree(mask);
-	return r == -ENOENT ? 0 : r;
-}
-
-static void resync_co_run(void *arg)
-{
-	struct ashlar_pool *p = arg;
-	unsigned i;
-	int r = resync_co_data_groups(p, false);
-
-	if (r == 0)
-		r = resync_co_data_groups(p, true);
-	if (r == 0)
-		r = resync_co_meta_groups(p);
-	if (r == 0)
-		r = bdev_co_flush(raid_bdev(p->reactors[0].raid));
-	for (i = 0; i < p->n_disks && r == 0; i++) {
-		if (p->disks[i].state != PDISK_STALE)
-			continue;
-		r = pool_co_disk_online(p, i);
-		if (r == 0)
-			pool_log(p, "disk %s is up to date again", p->disks[i].disk->path);
-	}
-	if (r < 0 && r != -ECANCELED && !p->stopping)
-		pool_log(p, "resync stopped: %s", err_text(r));
-	p->resync_runs = false;
-	co_queue_wake_all(&p->idle);
-}
-
 void pool_regions_start(struct ashlar_pool *p)
 {
 	p->tick.fire = tick_fired;
 	timer_arm(&p->tick, reactor_now_ns() + TICK_NS);
-	p->resync_runs = true;
-	co_spawn(CO_SERVICE, resync_co_run, p, "resync");
 }
 
 /* Coroutine. Ends the jobs; on a pool in good health, leaves nothing dirty behind. */
@@ -561,7 +559,7 @@ void pool_co_regions_stop(struct ashlar_pool *p)
 	struct leases_back b = { p, true };
 
 	timer_cancel(&p->tick);
-	while (p->tick_runs || p->resync_runs)
+	while (p->tick_runs)
 		co_queue_wait(&p->idle);
 	if (p->failed)
 		return;
@@ -575,6 +573,7 @@ void pool_co_regions_stop(struct ashlar_pool *p)
 struct distrust {
 	struct ashlar_pool *p;
 	unsigned disk;
+	bool in_use;
 };
 
 static int distrust_group(void *arg, const struct pool_group_disk *rec)
@@ -585,7 +584,7 @@ static int distrust_group(void *arg, const struct pool_group_disk *rec)
 	unsigned i;
 	int r;
 
-	if (rec->kind != THIN_GROUP_DATA || rec->copies < 2)
+	if (rec->kind != THIN_GROUP_DATA || !raid_profile_tolerates((struct raid_profile){ rec->layout, rec->copies }))
 		return 0;
 	for (i = 0; i < rec->n_cols && le16_get(rec->cols[i].disk) != d->disk; i++)
 		;
@@ -596,15 +595,16 @@ static int distrust_group(void *arg, const struct pool_group_disk *rec)
 		r = pool_co_pgroup_get(d->p, le64_get(rec->group), &g);
 	if (r < 0)
 		return r;
-	g->dirty = g->unsync = ~0ULL;
+	g->dirty = ~0ULL;
+	if (!d->in_use && !pool_layout_is_parity(rec->layout)) /* there the disk is STALE, and nothing is read from it before it has been rewritten */
+		g->unsync = ~0ULL;
 	g->dirty_seq = meta_record(d->p->meta, POOL_REC_REGIONS, &m, sizeof(m));
 	return 0;
 }
 
-/* Coroutine, before anybody uses the pool: all of this disk's columns are suspect, not only recorded regions. */
-int pool_co_distrust_disk(struct ashlar_pool *p, unsigned disk)
+int pool_co_distrust_disk(struct ashlar_pool *p, unsigned disk, bool in_use)
 {
-	struct distrust d = { p, disk };
+	struct distrust d = { p, disk, in_use };
 	int r = pool_co_each_group(p, distrust_group, &d);
 
 	return r < 0 ? r : meta_co_commit(p->meta, meta_last_seq(p->meta));

@@ -10,77 +10,52 @@
 #include <string.h>
 
 #include "engine/base/mutant.h"
-#include "engine/pool/pool_internal.h"
+#include "engine/pool/life.h"
 
 /* ---- labels ---- */
 
-struct label_write {
-	struct ashlar_pool *p;
-	unsigned disk;
-	struct co_join *join;
-	int result;
-};
+static int disk_out_co_locked(struct ashlar_pool *p, unsigned disk, int error, const char *reason);
 
-static void label_write_co(void *arg)
+/* Coroutine, under p->labels. After a round: disks that have not taken their label are put out. *written counts the ONLINE ones that
+ * have. 1: there were such, which takes another round. */
+static int labels_co_judge(struct ashlar_pool *p, const int *results, unsigned *written)
 {
-	struct label_write *w = arg;
-
-	w->result = label_co_write(w->p->disks[w->disk].disk, w->p->label, w->disk, NULL);
-	co_join_done(w->join, 0);
-}
-
-/* Coroutine, under p->labels. One generation on to every disk that is there; results[] per disk. */
-static void labels_co_write(struct ashlar_pool *p, struct label_write *w)
-{
-	struct co_join join;
+	char reason[80];
 	unsigned i;
-	int r;
+	int r, again = 0;
 
-	p->label->generation++;
-	co_join_init(&join);
+	*written = 0;
 	for (i = 0; i < p->n_disks; i++) {
-		w[i] = (struct label_write){ .p = p, .disk = i, .join = &join };
-		if (!p->disks[i].disk)
+		if (p->disks[i].state != PDISK_ONLINE && p->disks[i].state != PDISK_STALE)
 			continue;
-		co_join_add(&join);
-		co_spawn(CO_SERVICE, label_write_co, &w[i], "label write");
+		if (results[i] == 0) {
+			*written += p->disks[i].state == PDISK_ONLINE;
+			continue;
+		}
+		snprintf(reason, sizeof(reason), "its label could not be written (%s)", err_text(results[i]));
+		r = disk_out_co_locked(p, i, results[i], p->disks[i].lost[0] ? p->disks[i].lost : reason);
+		if (r < 0)
+			return r;
+		again = 1;
 	}
-	r = co_join_wait(&join);
-	CHECK(r == 0);
+	return again;
 }
 
-static int disk_out_co_locked(struct ashlar_pool *p, unsigned disk, int error);
-
-/* Coroutine, under p->labels. A disk that cannot take its label is put out, which takes another round. */
-static int publish_co_locked(struct ashlar_pool *p)
+int pool_co_publish_locked(struct ashlar_pool *p)
 {
-	struct label_write *w = xcalloc(LABEL_DISKS_MAX, sizeof(*w));
-	unsigned i, bad, written;
-	int r = 0, error = 0;
+	int *results = xcalloc(LABEL_DISKS_MAX, sizeof(*results)), r;
+	unsigned written;
 
 	do {
-		labels_co_write(p, w);
-		bad = written = 0;
-		for (i = 0; i < p->n_disks; i++) {
-			if (p->disks[i].state != PDISK_ONLINE)
-				continue;
-			if (w[i].result == 0) {
-				written++;
-				continue;
-			}
-			bad++;
-			error = w[i].result;
-			r = disk_out_co_locked(p, i, error);
-			if (r < 0)
-				goto out;
-		}
-		if (!written)
-			r = error ? error : -EIO;
-	} while (bad && r == 0);
+		p->label->generation++;
+		pool_co_labels_send(p, results);
+		r = labels_co_judge(p, results, &written);
+		if (r >= 0 && !written)
+			r = -EIO;
+	} while (r == 1);
 	if (r == 0)
 		p->label->acked_generation = p->label->generation;
-out:
-	xfree(w);
+	xfree(results);
 	return r;
 }
 
@@ -89,7 +64,7 @@ int pool_co_publish_labels(struct ashlar_pool *p)
 	int r;
 
 	co_mutex_lock(&p->labels);
-	r = publish_co_locked(p);
+	r = pool_co_publish_locked(p);
 	co_mutex_unlock(&p->labels);
 	return r;
 }
@@ -135,6 +110,20 @@ struct lose {
 	unsigned disk;
 };
 
+/* Of a parity group: are so many columns lost already that none more can be? */
+static int lose_check_parity(const struct lose *l, const struct pool_group_disk *rec)
+{
+	unsigned i, lost = 0, member = 0;
+
+	for (i = 0; i < rec->n_cols; i++) {
+		unsigned d = le16_get(rec->cols[i].disk);
+
+		member |= d == l->disk;
+		lost += d == l->disk || l->p->disks[d].state != PDISK_ONLINE;
+	}
+	return member && lost > raid_profile_tolerates((struct raid_profile){ rec->layout, rec->copies }) ? -EBUSY : 0;
+}
+
 /* A redundant group that has no other current copy of something on this disk cannot spare it; nor can a group without
  * redundancy that has unflushed data there: its volumes' next flush must not succeed. */
 static int lose_check_group(void *arg, const struct pool_group_disk *rec)
@@ -145,6 +134,8 @@ static int lose_check_group(void *arg, const struct pool_group_disk *rec)
 	struct disk *disk = l->p->disks[l->disk].disk;
 	bool redundant = raid_profile_tolerates(prof) > 0;
 
+	if (pool_layout_is_parity(rec->layout))
+		return lose_check_parity(l, rec);
 	for (i = 0; i < rec->n_cols; i++) {
 		if (le16_get(rec->cols[i].disk) != l->disk)
 			continue;
@@ -179,65 +170,206 @@ static bool disk_co_can_lose(struct ashlar_pool *p, unsigned disk)
 			pool_group_encode(&g->desc, g->kind, p->label, &rec);
 			if (lose_check_group(&l, &rec) < 0)
 				return false;
+			if (!g->before) /* else a crash may bring that one back */
+				continue;
+			pool_group_encode(g->before, g->kind, p->label, &rec);
+			if (lose_check_group(&l, &rec) < 0)
+				return false;
 		}
 	}
 	return pool_co_each_group(p, lose_check_group, &l) == 0;
 }
 
-/* Coroutine, under p->labels: marks it in the label and tells the reactors; the caller writes the labels. */
-static int disk_out_co_locked(struct ashlar_pool *p, unsigned disk, int error)
+/* The handle of a disk that is not there any more: closed when nothing is under way (watch.c). */
+static void handle_drop(struct ashlar_pool *p, unsigned disk)
 {
 	struct pdisk *d = &p->disks[disk];
-	char note[160];
 
-	if (d->state != PDISK_ONLINE && d->state != PDISK_STALE)
-		return 0;
-	if (d->state == PDISK_ONLINE && !disk_co_can_lose(p, disk))
-		return error;
-	snprintf(note, sizeof(note), "%.120s", d->disk ? d->disk->path : p->label->disks[disk].path);
-	d->state = PDISK_FAILED;
+	CHECK(!d->dead);
+	label_disk_set_path(&p->label->disks[disk], d->disk->path);
+	xfree(d->last_path);
+	d->last_path = xstrdup(d->disk->path);
+	d->dead = d->disk;
+	d->disk = NULL;
+	p->as->disks[disk].disk = NULL;
+}
+
+/* Coroutine, under p->labels. It is out, whatever that means: in the label, and all reactors know. The caller writes the labels. */
+static void disk_co_leave(struct ashlar_pool *p, unsigned disk, enum pdisk_state state, const char *reason)
+{
+	struct pdisk *d = &p->disks[disk];
+	bool was_online = d->state == PDISK_ONLINE;
+
+	pool_event(p, was_online ? ASHLAR_ERROR : ASHLAR_WARNING, "disk.out", (int)disk, NULL,
+		   "disk %s is out: %s; what it holds is served from other disks", pool_disk_path(p, disk), reason);
+	d->state = state;
+	d->since_ns = reactor_now_ns();
+	d->slow_reactors = 0;
+	snprintf(d->reason, sizeof(d->reason), "%s", reason);
+	if (state == PDISK_ABSENT && d->disk && !d->dead)
+		handle_drop(p, disk);
 	if (p->label->disks[disk].state != LABEL_DISK_OUT) {
 		p->label->disks[disk].state = LABEL_DISK_OUT;
 		p->label->disks[disk].since_generation = p->label->generation + 1;
+		p->label->disks[disk].acked_generation = p->label->acked_generation;
 	}
+	if (d->lost[0])
+		p->label->disks[disk].acked_generation = UINT64_MAX;
+	p->disk_gen++;
+	p->change_gen++;
 	pool_co_set_disk(p, disk);
 	pool_co_publish_missed(p, disk);
-	pool_log(p, "disk %s is out after a failed write (%s); what it holds is served from other disks", note, err_text(error));
+	pool_life_kick(p);
+}
+
+static bool is_vanished(int error)
+{
+	return error == -ENODEV || error == -ENXIO;
+}
+
+/* Coroutine, under p->labels. -errno: the pool cannot do without it, nothing has changed. */
+static int disk_out_co_locked(struct ashlar_pool *p, unsigned disk, int error, const char *reason)
+{
+	struct pdisk *d = &p->disks[disk];
+
+	if (d->state != PDISK_ONLINE && d->state != PDISK_STALE)
+		return 0;
+	if (d->state == PDISK_ONLINE && !disk_co_can_lose(p, disk)) {
+		if (strcmp(d->reason, reason)) /* once */
+			pool_event(p, ASHLAR_ERROR, "disk.needed", (int)disk, NULL, "disk %s: %s; the pool cannot do without it",
+				   pool_disk_path(p, disk), reason);
+		snprintf(d->reason, sizeof(d->reason), "%s", reason);
+		return error;
+	}
+	d->at_once = error != -ETIMEDOUT && !is_vanished(error);
+	disk_co_leave(p, disk, is_vanished(error) ? PDISK_ABSENT : PDISK_FAILED, reason);
 	return 0;
 }
 
-/* Coroutine on the home. A write or flush failed on a disk. See raid_hooks.co_disk_error. */
-int pool_co_disk_error(struct ashlar_pool *p, unsigned disk, enum io_op op, int error)
+static void error_reason(const struct ashlar_pool *p, enum io_op op, int error, char *out, size_t len)
+{
+	static const char *const ops[] = { "read", "write", "flush", "discard", "zeroing" };
+
+	if (error == -ETIMEDOUT)
+		snprintf(out, len, "did not answer for %llu s", (unsigned long long)(p->settings.timeout_ns / NS_PER_SEC));
+	else if (is_vanished(error))
+		snprintf(out, len, "is gone (%s)", err_text(error));
+	else
+		snprintf(out, len, "%s error (%s)", ops[op], err_text(error));
+}
+
+int pool_co_disk_out(struct ashlar_pool *p, unsigned disk, int error, const char *reason)
 {
 	int r = 0;
 
-	p->errors_write++;
 	if (p->read_only)
 		return error;
 	co_mutex_lock(&p->labels);
 	if (p->disks[disk].state == PDISK_ONLINE || p->disks[disk].state == PDISK_STALE) {
-		r = disk_out_co_locked(p, disk, error);
+		r = disk_out_co_locked(p, disk, error, reason);
 		if (r == 0 && !MUTANT(OUT_NOT_PUBLISHED))
-			r = publish_co_locked(p);
+			r = pool_co_publish_locked(p);
 	}
 	co_mutex_unlock(&p->labels);
+	return r;
+}
+
+int pool_co_disk_vanished(struct ashlar_pool *p, unsigned disk, const char *reason)
+{
+	struct pdisk *d = &p->disks[disk];
+	int r = 0;
+
+	if (d->state != PDISK_FAILED)
+		return pool_co_disk_out(p, disk, -ENODEV, reason);
+	co_mutex_lock(&p->labels);
+	if (d->state == PDISK_FAILED && d->disk && !d->dead) {
+		handle_drop(p, disk);
+		d->state = PDISK_ABSENT;
+		pool_co_set_disk(p, disk);
+		if (d->lost[0]) {
+			p->label->disks[disk].acked_generation = UINT64_MAX;
+			r = pool_co_publish_locked(p);
+		}
+	}
+	co_mutex_unlock(&p->labels);
+	return r;
+}
+
+struct flush_failed {
+	struct ashlar_pool *p;
+	unsigned disk;
+	int error;
+};
+
+static int flush_failed_here(void *arg)
+{
+	struct flush_failed *f = arg;
+
+	raid_set_flush_error(pool_here(f->p)->raid, f->disk, f->error);
+	return 0;
+}
+
+/* Coroutine on the home. A write or flush failed on a disk, or it does not answer. See raid_hooks.co_disk_error. */
+int pool_co_disk_error(struct ashlar_pool *p, unsigned disk, enum io_op op, int error)
+{
+	struct flush_failed f = { p, disk, error };
+	char reason[80];
+	int r;
+
+	if (op == IO_READ)
+		p->errors_read++;
+	else
+		p->errors_write++;
+	error_reason(p, op, error, reason, sizeof(reason));
+	r = pool_co_disk_out(p, disk, error, reason);
+	if (r < 0 && op == IO_FLUSH) /* what another reactor wrote may be lost too */
+		pool_co_each_reactor(p, flush_failed_here, &f);
+	return r;
+}
+
+int pool_co_disk_fail(struct ashlar_pool *p, unsigned disk, bool force, bool *needed)
+{
+	struct pdisk *d = &p->disks[disk];
+	int r = 0;
+
+	co_mutex_lock(&p->labels);
+	*needed = d->state == PDISK_ONLINE && !disk_co_can_lose(p, disk);
+	if (*needed && !force)
+		r = -EBUSY;
+	if (r == 0 && (d->state == PDISK_ONLINE || d->state == PDISK_STALE)) {
+		disk_co_leave(p, disk, PDISK_FAILED, "taken out by command");
+		r = pool_co_publish_locked(p);
+	}
+	if (r == 0)
+		d->at_once = true;
+	co_mutex_unlock(&p->labels);
+	pool_life_kick(p);
 	return r;
 }
 
 /* Coroutine. A stale disk has caught up. */
 int pool_co_disk_online(struct ashlar_pool *p, unsigned disk)
 {
+	struct pdisk *d = &p->disks[disk];
 	int r = 0;
 
 	co_mutex_lock(&p->labels);
-	if (p->disks[disk].state == PDISK_STALE) {
-		p->disks[disk].state = PDISK_ONLINE;
-		p->disks[disk].rolled_back = false;
+	if (d->state == PDISK_STALE) {
+		d->state = PDISK_ONLINE;
 		p->label->disks[disk].state = LABEL_DISK_ONLINE;
+		p->label->disks[disk].acked_generation = 0;
 		p->label->disks[disk].since_generation = p->label->generation + 1;
-		r = publish_co_locked(p);
-		if (r == 0)
+		r = pool_co_publish_locked(p);
+		if (r == 0 && d->state == PDISK_ONLINE) {
+			d->rolled_back = d->at_once = false;
+			d->reason[0] = 0;
+			p->disk_gen++;
+			p->change_gen++;
 			pool_co_set_disk(p, disk);
+			pool_event(p, ASHLAR_INFO, "disk.online", (int)disk, NULL, "disk %s is up to date and in service",
+				   pool_disk_path(p, disk));
+			pool_life_kick(p);
+		}
 	}
 	co_mutex_unlock(&p->labels);
 	return r;
@@ -268,6 +400,7 @@ static int hook_store(void *ctx, uint8_t *owner)
 	memset(o, 0, sizeof(*o));
 	thin_space_get(p->thin, &s);
 	o->next_group = le64_make(p->next_group);
+	pool_settings_store(p, o);
 	o->clusters_total = le64_make(s.clusters_total);
 	o->clusters_used = le64_make(s.clusters_used);
 	for (i = 0; i < p->n_disks; i++) {
@@ -292,8 +425,10 @@ static int hook_publish(void *ctx, const struct meta_root_info *root)
 	p->label->root_addr = root->addr;
 	p->label->root_crc = root->crc;
 	p->label->clean = root->clean;
+	if (p->label->epoch != root->epoch) /* what the logs of the old one hold has been replayed */
+		pool_stripe_logs_note(p);
 	p->label->epoch = root->epoch;
-	r = publish_co_locked(p);
+	r = pool_co_publish_locked(p);
 	co_mutex_unlock(&p->labels);
 	return r;
 }
@@ -322,8 +457,8 @@ static void hook_page_repaired(void *ctx, uint64_t addr, bool repaired)
 	struct ashlar_pool *p = ctx;
 
 	p->errors_metadata_repaired += repaired;
-	pool_log(p, "metadata page %llu had a damaged copy, %s", (unsigned long long)addr,
-		 repaired ? "rewritten from a good one" : "and it could not be rewritten");
+	pool_event(p, ASHLAR_WARNING, "metadata.repaired", -1, NULL, "metadata page %llu had a damaged copy, %s", (unsigned long long)addr,
+		   repaired ? "rewritten from a good one" : "and it could not be rewritten");
 }
 
 static void hook_failed(void *ctx, int error, const char *why)
@@ -332,7 +467,8 @@ static void hook_failed(void *ctx, int error, const char *why)
 
 	p->failed = true;
 	snprintf(p->failed_why, sizeof(p->failed_why), "%s: %s", why, err_text(error));
-	pool_log(p, "stopped: %s", p->failed_why);
+	pool_event(p, ASHLAR_ERROR, "pool.stopped", -1, NULL, "the pool has stopped: %s", p->failed_why);
+	pool_life_kick(p);
 	thin_space_changed(p->thin); /* held writes hear of it */
 }
 

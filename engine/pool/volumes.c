@@ -43,23 +43,37 @@ static struct thin_vol *vol_find(struct ashlar_pool *p, const char *name, struct
 	return v;
 }
 
+/* No volume is safer than the metadata that says where it lies. */
+static int check_metadata_copies(struct ashlar_pool *p, const char *name, struct raid_profile prof, struct err *e)
+{
+	unsigned copies = pool_metadata_width(p);
+
+	if (raid_profile_tolerates(prof) < copies)
+		return 0;
+	return err_set(e, -EINVAL, "volume %s/%s: layout %s would survive the loss of %u disks, and the pool's metadata has only %u "
+		       "copies: choose a layout that survives %u, or make a new pool of 3 or more disks", p->label->name, name,
+		       raid_profile_name(prof), raid_profile_tolerates(prof), copies, copies - 1);
+}
+
 static int check_layout(struct ashlar_pool *p, const char *name, const char *layout, struct raid_profile *prof, struct err *e)
 {
-	unsigned i, online = 0;
+	unsigned i, online = 0, away, may;
 
 	*prof = p->label->profile;
 	if (layout && raid_profile_parse(layout, prof) < 0)
-		return err_set(e, -EINVAL, "volume %s/%s: there is no layout of that name: use single, raid0, raid1, raid1-3, raid10 "
-			       "or raid10-3", p->label->name, name);
-	if (prof->layout == RAID_RAID5 || prof->layout == RAID_RAID6)
-		return err_set(e, -EOPNOTSUPP, "volume %s/%s: layout %s is not available in this version: use raid1 or raid10",
-			       p->label->name, name, layout);
-	for (i = 0; i < p->n_disks; i++) /* a mirror can be made with disks that are away */
-		online += p->disks[i].state == PDISK_ONLINE || prof->copies > 1;
-	if (online < raid_profile_min_disks(*prof))
-		return err_set(e, -EINVAL, "volume %s/%s: layout %s needs %u disks, the pool has %u online", p->label->name, name,
-			       raid_profile_name(*prof), raid_profile_min_disks(*prof), online);
-	return 0;
+		return err_set(e, -EINVAL, "volume %s/%s: there is no layout of that name: use single, raid0, raid1, raid1-3, raid10, "
+			       "raid10-3, raid5 or raid6", p->label->name, name);
+	for (i = 0; i < p->n_disks; i++)
+		online += p->disks[i].state == PDISK_ONLINE;
+	/* Groups can be made with columns on disks that are away: mirrors all but the first of each set, parity as many as
+	 * may be lost. */
+	away = p->n_disks - online;
+	may = prof->copies > 1 ? away : raid_profile_tolerates(*prof);
+	if (online + MIN(away, may) < raid_profile_min_disks(*prof))
+		return err_set(e, -EINVAL, "volume %s/%s: layout %s needs %u disks, the pool has %u online%s", p->label->name, name,
+			       raid_profile_name(*prof), raid_profile_min_disks(*prof), online,
+			       online + away >= raid_profile_min_disks(*prof) ? ": bring the others back first" : "");
+	return check_metadata_copies(p, name, *prof, e);
 }
 
 /* An export name may be used once, and never as another volume's default name. */
@@ -104,6 +118,8 @@ int ashlar_co_volume_create(struct ashlar_pool *p, const struct ashlar_volume_sp
 		r = err_set(e, -EEXIST, "volume %s exists already", export_name);
 	if (r == 0)
 		r = check_export_name_free(p->a, export_name, NULL, e);
+	if (r == 0 && pool_layout_is_parity(prof.layout))
+		r = pool_co_stripe_logs_ensure(p, e);
 	if (r == 0)
 		r = full_to_sentence(p, thin_co_volume_create(p->thin, s->name, s->size_bytes,
 							      (struct thin_class){ prof.layout, prof.copies }, s->full_wait_ns, &v),

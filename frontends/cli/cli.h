@@ -38,6 +38,9 @@ enum cli_opt {
 	OPT_REACTORS,
 	OPT_METADATA_CACHE,
 	OPT_INSECURE,
+	OPT_REPAIR,
+	OPT_FOLLOW,
+	OPT_SINCE,
 	OPT_COUNT
 };
 
@@ -104,6 +107,8 @@ bool cli_help_group(const char *group);
 void cli_help_command(const struct cli_command *cmd);
 
 extern const struct cli_command cli_pool_commands[], cli_disk_commands[], cli_volume_commands[], cli_export_commands[], cli_daemon_commands[],
-	cli_misc_commands[];
+	cli_job_commands[], cli_misc_commands[];
+
+int cli_run_scrub(struct cli *cl); /* cmd_job.c; `pool scrub` */
 
 #endif

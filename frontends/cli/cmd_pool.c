@@ -20,6 +20,12 @@ static const struct column pool_cols[] = {
 	{ "online", "disks_online", COL_COUNT, false },
 	{ "volumes", "volumes", COL_COUNT, true },
 	{ "health", "health", COL_TEXT, true },
+	{ "redundancy", "redundancy_text", COL_TEXT, false },
+	{ "survives", "redundancy", COL_COUNT, false },
+	{ "groups", "groups", COL_COUNT, false },
+	{ "degraded", "groups_degraded", COL_COUNT, false },
+	{ "lost", "groups_lost", COL_COUNT, false },
+	{ "rebuildleft", "rebuild_left_bytes", COL_SIZE, false },
 	{ "state", "state", COL_TEXT, true },
 	{ "readonly", "read_only", COL_YES, false },
 	{ "metadata", "metadata_bytes", COL_SIZE, false },
@@ -36,6 +42,11 @@ static const struct column pool_cols[] = {
 	{ "repaired", "errors_repaired", COL_COUNT, false },
 	{ "metarepaired", "errors_metadata_repaired", COL_COUNT, false },
 	{ "uuid", "uuid", COL_TEXT, false },
+	{ "rebuilddelay", "rebuild_delay", COL_TEXT, false },
+	{ "pacefloor", "pace_floor_bytes", COL_SIZE, false },
+	{ "paceceiling", "pace_ceiling_bytes", COL_SIZE, false },
+	{ "hedge", "hedge", COL_TEXT, false },
+	{ "timeout", "timeout", COL_TEXT, false },
 };
 static const struct table pool_table = TABLE(pool_cols);
 
@@ -70,6 +81,64 @@ static int run_show(struct cli *cl)
 	params = json_pack("{s:s}", "pool", cl->operands[0]);
 	r = cli_session_call(s, cl->operands[0], "pool.show", params, SESSION_READ, &row, &e);
 	r = r < 0 ? cli_fail(&e) : cli_table_show(&pool_table, cl, row);
+	json_decref(row);
+	json_decref(params);
+	cli_session_close(s);
+	return r;
+}
+
+/* ---- settings ---- */
+
+static const struct setting {
+	const char *name, *key;
+	bool is_size;
+} settings[] = {
+	{ "rebuild-delay", "rebuild_delay", false }, { "pace-floor", "pace_floor", true }, { "pace-ceiling", "pace_ceiling", true },
+	{ "hedge", "hedge", false },		     { "timeout", "timeout", false },
+};
+#define SETTINGS_TEXT "rebuild-delay=TIME, pace-floor=SIZE, pace-ceiling=SIZE, hedge=TIME, timeout=TIME"
+
+static int set_one(struct cli *cl, const char *text, json_t *params)
+{
+	uint64_t bytes;
+	char q[72];
+	size_t i, n;
+	int r;
+
+	for (i = 0; i < ARRAY_LEN(settings); i++) {
+		n = strlen(settings[i].name);
+		if (strncmp(text, settings[i].name, n) || text[n] != '=')
+			continue;
+		text += n + 1;
+		r = settings[i].is_size ? cli_size_text(cl, settings[i].name, text, &bytes) : cli_duration_text(cl, settings[i].name, text);
+		if (r == 0)
+			json_object_set_new(params, settings[i].key, json_string(text));
+		return r;
+	}
+	return cli_usage(cl, "'%s' is not a setting; settings are: " SETTINGS_TEXT, control_name_quote(text, q, sizeof(q)));
+}
+
+static int run_set(struct cli *cl)
+{
+	json_t *params = json_pack("{s:s}", "pool", cl->operands[0]), *row = NULL;
+	struct cli_session *s;
+	struct err e = { 0 };
+	int i, r = 0;
+
+	for (i = 1; r == 0 && i < cl->n_operands; i++)
+		r = set_one(cl, cl->operands[i], params);
+	if (r) {
+		json_decref(params);
+		return r;
+	}
+	s = cli_session_open(cl);
+	r = cli_session_call(s, cl->operands[0], "pool.set", params, 0, &row, &e);
+	if (r < 0)
+		r = cli_fail(&e);
+	else if (cli_has(cl, OPT_JSON))
+		cli_print_json(row);
+	else
+		printf("pool %s changed\n", cl->operands[0]);
 	json_decref(row);
 	json_decref(params);
 	cli_session_close(s);
@@ -280,7 +349,7 @@ const struct cli_command cli_pool_commands[] = {
 	  OPT(LAYOUT) | OPT(FORCE) | OPT(DRY_RUN) | OPT(CLUSTER) | OPT(GROUP) | OPT(SERVE) | OPT(JSON) | OPT(CONTROL), run_create,
 	  "make a pool of block devices and files",
 	  "LAYOUT is what its volumes get by default: single (no redundancy), raid0 (striped), raid1 (two copies),\n"
-	  "raid1-3 (three copies), raid10 (striped and two copies), raid10-3. Without --layout: single for one disk,\n"
+	  "raid1-3 (three copies), raid10 (striped and two copies), raid10-3, raid5 (one parity), raid6 (two). Without --layout: single for one disk,\n"
 	  "raid1 for more. A disk that holds anything else (a file system, another pool) is refused, unchanged; --force\n"
 	  "overwrites it. A file must exist and have its size: `truncate -s 100G disk1.img`.",
 	  NULL },
@@ -292,6 +361,19 @@ const struct cli_command cli_pool_commands[] = {
 	{ "pool", "check", NULL, "[POOL]", 0, 1, OPT(DATA) | OPT(JSON) | OPT(WAIT) | OPT(CONTROL), run_check,
 	  "verify a pool's metadata; changes nothing",
 	  "Every reference, count, checksum and copy is verified. Exit status 0: no problems, 1: problems, one line each.", NULL },
+	{ "pool", "scrub", NULL, "POOL", 1, 1, OPT(REPAIR) | OPT(WAIT) | OPT(JSON) | OPT(CONTROL), cli_run_scrub,
+	  "read and compare all allocated data in the background",
+	  "What cannot be read is rewritten from redundancy. Copies or parity that disagree are reported (`ashlar events`), with\n"
+	  "the disk, where it can be told, and the volume. --repair rewrites them: by P and Q or by the majority of copies; where\n"
+	  "nothing can tell, mirrors take the first copy, and raid5 computes its parity from the data. Without a daemon, and\n"
+	  "with --wait, it returns when it is done: exit status 1 if there were problems.",
+	  NULL },
+	{ "pool", "set", NULL, "POOL SETTING=VALUE...", 2, -1, OPT(JSON) | OPT(CONTROL), run_set, "change settings of a pool",
+	  "rebuild-delay: how long a disk that vanished may stay away before its data is rebuilt on others (default 5m; forever:\n"
+	  "never; one with errors is rebuilt at once). pace-floor, pace-ceiling: bytes per second that background work always gets,\n"
+	  "and never exceeds (10M; 0: no limit). hedge: reads slower than this are answered from other disks (100ms). timeout: a\n"
+	  "disk that does not answer for so long is out (30s).",
+	  NULL },
 	{ "pool", "destroy", "rm delete", "POOL", 1, 1, OPT(FORCE) | OPT(DRY_RUN) | OPT(JSON) | OPT(CONTROL), run_destroy,
 	  "wipe a pool's labels: all its data is gone", "Refused while it has volumes, unless --force.", NULL },
 	{ .verb = NULL },

@@ -14,8 +14,8 @@ const struct opt_desc cli_opts[OPT_COUNT] = {
 	[OPT_SORT] = { "sort", 0, "COLUMN", "sort by a column; with '-' before it, downwards" },
 	[OPT_DRY_RUN] = { "dry-run", 'n', NULL, "check everything, say what would happen, change nothing" },
 	[OPT_FORCE] = { "force", 'f', NULL, "do it although it destroys something" },
-	[OPT_WAIT] = { "wait", 'w', NULL, "return when it is done (this command always does)" },
-	[OPT_LAYOUT] = { "layout", 0, "LAYOUT", "single, raid0, raid1, raid1-3, raid10 or raid10-3" },
+	[OPT_WAIT] = { "wait", 'w', NULL, "return when it is done" },
+	[OPT_LAYOUT] = { "layout", 0, "LAYOUT", "single, raid0, raid1, raid1-3, raid10, raid10-3, raid5 or raid6" },
 	[OPT_CLUSTER] = { "cluster", 0, "SIZE", "unit of thin allocation; default 64K" },
 	[OPT_GROUP] = { "group", 0, "SIZE", "logical size of a group; default by the disks' size" },
 	[OPT_SERVE] = { "serve", 0, NULL, "have the running daemon make the pool and serve it" },
@@ -28,6 +28,9 @@ const struct opt_desc cli_opts[OPT_COUNT] = {
 	[OPT_REACTORS] = { "reactors", 0, "N", "threads; default one per CPU" },
 	[OPT_METADATA_CACHE] = { "metadata-cache", 0, "SIZE", "memory for metadata pages of all pools; default 256M" },
 	[OPT_INSECURE] = { "insecure", 0, NULL, "allow addresses that other hosts can reach, without encryption or passwords" },
+	[OPT_REPAIR] = { "repair", 0, NULL, "rewrite what differs" },
+	[OPT_FOLLOW] = { "follow", 0, NULL, "go on with what happens from now on" },
+	[OPT_SINCE] = { "since", 0, "NUMBER", "only what came after the event of this number" },
 };
 
 void cli_help_overview(void)

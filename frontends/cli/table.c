@@ -9,7 +9,7 @@
 #include "engine/base/units.h"
 #include "frontends/control/names.h"
 
-#define COLUMNS_MAX 32
+#define COLUMNS_MAX 64
 #define CELL_LEN 600
 
 static const struct column *column_find(const struct table *t, const char *name, size_t len)
@@ -136,6 +136,8 @@ static void cell_format(const struct column *col, const json_t *row, bool exact,
 		size_format((uint64_t)json_integer_value(v), buf, 16);
 	else if (col->type == COL_PERCENT && !exact)
 		snprintf(buf, CELL_LEN, "%lld%%", (long long)json_integer_value(v));
+	else if (col->type == COL_SECONDS && !exact)
+		snprintf(buf, CELL_LEN, "%lld:%02lld", (long long)json_integer_value(v) / 60, (long long)json_integer_value(v) % 60);
 	else
 		snprintf(buf, CELL_LEN, "%lld", (long long)json_integer_value(v));
 	for (s = buf; *s; s++)
@@ -164,7 +166,8 @@ static int print_columns(const struct column **cols, size_t n, const json_t *row
 	int r = tb ? 0 : -ENOMEM;
 
 	for (k = 0; r == 0 && k < n; k++) {
-		bool right = cols[k]->type == COL_SIZE || cols[k]->type == COL_COUNT || cols[k]->type == COL_PERCENT;
+		bool right = cols[k]->type == COL_SIZE || cols[k]->type == COL_COUNT || cols[k]->type == COL_PERCENT ||
+			     cols[k]->type == COL_SECONDS;
 		char *s;
 
 		snprintf(cell, sizeof(cell), "%s", cols[k]->name);

@@ -6,7 +6,7 @@
 
 #include "frontends/cli/cli.h"
 
-enum column_type { COL_TEXT, COL_SIZE, COL_COUNT, COL_PERCENT, COL_YES };
+enum column_type { COL_TEXT, COL_SIZE, COL_COUNT, COL_PERCENT, COL_YES, COL_SECONDS };
 
 struct column {
 	const char *name; /* lower case: what -o and --sort take; the heading is the same in capitals */

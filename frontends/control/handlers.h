@@ -17,6 +17,12 @@ json_t *control_json_u64(uint64_t v);
 /* Text from outside that may not be UTF-8 (paths). */
 json_t *control_json_text(const char *text);
 json_t *control_json_uuid(const struct uuid *u);
+json_t *control_json_duration(uint64_t ns); /* as duration_parse() takes it */
+/* The gate (methods.h), for handlers that wait long and hold it only while they use a pool. */
+void control_gate_co_enter(struct control_env *env);
+void control_gate_leave(struct control_env *env);
+/* Appends the disks of a pool to the array. */
+int control_disk_rows(struct ashlar_pool *p, const char *pool, json_t *out, struct err *e) __must_check;
 
 /* A row "POOL/VOL" and its export's mode are shared between the files. */
 int control_volume_row(struct ashlar_pool *p, const struct volume_name *name, json_t **out, struct err *e) __must_check;
@@ -26,7 +32,15 @@ int control_co_pool_show(struct rpc_call *c, struct err *e);
 int control_co_pool_create(struct rpc_call *c, struct err *e);
 int control_co_pool_check(struct rpc_call *c, struct err *e);
 int control_co_pool_destroy(struct rpc_call *c, struct err *e);
+int control_co_pool_set(struct rpc_call *c, struct err *e);
 int control_co_disk_list(struct rpc_call *c, struct err *e);
+int control_co_disk_fail(struct rpc_call *c, struct err *e);
+int control_co_disk_online(struct rpc_call *c, struct err *e);
+int control_co_scrub(struct rpc_call *c, struct err *e);
+int control_co_job_list(struct rpc_call *c, struct err *e);
+int control_co_job_wait(struct rpc_call *c, struct err *e);
+int control_co_job_stop(struct rpc_call *c, struct err *e);
+int control_co_events(struct rpc_call *c, struct err *e);
 int control_co_volume_list(struct rpc_call *c, struct err *e);
 int control_co_volume_show(struct rpc_call *c, struct err *e);
 int control_co_volume_create(struct rpc_call *c, struct err *e);

@@ -2,18 +2,19 @@
 
 #include <string.h>
 
+#include "engine/base/units.h"
 #include "frontends/control/handlers.h"
 
 /* ---- the gate ---- */
 
-static void gate_co_enter(struct control_env *env)
+void control_gate_co_enter(struct control_env *env)
 {
 	while (env->is_alone)
 		co_queue_wait(&env->gate);
 	env->n_shared++;
 }
 
-static void gate_leave(struct control_env *env)
+void control_gate_leave(struct control_env *env)
 {
 	CHECK(env->n_shared > 0);
 	env->n_shared--;
@@ -47,9 +48,9 @@ static int co_shared(struct rpc_call *c, struct err *e, int (*fn)(struct rpc_cal
 	struct control_env *env = c->env;
 	int r;
 
-	gate_co_enter(env);
+	control_gate_co_enter(env);
 	r = fn(c, e);
-	gate_leave(env);
+	control_gate_leave(env);
 	return r;
 }
 
@@ -117,6 +118,15 @@ json_t *control_json_uuid(const struct uuid *u)
 	return json_string(uuid_format(u, buf));
 }
 
+json_t *control_json_duration(uint64_t ns)
+{
+	if (ns == UINT64_MAX)
+		return json_string("forever");
+	if (ns % NS_PER_SEC == 0)
+		return json_sprintf("%llus", (unsigned long long)(ns / NS_PER_SEC));
+	return json_sprintf("%llums", (unsigned long long)(ns / NS_PER_MS));
+}
+
 /* ---- methods of the daemon itself ---- */
 
 static int connection_co_list_call(struct rpc_call *c, struct err *e)
@@ -165,7 +175,11 @@ SHARED(control_co_pool_show)
 SHARED(control_co_pool_check)
 ALONE(control_co_pool_create)
 ALONE(control_co_pool_destroy)
+SHARED(control_co_pool_set)
 SHARED(control_co_disk_list)
+SHARED(control_co_disk_fail)
+SHARED(control_co_job_list)
+SHARED(control_co_job_stop)
 SHARED(control_co_volume_list)
 SHARED(control_co_volume_show)
 SHARED(control_co_volume_create)
@@ -183,6 +197,8 @@ SHARED(control_co_export_remove)
 #define P_FORCE(text) { "force", RPC_BOOL, false, text }
 #define P_DRY_RUN { "dry_run", RPC_BOOL, false, "check and tell, change nothing" }
 #define P_FULL_WAIT { "full_wait", RPC_DURATION, false, "how long writes are held while the pool is full" }
+#define P_DISK { "disk", RPC_STRING, true, "path, last part of it, uuid or index" }
+#define P_JOB { "job", RPC_SIZE, true, "number of the job" }
 #define P_END { .name = NULL }
 #define PARAMS(...) ((const struct rpc_param[]){ __VA_ARGS__, P_END })
 
@@ -199,7 +215,28 @@ const struct rpc_method control_methods[] = {
 	  PARAMS({ "pool", RPC_STRING, false, "name of the pool; absent: the only one" }, { "data", RPC_BOOL, false, "compare the copies of all allocated data too" }), control_co_pool_check_shared },
 	{ "pool.destroy", "wipes the labels of a pool's disks",
 	  PARAMS(P_POOL, P_FORCE("although there are volumes"), P_DRY_RUN), control_co_pool_destroy_alone },
+	{ "pool.set", "changes settings of a pool",
+	  PARAMS(P_POOL, { "rebuild_delay", RPC_DURATION, false, "how long a disk may be away before its data is rebuilt elsewhere" },
+		 { "pace_floor", RPC_SIZE, false, "bytes/s that background work always gets" },
+		 { "pace_ceiling", RPC_SIZE, false, "bytes/s that it never exceeds; 0: no limit" },
+		 { "hedge", RPC_DURATION, false, "reads slower than this are answered from other disks" },
+		 { "timeout", RPC_DURATION, false, "a disk that does not answer for so long is out" }),
+	  control_co_pool_set_shared },
+	{ "pool.scrub", "reads and compares all that is allocated; answers with the job",
+	  PARAMS(P_POOL, { "repair", RPC_BOOL, false, "rewrite what differs" }, { "wait", RPC_BOOL, false, "answer when it has ended" }),
+	  control_co_scrub },
 	{ "disk.list", "the disks of a pool", PARAMS(P_POOL_OPTIONAL), control_co_disk_list_shared },
+	{ "disk.fail", "takes a disk out of service",
+	  PARAMS(P_POOL, P_DISK, P_FORCE("although data is lost with it"), P_DRY_RUN), control_co_disk_fail_shared },
+	{ "disk.online", "takes a disk into service again",
+	  PARAMS(P_POOL, P_DISK, { "path", RPC_STRING, false, "where it is now" }), control_co_disk_online },
+	{ "job.list", "background work of a pool", PARAMS(P_POOL_OPTIONAL), control_co_job_list_shared },
+	{ "job.wait", "answers when a job has ended, or after 10 s with how far it is", PARAMS(P_POOL, P_JOB), control_co_job_wait },
+	{ "job.stop", "stops a scrub", PARAMS(P_POOL, P_JOB), control_co_job_stop_shared },
+	{ "event.list", "what has happened, after a number; may wait for the next",
+	  PARAMS({ "since", RPC_SIZE, false, "number of the last event known; absent: all that are kept" },
+		 { "wait", RPC_DURATION, false, "how long to wait for the first one, at most 10 s" }),
+	  control_co_events },
 	{ "volume.list", "the volumes of a pool", PARAMS(P_POOL_OPTIONAL), control_co_volume_list_shared },
 	{ "volume.show", "one volume", PARAMS(P_VOLUME), control_co_volume_show_shared },
 	{ "volume.create", "makes a thin volume",

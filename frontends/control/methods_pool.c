@@ -9,6 +9,49 @@
 
 static void set_u64(json_t *o, const char *key, uint64_t v) { json_object_set_new(o, key, control_json_u64(v)); }
 
+/* What holds now, also as a sentence. */
+static void pool_row_redundancy(json_t *o, const struct ashlar_pool_info *i)
+{
+	json_object_set_new(o, "redundancy", json_integer(i->redundancy));
+	json_object_set_new(o, "redundancy_promised", json_integer(i->redundancy_promised));
+	set_u64(o, "groups", i->n_groups);
+	set_u64(o, "groups_degraded", i->n_groups_degraded);
+	set_u64(o, "groups_lost", i->n_groups_lost);
+	set_u64(o, "rebuild_left_bytes", i->rebuild_left_bytes);
+	set_u64(o, "stripes_full", i->stripes_full);
+	set_u64(o, "stripes_rmw", i->stripes_rmw);
+	set_u64(o, "stripes_rcw", i->stripes_rcw);
+	set_u64(o, "writes_assembled", i->assembled);
+	set_u64(o, "log_writes", i->log_writes);
+	set_u64(o, "log_bytes", i->log_bytes);
+	set_u64(o, "reads_hedged", i->hedged);
+	if (i->redundancy < 0)
+		json_object_set_new(o, "redundancy_text", json_sprintf("%llu of %llu groups cannot be read: too many disks are missing",
+								       (unsigned long long)i->n_groups_lost, (unsigned long long)i->n_groups));
+	else if (i->redundancy < i->redundancy_promised || i->n_groups_degraded)
+		json_object_set_new(o, "redundancy_text",
+				    json_sprintf("%d of %d disk failures can still be survived (%llu of %llu groups degraded)", i->redundancy,
+						 i->redundancy_promised, (unsigned long long)i->n_groups_degraded,
+						 (unsigned long long)i->n_groups));
+	else if (i->redundancy == 0)
+		json_object_set_new(o, "redundancy_text", json_string("none: a disk that fails takes data with it"));
+	else
+		json_object_set_new(o, "redundancy_text", json_sprintf("full: %d disk failure%s can be survived", i->redundancy,
+								       i->redundancy == 1 ? "" : "s"));
+}
+
+static void pool_row_settings(json_t *o, struct ashlar_pool *p)
+{
+	struct ashlar_pool_settings s;
+
+	ashlar_co_pool_settings(p, &s);
+	json_object_set_new(o, "rebuild_delay", control_json_duration(s.rebuild_delay_ns));
+	set_u64(o, "pace_floor_bytes", s.pace_floor_bps);
+	set_u64(o, "pace_ceiling_bytes", s.pace_ceiling_bps);
+	json_object_set_new(o, "hedge", control_json_duration(s.hedge_ns));
+	json_object_set_new(o, "timeout", control_json_duration(s.timeout_ns));
+}
+
 static json_t *pool_row(struct ashlar_pool *p)
 {
 	struct ashlar_pool_info i;
@@ -44,6 +87,7 @@ static json_t *pool_row(struct ashlar_pool *p)
 	set_u64(o, "errors_write", i.errors_write);
 	set_u64(o, "errors_repaired", i.errors_repaired);
 	set_u64(o, "errors_metadata_repaired", i.errors_metadata_repaired);
+	pool_row_redundancy(o, &i);
 	return o;
 }
 
@@ -67,7 +111,34 @@ int control_co_pool_show(struct rpc_call *c, struct err *e)
 	if (r < 0)
 		return r;
 	c->result = pool_row(p);
+	pool_row_settings(c->result, p);
 	return 0;
+}
+
+int control_co_pool_set(struct rpc_call *c, struct err *e)
+{
+	struct ashlar_pool_settings s;
+	struct ashlar_pool *p;
+	int r = control_call_pool(c, &p, e);
+
+	if (r < 0)
+		return r;
+	if (!rpc_is_given(c, "rebuild_delay") && !rpc_is_given(c, "pace_floor") && !rpc_is_given(c, "pace_ceiling") &&
+	    !rpc_is_given(c, "hedge") && !rpc_is_given(c, "timeout"))
+		return err_set(e, RPC_ERR_PARAMS,
+			       "nothing to set; settings are: rebuild_delay, pace_floor, pace_ceiling, hedge, timeout");
+	ashlar_co_pool_settings(p, &s);
+	s.rebuild_delay_ns = rpc_duration(c, "rebuild_delay", s.rebuild_delay_ns);
+	s.pace_floor_bps = rpc_size(c, "pace_floor", s.pace_floor_bps);
+	s.pace_ceiling_bps = rpc_size(c, "pace_ceiling", s.pace_ceiling_bps);
+	s.hedge_ns = rpc_duration(c, "hedge", s.hedge_ns);
+	s.timeout_ns = rpc_duration(c, "timeout", s.timeout_ns);
+	r = ashlar_co_pool_set(p, &s, e);
+	if (r == 0) {
+		c->result = pool_row(p);
+		pool_row_settings(c->result, p);
+	}
+	return r;
 }
 
 /* ---- create, destroy ---- */
@@ -141,33 +212,6 @@ int control_co_pool_create(struct rpc_call *c, struct err *e)
 	return r;
 }
 
-static int disk_rows(struct ashlar_pool *p, const char *pool, json_t *out, struct err *e)
-{
-	struct ashlar_disk_info *d;
-	size_t i, n;
-	int r = ashlar_co_disk_list(p, &d, &n, e);
-
-	if (r < 0)
-		return r;
-	for (i = 0; i < n; i++) {
-		json_t *o = json_object();
-
-		json_object_set_new(o, "pool", json_string(pool));
-		set_u64(o, "index", d[i].index);
-		json_object_set_new(o, "path", control_json_text(d[i].path));
-		json_object_set_new(o, "uuid", control_json_uuid(&d[i].uuid));
-		json_object_set_new(o, "state", json_string(d[i].state));
-		set_u64(o, "size_bytes", d[i].size_bytes);
-		set_u64(o, "used_bytes", d[i].used_bytes);
-		set_u64(o, "reads", d[i].reads);
-		set_u64(o, "writes", d[i].writes);
-		set_u64(o, "errors", d[i].errors);
-		json_array_append_new(out, o);
-	}
-	xfree(d);
-	return 0;
-}
-
 int control_co_pool_destroy(struct rpc_call *c, struct err *e)
 {
 	struct ashlar_pool_info info;
@@ -180,7 +224,7 @@ int control_co_pool_destroy(struct rpc_call *c, struct err *e)
 		return r;
 	ashlar_co_pool_info(p, &info);
 	disks = json_array();
-	r = disk_rows(p, info.name, disks, e);
+	r = control_disk_rows(p, info.name, disks, e);
 	if (r == 0)
 		r = ashlar_co_pool_destroy(p, rpc_bool(c, "force"), dry_run, e);
 	if (r < 0) {
@@ -191,26 +235,6 @@ int control_co_pool_destroy(struct rpc_call *c, struct err *e)
 			      (json_int_t)info.n_volumes, "used_bytes", (json_int_t)info.used_bytes, "raw_bytes",
 			      (json_int_t)info.raw_bytes, "disks", disks);
 	return 0;
-}
-
-int control_co_disk_list(struct rpc_call *c, struct err *e)
-{
-	struct control_env *env = c->env;
-	struct ashlar_pool_info info;
-	struct ashlar_pool *p;
-	size_t i;
-	int r = 0;
-
-	c->result = json_array();
-	if (rpc_is_given(c, "pool")) {
-		r = control_call_pool(c, &p, e);
-		return r < 0 ? r : disk_rows(p, rpc_string(c, "pool"), c->result, e);
-	}
-	for (i = 0; r == 0 && (p = ashlar_pool_at(env->a, i)); i++) {
-		ashlar_co_pool_info(p, &info);
-		r = disk_rows(p, info.name, c->result, e);
-	}
-	return r;
 }
 
 /* ---- check ---- */

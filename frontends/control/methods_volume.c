@@ -7,16 +7,6 @@
 
 static void set_u64(json_t *o, const char *key, uint64_t v) { json_object_set_new(o, key, control_json_u64(v)); }
 
-/* As duration_parse() takes it. */
-static json_t *duration_json(uint64_t ns)
-{
-	if (ns == UINT64_MAX)
-		return json_string("forever");
-	if (ns % NS_PER_SEC == 0)
-		return json_sprintf("%llus", (unsigned long long)(ns / NS_PER_SEC));
-	return json_sprintf("%llums", (unsigned long long)(ns / NS_PER_MS));
-}
-
 static json_t *time_json(uint64_t wall_ns)
 {
 	time_t t = (time_t)(wall_ns / NS_PER_SEC);
@@ -41,7 +31,7 @@ static json_t *volume_json(const char *pool, const struct ashlar_volume_info *v)
 	set_u64(o, "used_bytes", v->used_bytes);
 	set_u64(o, "exclusive_bytes", v->exclusive_bytes);
 	json_object_set_new(o, "layout", json_string(v->layout));
-	json_object_set_new(o, "full_wait", duration_json(v->full_wait_ns));
+	json_object_set_new(o, "full_wait", control_json_duration(v->full_wait_ns));
 	json_object_set_new(o, "full_waiting", json_boolean(v->full_waiting));
 	set_u64(o, "attached", v->n_attached);
 	json_object_set_new(o, "created", time_json(v->created_wall_ns));

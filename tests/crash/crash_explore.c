@@ -1,9 +1,13 @@
 /*
- * crash_explore.c: from a moment of a recorded run to a verdict: cut the power, open, look, write on, close, look again.
+ * crash_explore.c: from a moment of a recorded run to a verdict: cut the power, take disks away, open, look, write on, close,
+ * give the disks back, look again.
+ *
+ * Which disks may be missing: as many beside those that are behind already as the pool says it can lose, at that moment.
  */
 #include "tests/crash/crash_run.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,12 +15,15 @@
 #include "engine/base/hash.h"
 
 #define STATE_LIMIT_NS (3600 * NS_PER_SEC)
-#define HEAL_LIMIT_NS (120 * NS_PER_SEC)
+#define HEAL_LIMIT_NS (600 * NS_PER_SEC)
+#define CUTS 10
+#define MORE_CUTS 4 /* of a point where no disk is missing */
 
 struct state {
 	struct rig rig;
 	struct rng rng;
-	bool missing, heal;
+	uint32_t missing, behind; /* behind: not counted upon, whether there or not */
+	bool heal;
 };
 
 /* The pool must take writes, and new allocations where there is room. */
@@ -50,12 +57,14 @@ static int recover_co_main(void *arg)
 		return r;
 	rig_co_verify(g);
 	if (s->heal && !g->failed)
-		rig_co_wait_online(g, HEAL_LIMIT_NS);
+		rig_co_wait_whole(g, true, HEAL_LIMIT_NS);
 	if (!g->failed)
 		rig_co_check(g, true);
+	if (s->heal && !g->failed && rng_chance(&s->rng, 1, 8))
+		rig_co_scrub(g, false, 0);
 	if (!g->failed && !s->heal)
 		co_write_on(s);
-	if (!g->failed && !s->heal)
+	if (!g->failed)
 		rig_co_verify(g);
 	if (!g->failed)
 		rig_co_close(g);
@@ -79,62 +88,151 @@ static int recover(struct state *s, uint64_t stop)
 	return g->failed ? -EUCLEAN : r;
 }
 
-static const char *const cut_names[] = { "random", "none", "all", "prefix", "all but one", "only one" };
-
-static void cut(struct crash_run *c, struct state *s, unsigned variant)
+static void say(struct crash_run *c, const char *fmt, ...) __printf_like(2, 3);
+static void say(struct crash_run *c, const char *fmt, ...)
 {
-	static const enum sim_cut first[] = { SIM_CUT_NONE, SIM_CUT_ALL, SIM_CUT_PREFIX, SIM_CUT_ALL_BUT_ONE, SIM_CUT_ONLY_ONE };
-	unsigned k = variant % 10;
-	enum sim_cut how = k < ARRAY_LEN(first) ? first[k] : SIM_CUT_RANDOM;
 	size_t at = strlen(c->what);
+	va_list ap;
 
-	if (k == 9) {
-		snprintf(c->what + at, sizeof(c->what) - at, " process killed");
+	va_start(ap, fmt);
+	vsnprintf(c->what + at, sizeof(c->what) - at, fmt, ap);
+	va_end(ap);
+}
+
+static void cut(struct crash_run *c, struct state *s, unsigned how)
+{
+	static const struct {
+		enum sim_cut cut;
+		const char *name;
+	} cuts[CUTS - 1] = {
+		{ SIM_CUT_NONE, "none" },	       { SIM_CUT_ALL, "all" },	       { SIM_CUT_PREFIX, "prefix" },
+		{ SIM_CUT_ALL_BUT_ONE, "all but one" }, { SIM_CUT_ONLY_ONE, "only one" }, { SIM_CUT_RANDOM, "random" },
+		{ SIM_CUT_RANDOM, "random" },	       { SIM_CUT_RANDOM, "random" },   { SIM_CUT_RANDOM, "random" },
+	};
+
+	if (how == CUTS - 1) {
+		say(c, " process killed");
 		return; /* the caches stay */
 	}
-	snprintf(c->what + at, sizeof(c->what) - at, " cut %s", cut_names[how]);
-	sim_disks_power_cut(s->rig.disks, how, &s->rng);
+	say(c, " cut %s", cuts[how].name);
+	sim_disks_power_cut(s->rig.disks, cuts[how].cut, &s->rng);
 }
 
-static void lose_disk(struct crash_run *c, struct state *s)
+/* ---- sets of missing disks ---- */
+
+static int spare_of(const struct crash_run *c)
 {
-	size_t at = strlen(c->what);
-
-	if (!c->tolerates || s->missing || !rng_chance(&s->rng, 1, 7))
-		return;
-	snprintf(c->what + at, sizeof(c->what) - at, ", disk %u missing", c->victim);
-	sim_disk_remove(s->rig.disks, c->victim);
-	s->missing = s->rig.degraded = s->rig.may_be_full = true;
+	return rig_spare(&c->rig, &c->claim, c->hurt, c->tolerates);
 }
+
+static uint32_t behind_of(const struct crash_run *c)
+{
+	return c->hurt | (c->rig.p ? rig_away(&c->rig) : 0);
+}
+
+static bool set_is_allowed(const struct crash_run *c, uint32_t set)
+{
+	return !set || __builtin_popcount(set & ~behind_of(c)) <= spare_of(c);
+}
+
+static unsigned n_sets(const struct crash_run *c)
+{
+	uint32_t set;
+	unsigned n = 0;
+
+	for (set = 0; set < 1U << c->rig.n_disks; set++)
+		n += set_is_allowed(c, set);
+	return n;
+}
+
+static uint32_t set_at(const struct crash_run *c, unsigned k)
+{
+	uint32_t set;
+
+	for (set = 0; set < 1U << c->rig.n_disks; set++)
+		if (set_is_allowed(c, set) && k-- == 0)
+			return set;
+	return 0;
+}
+
+unsigned explore_variants(const struct crash_run *c)
+{
+	return c->parity ? MIN(n_sets(c), SETS_MAX) + MORE_CUTS : c->variants;
+}
+
+static uint32_t choose_missing(const struct crash_run *c, struct state *s, unsigned variant)
+{
+	unsigned n = n_sets(c);
+
+	if (!c->parity)
+		return rng_chance(&s->rng, 1, 7) ? set_at(c, (unsigned)rng_below(&s->rng, n)) : 0;
+	if (variant >= MIN(n, SETS_MAX))
+		return 0;
+	return set_at(c, n <= SETS_MAX || !variant ? variant : (unsigned)rng_below(&s->rng, n));
+}
+
+static void take_away(struct crash_run *c, struct state *s, uint32_t set)
+{
+	unsigned i;
+
+	if (!set)
+		return;
+	for (i = 0; i < s->rig.n_disks; i++) {
+		if (!(set >> i & 1))
+			continue;
+		say(c, "%s %u", s->missing ? "," : ", missing: disk", i);
+		sim_disk_remove(s->rig.disks, i);
+		s->missing |= 1U << i;
+	}
+	s->behind |= set;
+	s->rig.degraded = s->rig.may_be_full = true;
+}
+
+/* At the second crash one more may go, if the layouts allow. */
+static void take_away_more(struct crash_run *c, struct state *s)
+{
+	uint32_t set = 1U << rng_below(&s->rng, s->rig.n_disks);
+
+	if (rng_chance(&s->rng, 1, 2) && __builtin_popcount(s->behind | set) <= (int)c->tolerates)
+		take_away(c, s, set & ~s->missing);
+}
+
+static void give_back(struct state *s)
+{
+	unsigned i;
+
+	for (i = 0; i < s->rig.n_disks; i++)
+		sim_disk_put_back(s->rig.disks, i);
+}
+
+/* ---- a state ---- */
 
 static void explore(struct crash_run *c, struct state *s, unsigned variant)
 {
-	uint64_t stop = rng_chance(&s->rng, 1, 10) ? 1 + rng_below(&s->rng, 250) : 0;
+	uint64_t stop = rng_chance(&s->rng, 1, c->parity ? 6 : 10) ? 1 + rng_below(&s->rng, 250) : 0;
 	int r;
 
-	cut(c, s, variant + 3 * (unsigned)c->point);
-	lose_disk(c, s);
+	take_away(c, s, choose_missing(c, s, variant));
+	cut(c, s, (variant + 3 * (unsigned)c->point) % CUTS);
 	c->st.states++;
 	r = recover(s, stop);
 	if (r == -ECANCELED) {
-		size_t at = strlen(c->what);
-
-		snprintf(c->what + at, sizeof(c->what) - at, ", again after %" PRIu64 ":", stop);
+		say(c, ", again after %" PRIu64 ":", stop);
 		c->st.states++;
 		c->st.second++;
-		cut(c, s, (unsigned)rng_below(&s->rng, 10));
-		lose_disk(c, s);
+		cut(c, s, (unsigned)rng_below(&s->rng, CUTS));
+		take_away_more(c, s);
 		r = recover(s, 0);
 	}
-	c->st.missing += s->missing;
+	c->st.missing += s->missing != 0;
 	if (r < 0)
 		return;
-	sim_disk_put_back(s->rig.disks, c->victim);
+	give_back(s);
 	s->heal = true;
 	recover(s, 0);
 }
 
-bool explore_state(struct crash_run *c, const struct sim_disks *disks, const struct model *m, uint64_t point, unsigned variant)
+bool explore_state(struct crash_run *c, uint64_t point, unsigned variant)
 {
 	struct state *s = calloc(1, sizeof(*s));
 	unsigned i;
@@ -147,9 +245,10 @@ bool explore_state(struct crash_run *c, const struct sim_disks *disks, const str
 	s->rig.w = NULL;
 	s->rig.a = NULL;
 	s->rig.p = NULL;
+	s->behind = behind_of(c);
 	rng_init(&s->rng, hash_mix(hash_mix(c->wl.number * 1000003 + point) + variant));
-	s->rig.disks = sim_disks_clone(disks);
-	s->rig.model = model_clone(m);
+	s->rig.disks = sim_disks_clone(c->rig.disks);
+	s->rig.model = model_clone(c->rig.model);
 	model_crash(s->rig.model);
 	for (i = 0; i < s->rig.n_disks; i++)
 		memset(sim_disk_faults(s->rig.disks, i), 0, sizeof(struct sim_faults));

@@ -1,12 +1,13 @@
 /*
  * crash: the crash explorer.
  *
- *   crash [--states N] [--minutes M] [--jobs N] [--first W] [--points N] [--variants N] [--mutant NAME] [--keep] [--verbose]
- *   crash --workload W [--point P --variant V]
+ *   crash [--parity] [--states N] [--minutes M] [--jobs N] [--first W] [--points N] [--variants N] [--mutant NAME] [--keep]
+ *         [--verbose]
+ *   crash [--parity] --workload W [--point P --variant V]
  *
  * Workloads are numbered: first every single operation on every small pool, then random sequences without end. Each runs in
  * a process of its own. Stops after so many states (or minutes), at the first failure (unless --keep), which it tells how
- * to repeat alone.
+ * to repeat alone. --parity: the family of raid5 and raid6.
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -34,9 +35,9 @@ static void say_state(const struct crash_run *c)
 	char text[300];
 
 	workload_describe(&c->wl, &c->rig, text, sizeof(text));
-	printf("workload %" PRIu64 " (%s), event %" PRIu64 ", %s\nrepeat it: make crash WORKLOAD=%" PRIu64 " POINT=%" PRIu64
-	       " VARIANT=%u (%s%s%s)\n", c->wl.number, text, c->point, c->what, c->wl.number, c->point, c->variant, self,
-	       mutant ? " --mutant " : "", mutant ? mutant : "");
+	printf("workload %" PRIu64 " (%s), event %" PRIu64 ", %s\nrepeat it: make crash %sWORKLOAD=%" PRIu64 " POINT=%" PRIu64
+	       " VARIANT=%u (%s%s%s)\n", c->wl.number, text, c->point, c->what, c->parity ? "PARITY=1 " : "", c->wl.number, c->point,
+	       c->variant, self, mutant ? " --mutant " : "", mutant ? mutant : "");
 	fflush(stdout);
 }
 
@@ -56,7 +57,7 @@ static uint64_t record(struct crash_run *c, const uint64_t *points, unsigned n)
 	struct sim_options o = { .seed = hash_mix(c->wl.number), .n_reactors = c->rig.n_reactors };
 	struct rig *g = &c->rig;
 	uint64_t end;
-	unsigned i = 0, v;
+	unsigned i = 0, v, variants;
 	int r;
 
 	c->done = false;
@@ -64,9 +65,10 @@ static uint64_t record(struct crash_run *c, const uint64_t *points, unsigned n)
 	sim_disks_stop_at(g->disks, n ? points[0] : UINT64_MAX);
 	r = sim_run(g->w, workload_co_run, c, &c->result, 3600 * NS_PER_SEC);
 	while (r == -ECANCELED && !c->done && i < n) {
-		for (v = 0; v < c->variants && !g->failed; v++)
+		variants = explore_variants(c);
+		for (v = 0; v < variants && !g->failed; v++)
 			if (!c->one || v == c->one_variant)
-				g->failed = !explore_state(c, g->disks, g->model, points[i], v);
+				g->failed = !explore_state(c, points[i], v);
 		c->st.points++;
 		if (g->failed)
 			break;
@@ -97,6 +99,10 @@ static uint64_t set_up(struct crash_run *c, uint64_t number)
 	bool verbose = c->rig.verbose;
 
 	memset(&c->rig, 0, sizeof(c->rig));
+	memset(&c->claim, 0, sizeof(c->claim));
+	c->hurt = 0;
+	c->n_running = 0;
+	c->watch_ends = false;
 	workload_make(c, number);
 	workload_prepare(c);
 	c->rig.verbose = verbose;
@@ -245,7 +251,7 @@ int main(int argc, char **argv)
 	static const struct option options[] = {
 		{ "states", 1, NULL, 's' },   { "minutes", 1, NULL, 'm' }, { "jobs", 1, NULL, 'j' },	{ "first", 1, NULL, 'f' },
 		{ "points", 1, NULL, 'p' },   { "variants", 1, NULL, 'n' }, { "mutant", 1, NULL, 'x' }, { "keep", 0, NULL, 'k' },
-		{ "verbose", 0, NULL, 'v' },  { "workload", 1, NULL, 'w' }, { "point", 1, NULL, 'P' },	{ "variant", 1, NULL, 'V' },
+		{ "verbose", 0, NULL, 'v' },  { "parity", 0, NULL, 'a' }, { "workload", 1, NULL, 'w' }, { "point", 1, NULL, 'P' },	{ "variant", 1, NULL, 'V' },
 		{ NULL, 0, NULL, 0 },
 	};
 	struct crash_run *c = calloc(1, sizeof(*c));
@@ -270,6 +276,7 @@ int main(int argc, char **argv)
 		case 'n': c->variants = (unsigned)n; break;
 		case 'k': keep = true; break;
 		case 'v': c->rig.verbose = true; break;
+		case 'a': c->parity = true; break;
 		case 'w': number = n; have_number = true; break;
 		case 'P': c->one = true; c->one_point = n; break;
 		case 'V': c->one_variant = (unsigned)n; c->variants = MAX(c->variants, (unsigned)n + 1); break;

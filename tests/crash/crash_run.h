@@ -1,10 +1,18 @@
 /*
  * crash_run.h: the crash explorer: what its files share.
  *
- * A workload is a short sequence of operations on a small pool, known by its number. It is run once to count the events of
- * its disks and once more with stops at the events that were chosen; at each, disks and model are forked, the power is cut
- * in several ways, and the pool is opened and looked at: one such fork is a state. Some states lose a disk as well, some
- * crash again while they recover.
+ * A workload is a short sequence of operations on a small pool, known by its family and number. It is run once to count the
+ * events of its disks and once more with stops at the events that were chosen; at each, disks and model are forked, the
+ * power is cut in several ways, disks are taken away, and the pool is opened and looked at: one such fork is a state. Some
+ * states crash again while they recover.
+ *
+ *   crash_main.c      the command line; each workload in a process of its own
+ *   crash_workload.c  pools, and how one is prepared
+ *   crash_ops.c       operations
+ *   crash_explore.c   from a fork to a verdict
+ *
+ * The family `mixed` has all layouts, and loses a disk now and then; the family `parity` has raid5 and raid6 only, and at
+ * every point goes through all sets of disks that may be missing there.
  */
 #ifndef TESTS_CRASH_CRASH_RUN_H
 #define TESTS_CRASH_CRASH_RUN_H
@@ -13,6 +21,7 @@
 #include "tests/lib/sim_rig.h"
 
 #define OPS_MAX 8
+#define SETS_MAX 24 /* of missing disks at one point; where there are more, so many at random */
 
 enum base { /* how the pool is when the workload opens it */
 	BASE_CLEAN,
@@ -38,10 +47,14 @@ struct stats {
 struct crash_run {
 	struct rig rig; /* the recorded run's */
 	struct rng rng;
+	bool parity; /* the family */
 	struct workload wl;
 	unsigned tolerates, victim;
+	bool spare; /* made while the last disk was away: it has room for what a rebuild moves */
+	uint32_t hurt; /* disks that may have missed something */
+	struct rig_claim claim;
 	unsigned n_running;
-	bool done;
+	bool done, watch_ends;
 	int result;
 	/* only this state */
 	bool one;
@@ -52,12 +65,11 @@ struct crash_run {
 	/* the state being explored, for whoever has to report it */
 	uint64_t point;
 	unsigned variant;
-	char what[160];
+	char what[200];
 };
 
 /* ---- crash_workload.c ---- */
-unsigned workload_n_exhaustive(void);
-/* Fills in c->wl and the shape of c->rig, with fresh disks and model, from the number alone. */
+/* Fills in c->wl and the shape of c->rig, with fresh disks and model, from family and number alone. */
 void workload_make(struct crash_run *c, uint64_t number);
 /* Brings pool and volumes into being, up to where the recorded run begins. */
 void workload_prepare(struct crash_run *c);
@@ -65,8 +77,23 @@ void workload_prepare(struct crash_run *c);
 int workload_co_run(void *arg);
 void workload_describe(const struct workload *w, const struct rig *g, char *buf, size_t len);
 
+/* ---- crash_ops.c ---- */
+/* Operations that a workload of one operation may have, i-th of n; and those that random ones are made of. */
+unsigned ops_n_alone(const struct crash_run *c);
+unsigned ops_alone(const struct crash_run *c, unsigned i);
+unsigned ops_random(struct crash_run *c);
+unsigned ops_large(void); /* for BASE_LAPS */
+const char *ops_name(unsigned op);
+/* Coroutines. */
+int ops_co_run(struct crash_run *c, unsigned op);
+int ops_co_write_large(struct crash_run *c);
+int ops_co_wr(struct rig *g, struct model_vol *v, enum rig_op op, uint64_t off, uint64_t len, unsigned flags);
+struct model_vol *ops_vol(struct rig *g, unsigned k); /* k-th live volume, or NULL */
+
 /* ---- crash_explore.c ---- */
-/* One state: the fork is consumed. False: something is wrong, and has been said. */
-bool explore_state(struct crash_run *c, const struct sim_disks *disks, const struct model *m, uint64_t point, unsigned variant);
+/* How many variants there are of the point where the recorded run stands. */
+unsigned explore_variants(const struct crash_run *c);
+/* One state: a fork of the recorded run. False: something is wrong, and has been said. */
+bool explore_state(struct crash_run *c, uint64_t point, unsigned variant);
 
 #endif

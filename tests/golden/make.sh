@@ -1,9 +1,10 @@
 #!/bin/bash
 # Makes the golden images of the present format: pools as an older version left them, which every later version opens. Run
 # it once for a format, when that is released or a feature bit is added; images that are there are never replaced.
-# usage: tests/golden/make.sh ASHLAR PREFIX      e.g. tests/golden/make.sh build/ashlar v1
+# usage: tests/golden/make.sh ASHLAR PREFIX [IMAGE...]      e.g. tests/golden/make.sh build/ashlar v1 clean
 . "$(dirname "$0")/lib.sh"
 prefix=$2
+shift 2
 set -e
 
 fresh() { # LAYOUT NDISKS
@@ -29,8 +30,9 @@ populate() {
 	"$ashlar" export add gold/after --name other-name >/dev/null
 }
 
-sums() { # FILE
-	for v in gold/dense gold/sparse other-name; do echo "$(volume $v sum) $v"; done >"$1"
+sums() { # FILE [VOLUME...]
+	local v
+	for v in gold/dense gold/sparse other-name "${@:2}"; do echo "$(volume "$v" sum) $v"; done >"$1"
 }
 
 pack() { # NAME DISK...
@@ -41,33 +43,72 @@ pack() { # NAME DISK...
 }
 
 # closed in order
-fresh raid1 4
-start d1 d2 d3 d4
-populate
-sums sums
-stop TERM
-pack clean d1 d2 d3 d4
+make_clean() {
+	fresh raid1 4
+	start d1 d2 d3 d4
+	populate
+	sums sums
+	stop TERM
+	pack clean d1 d2 d3 d4
+}
 
 # killed with records in the journal and regions dirty
-fresh raid10 4
-start d1 d2 d3 d4
-populate
-volume gold/sparse fill 5 1 30 2003
-volume gold/dense fill 6 45 20 1
-sums sums
-stop KILL || true
-pack crashed d1 d2 d3 d4
+make_crashed() {
+	fresh raid10 4
+	start d1 d2 d3 d4
+	populate
+	volume gold/sparse fill 5 1 30 2003
+	volume gold/dense fill 6 45 20 1
+	sums sums
+	stop KILL || true
+	pack crashed d1 d2 d3 d4
+}
 
 # one disk was away while the others were written, and comes back stale
-fresh raid1-3 3
-start d1 d2 d3
-populate
-stop TERM
-mkdir away && mv d3 away
-start d1 d2
-volume gold/dense fill 7 100 50 2
-volume gold/sparse fill 8 2 30 2003
-sums sums
-stop TERM
-mv away/d3 . && rmdir away
-pack stale d1 d2 d3
+make_stale() {
+	fresh raid1-3 3
+	start d1 d2 d3
+	populate
+	stop TERM
+	mkdir away && mv d3 away
+	start d1 d2
+	volume gold/dense fill 7 100 50 2
+	volume gold/sparse fill 8 2 30 2003
+	sums sums
+	stop TERM
+	mv away/d3 . && rmdir away
+	pack stale d1 d2 d3
+}
+
+# raid5, beside a raid6 volume; closed in order
+make_parity_clean() {
+	fresh raid5 4
+	start d1 d2 d3 d4
+	populate
+	"$ashlar" volume create gold/six --size 4M --layout raid6 >/dev/null
+	volume gold/six fill 5 3 90 2
+	sums sums gold/six
+	stop TERM
+	pack parity-clean d1 d2 d3 d4
+}
+
+# raid6, one disk away, killed with entries in the stripe logs
+make_parity_crashed() {
+	fresh raid6 5
+	start d1 d2 d3 d4 d5
+	populate
+	stop TERM
+	mkdir away && mv d2 away
+	start d1 d3 d4 d5
+	volume gold/sparse fill 5 1 30 2003
+	volume gold/dense fill 6 45 20 1
+	volume gold/dense fill 7 10 30 3
+	sums sums
+	stop KILL || true
+	mv away/d2 . && rmdir away
+	pack parity-crashed d1 d2 d3 d4 d5
+}
+
+for name in ${*:-clean crashed stale parity-clean parity-crashed}; do
+	"make_${name//-/_}"
+done

@@ -10,8 +10,9 @@
 
 #include "engine/base/units.h"
 #include "engine/io/buf.h"
+#include "engine/pool/pool_internal.h"
 
-const char *const rig_paths[RIG_DISKS_MAX] = { "d0", "d1", "d2", "d3", "d4", "d5", "d6", "d7" };
+const char *const rig_paths[RIG_DISKS_MAX] = { "d0", "d1", "d2", "d3", "d4", "d5", "d6", "d7", "d8", "d9", "d10", "d11" };
 
 void rig_fail(struct rig *g, const char *fmt, ...)
 {
@@ -74,6 +75,21 @@ static void engine_start(struct rig *g)
 		g->a = ashlar_create(g->w, &o);
 }
 
+static int co_settle_settings(struct rig *g)
+{
+	struct err e = { 0 };
+	int r = ashlar_co_pool_open(g->a, "p", rig_paths, g->n_disks, 0, &g->p, &e);
+
+	if (r == 0) {
+		r = ashlar_co_pool_set(g->p, &g->settings, &e);
+		ashlar_co_pool_close(g->p, NULL);
+		g->p = NULL;
+	}
+	if (r < 0)
+		rig_fail(g, "settings: %s (%d)", e.text, r);
+	return r;
+}
+
 int rig_co_create(struct rig *g)
 {
 	struct ashlar_pool_spec s = { .name = "p", .layout = g->layout, .paths = rig_paths, .n_paths = g->n_disks,
@@ -85,7 +101,7 @@ int rig_co_create(struct rig *g)
 	r = ashlar_co_pool_create(g->a, &s, &e);
 	if (r < 0)
 		rig_fail(g, "pool create: %s (%d)", e.text, r);
-	return r;
+	return r == 0 && g->settings.timeout_ns ? co_settle_settings(g) : r;
 }
 
 /* ---- opening ---- */
@@ -169,22 +185,130 @@ void rig_co_close(struct rig *g)
 	g->a = NULL;
 }
 
-void rig_co_wait_online(struct rig *g, uint64_t max_ns)
+static bool jobs_rest(struct rig *g, char *what, size_t len)
+{
+	struct ashlar_job_info *j;
+	struct err e = { 0 };
+	bool rest = true;
+	size_t n, i;
+	int r = ashlar_co_job_list(g->p, &j, &n, &e);
+
+	what[0] = 0;
+	if (r < 0) {
+		rig_fail(g, "job list: %s (%d)", e.text, r);
+		return true;
+	}
+	for (i = 0; i < n; i++) {
+		if (j[i].state != ASHLAR_JOB_WAITING && j[i].state != ASHLAR_JOB_RUNNING)
+			continue;
+		rest = false;
+		snprintf(what, len, "; %s of %s is %s (%s)", ashlar_job_kind_name(j[i].kind), j[i].what,
+			 ashlar_job_state_name(j[i].state), j[i].result);
+	}
+	xfree(j);
+	return rest;
+}
+
+void rig_co_wait_whole(struct rig *g, bool all_online, uint64_t max_ns)
 {
 	uint64_t end = world_now_ns(g->w) + max_ns;
 	struct ashlar_pool_info i;
+	char job[512];
+	bool rest;
 
-	for (;;) {
+	while (!g->failed) {
 		ashlar_co_pool_info(g->p, &i);
-		if (i.health == ASHLAR_ONLINE)
+		rest = jobs_rest(g, job, sizeof(job));
+		if (rest && i.redundancy == i.redundancy_promised && (!all_online || i.health == ASHLAR_ONLINE))
 			return;
-		if (world_now_ns(g->w) > end) {
-			rig_fail(g, "the pool is still %s after %" PRIu64 " seconds without faults", ashlar_health_name(i.health),
-				 (uint64_t)(max_ns / NS_PER_SEC));
-			return;
-		}
+		if (world_now_ns(g->w) > end)
+			rig_fail(g, "after %" PRIu64 " seconds without faults the pool is %s, %u of %u disks are online, redundancy is %d "
+				 "of %d, %" PRIu64 " groups are degraded%s", (uint64_t)(max_ns / NS_PER_SEC), ashlar_health_name(i.health),
+				 i.n_disks_online, i.n_disks, i.redundancy, i.redundancy_promised, i.n_groups_degraded, job);
 		co_sleep_ns(100 * NS_PER_MS);
 	}
+}
+
+uint64_t rig_co_scrub(struct rig *g, bool repair, uint64_t problems)
+{
+	struct ashlar_job_info j = { 0 };
+	struct err e = { 0 };
+	uint64_t id;
+	int r = ashlar_co_scrub_start(g->p, repair, &id, &e);
+
+	if (r == 0)
+		r = ashlar_co_job_wait(g->p, id, 3600 * NS_PER_SEC, &j, &e);
+	if (r < 0)
+		rig_fail(g, "scrub: %s (%d)", e.text, r);
+	else if (j.state != ASHLAR_JOB_DONE)
+		rig_fail(g, "the scrub is %s: %s", ashlar_job_state_name(j.state), j.result);
+	else if (problems != UINT64_MAX && j.problems != problems)
+		rig_fail(g, "the scrub found %" PRIu64 " problems, there are %" PRIu64 ": %s", j.problems, problems, j.result);
+	return j.problems;
+}
+
+/* ---- how much more may be lost ---- */
+
+uint32_t rig_away(const struct rig *g)
+{
+	uint32_t mask = 0;
+	unsigned i;
+
+	for (i = 0; i < g->n_disks; i++)
+		if (g->p->disks[i].state != PDISK_ONLINE)
+			mask |= 1U << i;
+	return mask;
+}
+
+void rig_co_claim(struct rig *g, struct rig_claim *c)
+{
+	struct ashlar_pool_info i;
+
+	do {
+		c->away = rig_away(g);
+		c->change_gen = g->p->change_gen;
+		ashlar_co_pool_info(g->p, &i);
+	} while (c->change_gen != g->p->change_gen || c->away != rig_away(g));
+	c->redundancy = i.redundancy;
+	c->valid = true;
+	if (i.redundancy > i.redundancy_promised)
+		rig_fail(g, "redundancy is %d, more than the %d that is promised", i.redundancy, i.redundancy_promised);
+}
+
+int rig_spare(const struct rig *g, const struct rig_claim *c, uint32_t hurt, unsigned tolerates)
+{
+	if (g->p && c->valid && c->change_gen == g->p->change_gen && c->away == rig_away(g))
+		return c->redundancy - __builtin_popcount(hurt & ~c->away);
+	return (int)tolerates - __builtin_popcount(hurt | (g->p ? rig_away(g) : 0));
+}
+
+/* ---- where things lie ---- */
+
+int rig_co_place(struct rig *g, const char *volume, uint64_t off_bytes, struct rig_place *out)
+{
+	struct thin_entry_disk *v = xmalloc(THIN_MAP_PER_LEAF * sizeof(*v));
+	uint64_t cluster = off_bytes / g->cluster_bytes, addr;
+	struct ashlar_volume_info info;
+	struct pgroup *pg;
+	struct thin_entry e = { 0 };
+	int r = ashlar_co_volume_info(g->p, volume, &info, NULL);
+
+	if (r == 0)
+		r = thin_co_leaf(g->p->thin, info.id, cluster / THIN_MAP_PER_LEAF, v);
+	if (r == 0)
+		e = thin_entry_load(&v[cluster % THIN_MAP_PER_LEAF]);
+	xfree(v);
+	if (r == 0 && !(e.own && e.own_mask >> off_bytes % g->cluster_bytes / (g->cluster_bytes / 16) & 1))
+		r = -ENOENT;
+	if (r < 0)
+		return r;
+	addr = e.own * g->cluster_bytes + off_bytes % g->cluster_bytes;
+	r = pool_co_pgroup_get(g->p, addr / g->group_bytes, &pg);
+	if (r < 0)
+		return r;
+	out->desc = pg->desc;
+	raid_place(&pg->desc, addr % g->group_bytes, MODEL_SECTOR, &out->at);
+	return 0;
 }
 
 /* ---- one request ---- */

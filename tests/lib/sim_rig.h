@@ -11,9 +11,10 @@
 
 #include "engine/io/sim.h"
 #include "engine/pool/ashlar.h"
+#include "raid/geometry.h"
 #include "tests/lib/model.h"
 
-#define RIG_DISKS_MAX 8
+#define RIG_DISKS_MAX 12
 #define RIG_IO_MAX (256 * 1024)
 
 struct rig {
@@ -23,6 +24,7 @@ struct rig {
 	const char *layout;
 	uint32_t block_bytes, cluster_bytes;
 	uint64_t group_bytes, cache_bytes;
+	struct ashlar_pool_settings settings; /* given to a new pool, unless all zero */
 	/* what may happen */
 	bool may_be_full;    /* ENOSPC is an honest answer */
 	bool degraded;	     /* disks may be away: no new volume where too few are left */
@@ -54,8 +56,39 @@ void rig_co_verify(struct rig *g);
 /* Pool check. data: copies too. Anything it finds is a failure. */
 void rig_co_check(struct rig *g, bool data);
 void rig_co_close(struct rig *g);
-/* Waits until the pool is healthy; a failure after max_ns. */
-void rig_co_wait_online(struct rig *g, uint64_t max_ns);
+/* Waits until the pool is as redundant as its layouts promise, every disk ONLINE (all_online), and no resync or rebuild waits or
+ * runs; a failure after max_ns. */
+void rig_co_wait_whole(struct rig *g, bool all_online, uint64_t max_ns);
+/* Scrubs and waits. problems: how many there must be; UINT64_MAX: any number. Returns how many there were. */
+uint64_t rig_co_scrub(struct rig *g, bool repair, uint64_t problems);
+
+/* ---- how much more may be lost ---- */
+
+/* What the pool says it can lose, and when: it holds as long as no disk changes its state and no group its place. */
+struct rig_claim {
+	bool valid;
+	int redundancy;
+	uint32_t away; /* bit per disk that was not ONLINE: not counted upon */
+	uint64_t change_gen;
+};
+void rig_co_claim(struct rig *g, struct rig_claim *c);
+/* Without suspension, also while the world stands still: disks that are not ONLINE. Pool open. */
+uint32_t rig_away(const struct rig *g);
+/* How many disks beside those that are away or `hurt` (bits) may be lost now without losing anything: by the claim if it still
+ * holds, else by the layouts alone, which tolerate so many losses in all. Negative: too much is hurt already. */
+int rig_spare(const struct rig *g, const struct rig_claim *c, uint32_t hurt, unsigned tolerates);
+
+/* Where a sector of a volume lies, for damage and looks beside the engine. -ENOENT: nowhere, nothing is mapped there. */
+struct rig_place {
+	struct raid_desc desc;
+	struct raid_place at;
+};
+int rig_co_place(struct rig *g, const char *volume, uint64_t off_bytes, struct rig_place *out) __must_check;
+static inline unsigned rig_place_disk(const struct rig_place *p, int col) { return p->desc.cols[col].disk; }
+static inline uint64_t rig_place_off(const struct rig_place *p, int col)
+{
+	return p->desc.cols[col].off_bytes + p->at.col_off_bytes;
+}
 
 /* ---- one request ---- */
 

@@ -8,7 +8,7 @@
 
 struct group_rec {
 	le64 group;
-	uint8_t layout, copies, pad[6];
+	uint8_t layout, copies, kind, pad[5];
 };
 
 struct owner {
@@ -16,6 +16,46 @@ struct owner {
 };
 
 /* ---- the space ---- */
+
+/* A request on its way down. */
+struct space_io {
+	struct io io;
+	struct io *parent;
+	struct thin_rig *rig;
+	struct thin_flags_mark *mark;
+	uint64_t since;
+};
+
+static void space_done(struct io *io)
+{
+	struct space_io *x = container_of(io, struct space_io, io);
+	struct io *parent = x->parent;
+	int result = io->result;
+
+	if (io->op == IO_WRITE)
+		thin_flags_write_end(x->rig->flags, x->mark, io, result);
+	else if (io->op == IO_FLUSH && result == 0)
+		thin_flags_flush_end(x->rig->flags, x->since);
+	xfree(x);
+	io_done(parent, result);
+}
+
+static struct io *space_io_make(struct thin_rig *r, struct io *parent)
+{
+	struct space_io *x = xcalloc(1, sizeof(*x));
+
+	x->io = (struct io){ .op = parent->op, .copy = parent->copy, .flags = parent->flags, .iov_n = parent->iov_n,
+			     .off_bytes = parent->off_bytes, .len_bytes = parent->len_bytes, .iov = parent->iov,
+			     .done = space_done };
+	list_init(&x->io.link);
+	x->parent = parent;
+	x->rig = r;
+	if (parent->op == IO_WRITE)
+		x->mark = thin_flags_write_begin(r->flags, parent);
+	else if (parent->op == IO_FLUSH)
+		x->since = thin_flags_flush_begin(r->flags);
+	return &x->io;
+}
 
 static void space_submit(struct bdev *b, struct io *io)
 {
@@ -27,14 +67,15 @@ static void space_submit(struct bdev *b, struct io *io)
 	r->n_flushes += io->op == IO_FLUSH;
 	if (io->op != IO_FLUSH) {
 		CHECK(io->off_bytes >= r->conf.group_bytes); /* group 0 is not data */
+		CHECK(!r->log_group || io->off_bytes / r->conf.group_bytes != r->log_group);
 		CHECK(io->off_bytes / r->conf.group_bytes == (io->off_bytes + io->len_bytes - 1) / r->conf.group_bytes);
 	}
-	if (io->op == IO_WRITE) {
+	if (io->op == IO_WRITE)
 		r->bytes_written += io->len_bytes;
-		if (r->hold_writes || r->fail_writes) {
-			list_push_back(&s->held, &io->link);
-			return;
-		}
+	io = space_io_make(r, io);
+	if ((io->op == IO_WRITE && (r->hold_writes || r->fail_writes)) || (io->op == IO_READ && r->hold_reads)) {
+		list_push_back(&s->held, &io->link);
+		return;
 	}
 	bdev_submit(&r->disk->bdev, io);
 }
@@ -55,13 +96,13 @@ void thin_rig_release_writes(struct thin_rig *r)
 {
 	struct list now, *n;
 
-	r->hold_writes = false;
+	r->hold_writes = r->hold_reads = false;
 	list_init(&now);
 	list_splice_back(&now, &r->space[reactor_self()->index].held);
 	while ((n = list_pop_front(&now))) {
 		struct io *io = list_entry(n, struct io, link);
 
-		if (r->fail_writes)
+		if (r->fail_writes && io->op == IO_WRITE)
 			io_done(io, -EIO);
 		else
 			bdev_submit(&r->disk->bdev, io);
@@ -75,10 +116,11 @@ static int hook_co_apply(void *ctx, unsigned type, const void *payload, size_t l
 	const struct group_rec *g = payload;
 	struct thin_rig *r = ctx;
 
+	thin_flags_record(r->flags, type, payload, len, seq);
 	if (type != POOL_REC_FIRST)
 		return thin_co_apply(r->thin, type, payload, len, seq);
 	CHECK(len == sizeof(*g));
-	return thin_co_apply_group(r->thin, le64_get(g->group), THIN_GROUP_DATA, (struct thin_class){ g->layout, g->copies });
+	return thin_co_apply_group(r->thin, le64_get(g->group), g->kind, (struct thin_class){ g->layout, g->copies });
 }
 
 static int hook_co_store(void *ctx, uint8_t *owner)
@@ -103,9 +145,13 @@ static int hook_co_publish(void *ctx, const struct meta_root_info *root)
 static int hook_co_flush(void *ctx)
 {
 	struct thin_rig *r = ctx;
+	uint64_t since = thin_flags_flush_begin(r->flags);
+	int e = bdev_co_flush(&r->disk->bdev);
 
 	r->n_commits++;
-	return bdev_co_flush(&r->disk->bdev);
+	if (e == 0)
+		thin_flags_flush_end(r->flags, since);
+	return e;
 }
 
 static int hook_co_grow(void *ctx)
@@ -140,10 +186,9 @@ static const struct meta_hooks meta_hooks = {
 	.failed = hook_failed,
 };
 
-static int hook_co_group_create(void *ctx, struct thin_class cls, uint64_t *group)
+static int group_make(struct thin_rig *r, unsigned kind, struct thin_class cls, uint64_t *group)
 {
-	struct thin_rig *r = ctx;
-	struct group_rec g = { .layout = cls.layout, .copies = cls.copies };
+	struct group_rec g = { .layout = cls.layout, .copies = cls.copies, .kind = (uint8_t)kind };
 
 	if (r->next_group + r->conf.reserve_groups >= r->conf.n_groups)
 		return -ERR_POOL_FULL;
@@ -151,6 +196,23 @@ static int hook_co_group_create(void *ctx, struct thin_class cls, uint64_t *grou
 	g.group = le64_make(*group);
 	meta_record(r->meta, POOL_REC_FIRST, &g, sizeof(g));
 	return 0;
+}
+
+static int hook_co_group_create(void *ctx, struct thin_class cls, uint64_t *group)
+{
+	return group_make(ctx, THIN_GROUP_DATA, cls, group);
+}
+
+int thin_rig_co_log_group(struct thin_rig *r, struct thin_class cls)
+{
+	int e = group_make(r, THIN_GROUP_LOG, cls, &r->log_group);
+
+	return e < 0 ? e : meta_co_wait_applied(r->meta, meta_last_seq(r->meta));
+}
+
+static bool class_redirects(struct thin_class cls)
+{
+	return cls.layout == THIN_RIG_LAYOUT_PARITY;
 }
 
 static const struct thin_hooks thin_hooks = { .co_group_create = hook_co_group_create };
@@ -164,7 +226,7 @@ static void world_up(struct thin_rig *r)
 				 .latency_max_ns = r->conf.latency_max_ns };
 	unsigned i;
 
-	r->hold_writes = r->fail_writes = false;
+	r->hold_writes = r->hold_reads = r->fail_writes = false;
 	r->meta = NULL;
 	r->thin = NULL;
 	alloc_track_begin();
@@ -187,6 +249,7 @@ void thin_rig_init(struct thin_rig *r, const struct thin_rig_conf *c)
 	rng_init(&r->rng, c->seed);
 	r->ds = sim_disks_create(c->seed);
 	sim_disks_add(r->ds, "disk0", &d);
+	r->flags = thin_flags_create(c->seed, d.size_bytes, c->cluster_bytes, c->block_bytes);
 	world_up(r);
 }
 
@@ -195,12 +258,14 @@ void thin_rig_fini(struct thin_rig *r)
 	sim_world_destroy(r->w);
 	alloc_track_drop();
 	sim_disks_destroy(r->ds);
+	thin_flags_destroy(r->flags);
 }
 
 void thin_rig_restart(struct thin_rig *r)
 {
 	sim_world_destroy(r->w);
 	r->leaked = alloc_track_drop();
+	thin_flags_world_gone(r->flags, NULL);
 	world_up(r);
 }
 
@@ -208,6 +273,7 @@ void thin_rig_crash(struct thin_rig *r, enum sim_cut cut)
 {
 	sim_world_destroy(r->w);
 	sim_disks_power_cut(r->ds, cut, &r->rng);
+	thin_flags_world_gone(r->flags, r->ds);
 	alloc_track_drop();
 	world_up(r);
 }
@@ -232,6 +298,7 @@ static void pool_make(struct thin_rig *r)
 		.group_bytes = r->conf.group_bytes, .cluster_bytes = r->conf.cluster_bytes,
 		.block_bytes = r->conf.block_bytes, .cache_bytes = r->conf.cache_bytes,
 		.journal_bytes = r->conf.journal_bytes, .home = reactor_self(), .hooks = &thin_hooks, .ctx = r,
+		.class_redirects = class_redirects,
 	};
 	unsigned i;
 
@@ -257,6 +324,8 @@ int thin_rig_co_format(struct thin_rig *r)
 	e = meta_co_format(r->meta);
 	if (e == 0)
 		e = meta_co_start(r->meta);
+	if (e == 0)
+		e = thin_flags_co_load(r->flags, r->meta, NULL);
 	return e < 0 ? e : thin_co_start(r->thin);
 }
 
@@ -284,6 +353,8 @@ int thin_rig_co_open(struct thin_rig *r)
 		fprintf(stderr, "seed %llu: opening: %s\n", (unsigned long long)r->conf.seed, e.text);
 	if (err == 0)
 		err = meta_co_start(r->meta);
+	if (err == 0)
+		err = thin_flags_co_load(r->flags, r->meta, r->thin);
 	return err < 0 ? err : thin_co_start(r->thin);
 }
 
@@ -301,7 +372,9 @@ int thin_rig_co_close(struct thin_rig *r)
 
 int thin_rig_co_create(struct thin_rig *r, const char *name, uint64_t size_bytes, uint64_t full_wait_ns, struct thin_vol **out)
 {
-	return thin_co_volume_create(r->thin, name, size_bytes, (struct thin_class){ 1, 1 }, full_wait_ns, out);
+	struct thin_class cls = { r->conf.redirect ? THIN_RIG_LAYOUT_PARITY : 1, 1 };
+
+	return thin_co_volume_create(r->thin, name, size_bytes, cls, full_wait_ns, out);
 }
 
 static int attach_there(void *arg)

@@ -1,15 +1,17 @@
 /*
  * thin_rig.h: a pool of one simulated disk: the real metadata store and the real thin layer, and of everything around them
  * (RAID, labels, group table) the least that works. Space is the disk itself; groups are handed out in order, group 0 is
- * metadata with the journal; the label is this struct's memory, so it outlives a crash.
+ * metadata with the journal; the label is this struct's memory, so it outlives a crash. What the thin layer says of its
+ * writes is judged (thin_flags.h).
  *
  * _co_ functions: in the coroutine of thin_rig_run(), on reactor 0, the pool's home.
  */
 #ifndef TESTS_LIB_THIN_RIG_H
 #define TESTS_LIB_THIN_RIG_H
 
-#include "engine/io/sim.h"
-#include "thin/thin.h"
+#include "tests/lib/thin_flags.h"
+
+#define THIN_RIG_LAYOUT_PARITY 5 /* of volumes that redirect; others have layout 1 */
 
 struct thin_rig_conf {
 	uint64_t seed;
@@ -19,6 +21,7 @@ struct thin_rig_conf {
 	unsigned n_groups, reserve_groups; /* of the disk; kept for metadata */
 	uint64_t cache_bytes, journal_bytes;
 	unsigned co_requests_max; /* 0: default */
+	bool redirect;		  /* as for parity layouts */
 	uint64_t latency_min_ns, latency_max_ns;
 };
 
@@ -39,12 +42,14 @@ struct thin_rig {
 	struct disk *disk;
 	struct meta *meta;
 	struct thin *thin;
+	struct thin_flags *flags;
 	struct thin_rig_space space[REACTORS_MAX];
 	/* the label */
 	struct meta_root_info root;
-	uint64_t next_group, meta_groups[META_GROUPS_MAX], n_meta_groups;
+	uint64_t next_group, meta_groups[META_GROUPS_MAX], n_meta_groups, log_group;
 	/* knobs */
 	bool hold_writes;	  /* data writes are kept back until thin_rig_release_writes() */
+	bool hold_reads;	  /* data reads likewise */
 	bool fail_writes;	  /* data writes end with -EIO */
 	unsigned n_writes, n_reads, n_flushes; /* from the thin layer */
 	unsigned n_commits;
@@ -71,6 +76,8 @@ int thin_rig_co_create(struct thin_rig *r, const char *name, uint64_t size_bytes
 /* Opens and closes the data path, on its reactor. vol->open is set. */
 int thin_rig_co_attach(struct thin_rig *r, struct thin_vol *vol) __must_check;
 void thin_rig_co_detach(struct thin_rig *r, struct thin_vol *vol);
+/* Makes a group of kind THIN_GROUP_LOG. */
+int thin_rig_co_log_group(struct thin_rig *r, struct thin_class cls) __must_check;
 /* All records in; number of problems, printed. */
 int64_t thin_rig_co_check(struct thin_rig *r);
 /* On the reactor where they are held. */

@@ -172,12 +172,14 @@ def check_document(path, everything):
     result(not bad, "%s names what is not there: %s" % (path, ", ".join(sorted(bad))))
 
 
-FORMAT_HEADERS = ["engine/pool/label_format.h", "engine/meta/meta_format.h", "thin/thin_format.h", "engine/pool/pool_format.h"]
+FORMAT_HEADERS = ["engine/pool/label_format.h", "engine/meta/meta_format.h", "thin/thin_format.h", "engine/pool/pool_format.h",
+                  "raid/stripe_log_format.h"]
 # headings of docs/format.md and the structure that their first table describes
 FORMAT_TABLES = {
     "2.1": "label_header_disk", "2.2": "label_disk_disk", "2.3": "label_meta_disk", "4.2": "pool_group_disk",
     "4.3": "pool_extent_disk", "5.2": "meta_root_disk", "5.3": "pool_owner_disk", "6.1": "thin_volume_disk",
     "6.2": "thin_entry_disk", "6.3": "thin_group_disk", "7.1": "journal_block_disk", "7.2": "journal_record_disk",
+    "12.1": "stripe_log_head_disk", "12.2": "stripe_log_entry_disk",
 }
 
 

@@ -3,6 +3,7 @@
  */
 #include <stdio.h>
 
+#include "raid/geometry.h"
 #include "tests/sim/sim_run.h"
 
 static unsigned live_volumes(struct sim_run *s)
@@ -44,18 +45,18 @@ static uint64_t any_wait(struct sim_run *s, struct rng *rng)
 	return waits[rng_below(rng, s->overcommit ? 5 : 4)];
 }
 
+/* As good as the pool's default, which is what the nemesis goes by. */
 static const char *any_layout(struct sim_run *s, struct rng *rng)
 {
-	static const char *const all[] = { "single", "raid0", "raid1", "raid10", "raid1-3" };
-	static const unsigned need[] = { 1, 2, 2, 4, 3 };
-	unsigned k = (unsigned)rng_below(rng, ARRAY_LEN(all));
+	static const char *const all[] = { "single", "raid0", "raid1", "raid10", "raid1-3", "raid10-3", "raid5", "raid6" };
+	const char *name = all[rng_below(rng, ARRAY_LEN(all))];
+	struct raid_profile prof;
 
-	/* Mirrors of two disks are as good as the metadata's when one disk may fail. */
-	if (!s->other_layouts || rng_chance(rng, 1, 2) || s->rig.n_disks < need[k])
+	if (!s->other_layouts || rng_chance(rng, 1, 2) || raid_profile_parse(name, &prof) < 0)
 		return NULL;
-	if (s->tolerates && (k < 2 || s->rig.n_disks < 4))
+	if (s->rig.n_disks < raid_profile_min_disks(prof) || raid_profile_tolerates(prof) < s->tolerates)
 		return NULL;
-	return all[k];
+	return name;
 }
 
 static void co_create(struct sim_run *s, struct rng *rng)

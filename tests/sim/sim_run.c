@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "engine/base/hash.h"
-#include "raid/geometry.h"
+#include "engine/pool/pool_internal.h"
 
 #define LIFE_LIMIT_NS (24 * 3600 * NS_PER_SEC)
 #define HEAL_LIMIT_NS (600 * NS_PER_SEC)
@@ -20,101 +20,6 @@ void run_co_sleep(struct sim_run *s, uint64_t ns)
 		co_sleep_ns(step);
 		ns -= step;
 	}
-}
-
-/* ---- the shape ---- */
-
-static const struct {
-	const char *layout;
-	unsigned min, max;
-} shapes[] = {
-	{ "single", 1, 1 }, { "single", 1, 3 }, { "raid0", 2, 4 }, { "raid1", 2, 2 },
-	{ "raid1", 2, 6 },  { "raid1-3", 3, 5 }, { "raid10", 4, 6 }, { "raid10", 4, 4 },
-};
-
-/* How large volumes may be so that they fit: what metadata and its reserve take is much on disks as small as these. */
-static uint64_t shape_room(struct sim_run *s, uint64_t disk_bytes, const struct raid_profile *prof)
-{
-	int64_t groups = (int64_t)s->rig.n_disks * (int64_t)(disk_bytes / MIB - 1) - 9;
-	int64_t room = groups / prof->copies - (s->other_layouts ? 4 : 0);
-
-	if (room < 2) {
-		s->overcommit = true;
-		return disk_bytes / 4;
-	}
-	return MIN((uint64_t)room * MIB / 8, 2 * MIB);
-}
-
-static void shape_disks(struct sim_run *s)
-{
-	struct rig *g = &s->rig;
-	unsigned k = (unsigned)rng_below(&s->rng, ARRAY_LEN(shapes)), i;
-	bool big_blocks = rng_chance(&s->rng, 1, 4), even = rng_chance(&s->rng, 1, 2);
-	uint64_t size = (8 + rng_below(&s->rng, s->overcommit ? 8 : 40)) * MIB;
-	struct raid_profile prof;
-	int r = raid_profile_parse(shapes[k].layout, &prof);
-
-	CHECK(r == 0);
-	g->layout = shapes[k].layout;
-	g->n_disks = shapes[k].min + (unsigned)rng_below(&s->rng, shapes[k].max - shapes[k].min + 1);
-	s->tolerates = raid_profile_tolerates(prof);
-	g->block_bytes = 512;
-	for (i = 0; i < g->n_disks; i++) {
-		struct sim_disk_conf c = { .size_bytes = size, .block_bytes = big_blocks ? 4096 : 512 };
-
-		if (!even)
-			c.size_bytes += 4096 * rng_below(&s->rng, 2000);
-		if (big_blocks && rng_chance(&s->rng, 1, 3))
-			c.block_bytes = 512;
-		g->block_bytes = MAX(g->block_bytes, c.block_bytes);
-		sim_disks_add(g->disks, rig_paths[i], &c);
-	}
-	if (s->sparse) {
-		s->vol_bytes_max = 48 * MIB;
-		s->overcommit = true;
-		return;
-	}
-	s->vol_bytes_max = s->overcommit ? 2 * size : shape_room(s, size, &prof);
-}
-
-static void shape_load(struct sim_run *s)
-{
-	s->n_vols_max = 1 + (unsigned)rng_below(&s->rng, 4);
-	s->n_clients = 1 + (unsigned)rng_below(&s->rng, 12);
-	s->n_lives = 3 + (unsigned)rng_below(&s->rng, 8);
-	s->w_read = 1 + (unsigned)rng_below(&s->rng, 40);
-	s->w_write = 10 + (unsigned)rng_below(&s->rng, 60);
-	s->w_flush = (unsigned)rng_below(&s->rng, 12);
-	s->w_zero = (unsigned)rng_below(&s->rng, 12);
-	s->w_discard = (unsigned)rng_below(&s->rng, 15);
-	s->fua_of = rng_chance(&s->rng, 1, 2) ? 2 + (unsigned)rng_below(&s->rng, 20) : 0;
-	s->slow_of = 5 + (unsigned)rng_below(&s->rng, 200);
-	s->life_ns = NS_PER_MS << (4 + rng_below(&s->rng, 12));
-}
-
-static void shape(struct sim_run *s)
-{
-	static const uint64_t caches[] = { 64 * KIB, 512 * KIB, 8 * MIB };
-	struct rig *g = &s->rig;
-
-	s->overcommit = rng_chance(&s->rng, 1, 4);
-	s->other_layouts = rng_chance(&s->rng, 1, 3);
-	s->faults = rng_chance(&s->rng, 2, 3);
-	s->beyond = s->faults && rng_chance(&s->rng, 1, 4);
-	s->sparse = rng_chance(&s->rng, 1, 5);
-	shape_disks(s);
-	shape_load(s);
-	g->cluster_bytes = (uint32_t)(16 * g->block_bytes) << rng_below(&s->rng, 4);
-	g->cluster_bytes = s->sparse ? 16 * g->block_bytes : MIN(g->cluster_bytes, 64 * KIB);
-	g->group_bytes = MIB >> rng_below(&s->rng, 2);
-	g->group_bytes = MAX(g->group_bytes, (uint64_t)g->cluster_bytes * 16);
-	g->n_reactors = 1 + (unsigned)rng_below(&s->rng, 4);
-	g->cache_bytes = s->sparse ? 64 * KIB : caches[rng_below(&s->rng, 3)];
-	g->may_be_full = s->overcommit;
-	s->victim = (unsigned)rng_below(&s->rng, g->n_disks);
-	rig_note(g, "%u disks, %s, block %u, cluster %u, %u reactors, %u volumes, %u clients, %u lives%s%s", g->n_disks, g->layout,
-		 g->block_bytes, g->cluster_bytes, g->n_reactors, s->n_vols_max, s->n_clients, s->n_lives,
-		 s->sparse ? ", sparse" : s->overcommit ? ", overcommitted" : "", s->beyond ? ", faults beyond redundancy" : s->faults ? ", faults" : "");
 }
 
 /* ---- a life ---- */
@@ -139,7 +44,7 @@ static bool is_whole(struct sim_run *s)
 	struct ashlar_pool_info i;
 
 	ashlar_co_pool_info(s->rig.p, &i);
-	return i.health == ASHLAR_ONLINE;
+	return i.health == ASHLAR_ONLINE && i.redundancy == i.redundancy_promised && !s->hurt;
 }
 
 static int life_co_main(void *arg)
@@ -151,7 +56,7 @@ static int life_co_main(void *arg)
 
 	if (r < 0)
 		return r;
-	nemesis_co_opened(s);
+	nemesis_co_look(s);
 	rig_co_verify(g);
 	if (!g->failed)
 		rig_co_check(g, true);
@@ -169,12 +74,31 @@ static int life_co_main(void *arg)
 	if (!g->failed)
 		rig_co_verify(g);
 	nemesis_off(s);
-	if (!g->failed && is_whole(s) && !s->victim_out && !g->may_fail)
+	rot_undo(s);
+	if (!g->failed && is_whole(s) && !s->n_rots && !g->may_fail)
 		rig_co_check(g, true);
 	if (g->failed)
 		return -EUCLEAN;
+	between_note(s);
 	rig_co_close(g);
 	return g->failed ? -EUCLEAN : 0;
+}
+
+/* Somebody says that they are good again; those that vanished are found without that. */
+static void co_all_online(struct sim_run *s)
+{
+	struct rig *g = &s->rig;
+	struct err e = { 0 };
+	unsigned i;
+	int r;
+
+	for (i = 0; i < g->n_disks && !g->failed; i++) {
+		if (!(rig_away(g) >> i & 1) || g->p->disks[i].state == PDISK_STALE)
+			continue;
+		r = ashlar_co_disk_online(g->p, rig_paths[i], NULL, &e);
+		if (r < 0)
+			rig_fail(g, "disk online %s: %s (%d)", rig_paths[i], e.text, r);
+	}
 }
 
 /* Faults have stopped, all disks are there: everything must heal. */
@@ -187,8 +111,13 @@ static int last_co_main(void *arg)
 	if (r < 0)
 		return r;
 	rig_co_verify(g);
+	co_all_online(s);
 	if (!g->failed)
-		rig_co_wait_online(g, HEAL_LIMIT_NS);
+		rig_co_wait_whole(g, true, HEAL_LIMIT_NS);
+	if (!g->failed)
+		rig_co_check(g, true);
+	if (!g->failed)
+		rot_co_scrub(s);
 	if (!g->failed)
 		rig_co_check(g, true);
 	if (!g->failed)
@@ -198,6 +127,8 @@ static int last_co_main(void *arg)
 	rig_co_close(g);
 	return g->failed ? -EUCLEAN : 0;
 }
+
+/* ---- its frame ---- */
 
 /* Where the power goes, in events of the disks from now. */
 static uint64_t plan_crash(struct sim_run *s)
@@ -216,6 +147,7 @@ static void after_crash(struct sim_run *s)
 	enum sim_cut cut = rng_chance(&s->rng, 1, 2) ? SIM_CUT_RANDOM : (enum sim_cut)rng_below(&s->rng, SIM_CUT_ONLY_ONE + 1);
 
 	rig_note(g, "crash, %s, cut %d", process_only ? "process only" : "power", cut);
+	between_note(s);
 	rig_world_drop(g);
 	model_crash(g->model);
 	if (process_only)
@@ -223,22 +155,53 @@ static void after_crash(struct sim_run *s)
 	else
 		sim_disks_power_cut(g->disks, cut, &s->rng);
 	nemesis_off(s);
+	rot_undo(s);
+}
+
+/* When it is over the world stands still at once, in whatever way it was driven. */
+static int frame_co_main(void *arg)
+{
+	struct sim_run *s = arg;
+
+	s->result = s->main(s);
+	s->done = true;
+	sim_disks_stop_at(s->rig.disks, sim_disks_n_events(s->rig.disks));
+	return s->result;
+}
+
+/* Drives the life to its end, or to the crash (-ECANCELED). */
+static int drive(struct sim_run *s)
+{
+	struct rig *g = &s->rig;
+	int r = sim_run(g->w, frame_co_main, s, NULL, LIFE_LIMIT_NS);
+
+	while (r == -ECANCELED && s->probe_wanted && !s->done && sim_disks_n_events(g->disks) < s->crash_at && !g->failed) {
+		s->probe_wanted = false;
+		probe_run(s);
+		sim_disks_stop_at(g->disks, s->crash_at);
+		sim_run_for(g->w, LIFE_LIMIT_NS);
+		r = s->probe_wanted || sim_disks_n_events(g->disks) >= s->crash_at ? -ECANCELED : -EDEADLK;
+	}
+	s->probe_wanted = false;
+	return s->done ? 0 : r;
 }
 
 static void life(struct sim_run *s, int (*fn)(void *arg))
 {
 	struct rig *g = &s->rig;
-	int r, result = 0;
+	int r;
 
-	s->stop = false;
+	s->stop = s->done = false;
+	s->result = 0;
+	s->main = fn;
 	s->n_running = 0;
 	g->may_fail = false;
 	if (s->life)
-		nemesis_presence(s);
+		between_lives(s);
 	rig_world_start(g, rng_next(&s->rng));
-	if (s->life)
-		sim_disks_stop_at(g->disks, plan_crash(s));
-	r = sim_run(g->w, fn, s, &result, LIFE_LIMIT_NS);
+	s->crash_at = s->life ? plan_crash(s) : UINT64_MAX;
+	sim_disks_stop_at(g->disks, s->crash_at);
+	r = drive(s);
 	s->hash = hash_mix(s->hash ^ sim_trace_hash(g->w));
 	if (g->failed)
 		return;
@@ -246,8 +209,8 @@ static void life(struct sim_run *s, int (*fn)(void *arg))
 		after_crash(s);
 		return;
 	}
-	if (r < 0 || result < 0) {
-		rig_fail(g, "life %u: %s", s->life, r == -EDEADLK ? "deadlock" : r == -ETIME ? "it does not end" : err_text(result));
+	if (r < 0 || s->result < 0) {
+		rig_fail(g, "life %u: %s", s->life, r == -EDEADLK ? "deadlock" : r == -ETIME ? "it does not end" : err_text(s->result));
 		return;
 	}
 	sim_disks_stop_at(g->disks, UINT64_MAX);
@@ -266,7 +229,7 @@ int sim_run_seed(struct sim_run *s, uint64_t seed)
 	rng_init(&s->rng, seed);
 	s->rig.disks = sim_disks_create(rng_next(&s->rng));
 	s->rig.model = model_create();
-	shape(s);
+	shape_choose(s);
 	life(s, create_co_main);
 	for (s->life = 1; s->life <= s->n_lives && !s->rig.failed; s->life++)
 		life(s, life_co_main);
@@ -278,6 +241,8 @@ int sim_run_seed(struct sim_run *s, uint64_t seed)
 	s->hash = hash_mix(s->hash ^ sim_disks_hash(s->rig.disks));
 	if (s->rig.failed)
 		return -1; /* as it stands: the process ends */
+	if (s->old)
+		sim_disks_destroy(s->old);
 	sim_disks_destroy(s->rig.disks);
 	model_destroy(s->rig.model);
 	return 0;

@@ -2,10 +2,14 @@
  * sim_run.h: one random run of the whole engine: what its files share.
  *
  *   sim_main.c    the command line; each seed in a child process
- *   sim_run.c     a run: its shape, its lives (from opening to a clean end, a kill or a power cut), the end
+ *   sim_shape.c   a run's shape: disks, layouts, load, settings
+ *   sim_run.c     its lives, from opening to a clean end, a kill or a power cut; the end, when everything must heal
  *   sim_client.c  clients: random requests on random volumes
  *   sim_admin.c   management commands meanwhile
- *   sim_nemesis.c disk faults, within what the pool must survive
+ *   sim_nemesis.c what happens to disks in service
+ *   sim_rot.c     damage that no disk reports, and what must be found of it
+ *   sim_between.c what happens to disks between lives
+ *   sim_probe.c   is the redundancy there that the pool claims?
  */
 #ifndef TESTS_SIM_SIM_RUN_H
 #define TESTS_SIM_SIM_RUN_H
@@ -16,9 +20,19 @@
 #define CLIENTS_MAX 16
 #define ROT_MAX 64
 
-struct rot { /* a granule of a metadata copy that was damaged */
+struct rot { /* a granule that was damaged */
+	unsigned disk;
 	uint64_t off_bytes;
 	uint8_t before[512], after[512];
+};
+
+/* What is wrong with a disk by the nemesis' doing. */
+struct harm {
+	bool now;		 /* faults are set, or it is not there */
+	bool missed;		 /* it may have missed writes */
+	bool removed;		 /* not there at all */
+	uint64_t healed_ns;	 /* when that ended; what was under way then may still fail */
+	struct sim_disks *saved; /* it has been wiped: what it held */
 };
 
 struct sim_run {
@@ -33,34 +47,60 @@ struct sim_run {
 	bool overcommit, other_layouts, faults;
 	bool sparse; /* large volumes, of which little is written, here and there: many map pages */
 	bool beyond; /* faults that redundancy does not cover: honest failures, and after them nothing lost that was durable */
-	/* the disk that everything bad happens to: redundancy covers it, and no second one */
-	unsigned victim;
-	bool victim_out; /* it may have missed writes */
+	/* disks */
+	struct harm harm[RIG_DISKS_MAX];
+	uint32_t hurt; /* those with harm, or that may not have caught up since: redundancy covers them, and no others */
+	struct rig_claim claim;
 	struct rot rots[ROT_MAX];
 	unsigned n_rots;
-	uint64_t rot_off, rot_len; /* where metadata lies on the victim */
+	struct sim_disks *old; /* as they were after an earlier life */
+	uint64_t old_generation, generation, acked_generation; /* of labels: then, and after this life */
 	/* a life */
 	unsigned life;
-	bool stop, last;
+	bool stop, last, done;
+	int result;
+	int (*main)(void *arg);
+	uint64_t crash_at;
+	bool probe_wanted;
 	unsigned n_running; /* coroutines of clients, admin, nemesis */
-	unsigned next_name;
+	unsigned next_name, n_probes, n_scrubs;
 	uint64_t life_ns;
 };
 
 /* Everything follows from the seed. Returns 0 if the run found nothing wrong. */
 int sim_run_seed(struct sim_run *s, uint64_t seed);
 
+void shape_choose(struct sim_run *s);
+
 /* Coroutines on reactor 0, started with s (struct sim_run *); each counts in n_running while it runs. */
 void client_co_main(void *arg);
 void admin_co_main(void *arg);
 void nemesis_co_main(void *arg);
 
-/* A life ends or begins: no faults, no latent errors, damaged granules as they were. */
+/* A life ends or begins: no faults, no latent errors. Disks that are not there stay away. */
 void nemesis_off(struct sim_run *s);
-/* Before a life: which disks are there. */
-void nemesis_presence(struct sim_run *s);
-/* Coroutine. Takes note of the pool's state after opening. */
-void nemesis_co_opened(struct sim_run *s);
+/* Coroutine, pool open: whoever has caught up is not hurt any more. */
+void nemesis_co_look(struct sim_run *s);
+
+/* ---- sim_rot.c ---- */
+/* Damages a granule of one metadata copy on the disk, or a part of one label. */
+void rot_one(struct sim_run *s, unsigned disk);
+/* Damaged granules become as they were, where nobody has written meanwhile. */
+void rot_undo(struct sim_run *s);
+/* Coroutine, nobody else about: damages data that a scrub can find, and sees that it does. */
+void rot_co_scrub(struct sim_run *s);
+
+/* ---- sim_between.c ---- */
+/* After a life, its world still there but standing still: who is behind. */
+void between_note(struct sim_run *s);
+/* Before a life: which disks are there, and as of when. */
+void between_lives(struct sim_run *s);
+
+/* ---- sim_probe.c ---- */
+/* Coroutine: if the pool says that it can spare disks, the world stops here for probe_run(). */
+void probe_co_ask(struct sim_run *s);
+/* With the world standing still: a copy of this process loses power and so many disks, opens the pool and reads everything. */
+void probe_run(struct sim_run *s);
 
 static inline bool run_is_over(const struct sim_run *s) { return s->stop || s->rig.failed; }
 /* Sleeps, but wakes when the life is to end. */

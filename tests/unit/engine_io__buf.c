@@ -3,6 +3,7 @@
 #include <string.h>
 #include <CUnit/Basic.h>
 
+#include "engine/base/alloc_hold.h"
 #include "engine/base/rng.h"
 #include "engine/base/units.h"
 #include "engine/io/bdev.h"
@@ -159,6 +160,49 @@ static void ranges_are_checked(void)
 	CU_ASSERT_EQUAL(bdev_check_range(&b, UINT64_MAX - 4095, 8192), -ERANGE);
 }
 
+static bool is_handed_out(const void *p, size_t len, unsigned n)
+{
+	bool found = false;
+	void **b = xmalloc(n * sizeof(*b));
+	unsigned i;
+
+	for (i = 0; i < n; i++) {
+		b[i] = buf_alloc(len);
+		found |= b[i] == p;
+	}
+	for (i = 0; i < n; i++)
+		buf_free(b[i], len);
+	xfree(b);
+	return found;
+}
+
+static void held_buffers_are_not_handed_out_before_their_release(void)
+{
+	static const size_t lens[] = { 4096, 65536, MIB, 3 * MIB };
+	const struct world_ops *ops[2] = { &ops_arena, &ops_plain };
+	unsigned i, turn;
+	char *p;
+
+	for (turn = 0; turn < 2; turn++) {
+		begin(ops[turn]);
+		for (i = 0; i < ARRAY_LEN(lens); i++) {
+			p = buf_alloc(lens[i]);
+			alloc_hold(p + lens[i] / 2, 512);
+			alloc_hold(p, lens[i]);
+			buf_free(p, lens[i]);
+			memset(p, 7, lens[i]); /* it is there */
+			CU_ASSERT_FALSE(is_handed_out(p, lens[i], 50));
+			alloc_release(p, lens[i]);
+			CU_ASSERT_FALSE(is_handed_out(p, lens[i], 50));
+			alloc_release(p + lens[i] / 2, 512);
+			if (turn == 0 && lens[i] < MIB) /* of an arena: reused soon */
+				CU_ASSERT_TRUE(is_handed_out(p, lens[i], (unsigned)(ARENA_BYTES / lens[i])));
+		}
+		CU_ASSERT_FALSE(alloc_has_holds());
+		end();
+	}
+}
+
 int main(void)
 {
 	unsigned failures;
@@ -173,6 +217,7 @@ int main(void)
 	T(plain_memory_is_poisoned);
 	T(iovecs_copy_and_slice);
 	T(ranges_are_checked);
+	T(held_buffers_are_not_handed_out_before_their_release);
 	CU_basic_run_tests();
 	failures = CU_get_number_of_failures();
 	CU_cleanup_registry();

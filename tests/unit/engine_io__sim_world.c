@@ -430,6 +430,44 @@ static void clone_is_equal_and_independent(void)
 	end();
 }
 
+static int co_dead_handle(void *arg)
+{
+	struct disk *again;
+
+	EXPECT(fill(d, 0, PAGE, 4, 0) == -ENODEV);
+	EXPECT(read_fill_of(d, 0, PAGE) == -ENODEV);
+	EXPECT(disk_open(w, "disk0", 0, &again, NULL) == 0); /* the old handle's lock is gone with the old device */
+	EXPECT(fill(again, 0, PAGE, 5, IO_FUA) == 0);
+	disk_close(d);
+	d = again;
+	return 0;
+}
+
+static void restored_disk_has_the_contents_of_the_clone_and_no_cache(void)
+{
+	struct sim_disks *old;
+
+	begin_size(1, 1, 2, DISK_BYTES, 512);
+	run(co_fill_at, (uint64_t[]){ 0, 1, 1 });
+	old = sim_disks_clone(ds);
+	run(co_fill_at, (uint64_t[]){ 0, 2, 1 });
+	run(co_fill_at, (uint64_t[]){ PAGE, 3, 0 });
+	world_down();
+	sim_disk_restore(ds, 0, old);
+	sim_disk_restore(ds, 1, NULL);
+	world_up(1);
+	EXPECT(durable_fill(0, 0, PAGE) == 1 && durable_fill(0, PAGE, PAGE) == 0);
+	cut(SIM_CUT_ALL);
+	EXPECT(durable_fill(0, PAGE, PAGE) == 0);
+	sim_disk_restore(ds, 0, NULL);
+	EXPECT(durable_fill(0, 0, 2 * PAGE) == 0);
+	EXPECT(sim_disks_hash(old) != sim_disks_hash(ds)); /* the copy keeps what it has */
+	run(co_dead_handle, NULL);
+	EXPECT(durable_fill(0, 0, PAGE) == 5);
+	sim_disks_destroy(old);
+	end();
+}
+
 static void hash_is_of_contents_alone(void)
 {
 	uint64_t hash, empty;
@@ -706,6 +744,7 @@ int main(void)
 	T(resized_disk_loses_what_lay_beyond);
 	T(poked_bytes_are_seen_and_durable);
 	T(clone_is_equal_and_independent);
+	T(restored_disk_has_the_contents_of_the_clone_and_no_cache);
 	T(hash_is_of_contents_alone);
 	T(same_seed_same_run_other_seed_other_run);
 	T(hooks_run_when_nothing_else_is_ready);

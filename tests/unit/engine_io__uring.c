@@ -419,6 +419,83 @@ static void size_is_refreshed(void)
 	CU_ASSERT_EQUAL(run(co_refresh, file_make(dir_disk, "r", FILE_BYTES)), 0);
 }
 
+static int co_alive(void *arg)
+{
+	struct disk *d;
+	struct err e = { 0 };
+	unsigned i;
+
+	CU_ASSERT_EQUAL_FATAL(disk_open(world, arg, 0, &d, NULL), 0);
+	for (i = 0; i < 100; i++)
+		CU_ASSERT_EQUAL(disk_co_alive(d, FILE_BYTES, &e), 0);
+	CU_ASSERT_EQUAL(truncate(arg, FILE_BYTES + MIB), 0);
+	CU_ASSERT_EQUAL(disk_co_alive(d, FILE_BYTES, &e), 0);
+	CU_ASSERT_EQUAL(truncate(arg, FILE_BYTES - 4096), 0);
+	CU_ASSERT_EQUAL(disk_co_alive(d, FILE_BYTES, &e), -EIO);
+	CU_ASSERT_STRING_EQUAL(e.text, "it has shrunk to 8384512 bytes");
+	CU_ASSERT_EQUAL(disk_co_alive(d, FILE_BYTES - 4096, &e), 0);
+	CU_ASSERT_EQUAL(unlink(arg), 0);
+	CU_ASSERT_EQUAL(disk_co_alive(d, FILE_BYTES - 4096, &e), -ENOENT);
+	CU_ASSERT_STRING_EQUAL(e.text, "its file was deleted");
+	disk_close(d);
+	return 0;
+}
+
+static void deleted_and_shrunk_files_are_noticed(void)
+{
+	options.n_reactors = 1;
+	CU_ASSERT_EQUAL(run(co_alive, file_make(dir_disk, "alive", FILE_BYTES)), 0);
+	CU_ASSERT_EQUAL(run(co_alive, file_make(dir_memory, "alive", FILE_BYTES)), 0);
+}
+
+struct asker {
+	struct disk *d;
+	struct co_join *join;
+	int result;
+};
+
+static void co_ask(void *arg)
+{
+	struct asker *a = arg;
+
+	a->result = disk_co_alive(a->d, FILE_BYTES, NULL);
+	co_join_done(a->join, 0);
+}
+
+/* Many at once share questions, and the disk may be closed under them. */
+static int co_ask_and_close(void *arg)
+{
+	struct asker a[20];
+	struct co_join join;
+	struct disk *d;
+	unsigned round, i;
+
+	for (round = 0; round < 50; round++) {
+		CU_ASSERT_EQUAL_FATAL(disk_open(world, arg, 0, &d, NULL), 0);
+		co_join_init(&join);
+		for (i = 0; i < ARRAY_LEN(a); i++) {
+			a[i] = (struct asker){ d, &join, -1 };
+			co_join_add(&join);
+			co_spawn(CO_SERVICE, co_ask, &a[i], "asker");
+		}
+		co_yield();
+		if (round % 2)
+			disk_close(d);
+		CU_ASSERT_EQUAL(co_join_wait(&join), 0);
+		for (i = 0; i < ARRAY_LEN(a); i++)
+			CU_ASSERT_EQUAL(a[i].result, 0);
+		if (round % 2 == 0)
+			disk_close(d);
+	}
+	return 0;
+}
+
+static void a_disk_may_be_closed_while_it_is_asked_about(void)
+{
+	options.n_reactors = 1;
+	CU_ASSERT_EQUAL(run(co_ask_and_close, file_make(dir_disk, "ask", FILE_BYTES)), 0);
+}
+
 static void foreign_data_is_found(void)
 {
 	char what[100], cmd[300], *path = file_make(dir_disk, "p", FILE_BYTES);
@@ -536,6 +613,8 @@ int main(void)
 	T(reactors_share_a_disk);
 	T(disks_are_locked);
 	T(size_is_refreshed);
+	T(deleted_and_shrunk_files_are_noticed);
+	T(a_disk_may_be_closed_while_it_is_asked_about);
 	T(foreign_data_is_found);
 	T(block_device_in_memory);
 	T(worlds_come_and_go);

@@ -624,7 +624,7 @@ static void disks_of_pools_are_refused_without_force(void)
 	hash = sim_disks_hash(disks);
 	CU_ASSERT_EQUAL(prepare(&s), -ERR_FOREIGN);
 	CU_ASSERT(said("d1") && said("pool tank"));
-	patch_labels(1, 32, 1);
+	patch_labels(1, 32, 4);
 	CU_ASSERT_EQUAL(prepare(&s), -ERR_FOREIGN);
 	CU_ASSERT(said("newer version"));
 	patch_labels(1, 32, 0);
@@ -685,8 +685,8 @@ static void what_no_pool_can_be_made_of_is_refused(void)
 	TRY(-EINVAL, "at most 128", t.paths = many, t.n_paths = 129);
 	TRY(-EINVAL, "'/'", t.name = "a/b");
 	TRY(-EINVAL, "layout", t.layout = "raid7");
-	TRY(-EOPNOTSUPP, "not available in this version", t.layout = "raid5", t.n_paths = 4);
-	TRY(-EOPNOTSUPP, "raid6", t.layout = "raid6", t.n_paths = 5);
+	TRY(-EINVAL, "raid5 needs 3 disks, and 2 are named", t.layout = "raid5");
+	TRY(-EINVAL, "raid6 needs 4 disks, and 3 are named", t.layout = "raid6", t.n_paths = 3);
 	TRY(-EINVAL, "needs 3 disks", t.layout = "raid1-3");
 	TRY(-EINVAL, "needs 4 disks", t.layout = "raid10", t.n_paths = 3);
 	TRY(-EINVAL, "needs 2 disks", t.layout = "raid0", t.n_paths = 1);

@@ -44,6 +44,12 @@ static void make_sample(struct label *l, unsigned n_disks, unsigned n_meta)
 	l->journal_off = n_meta ? 128 * KIB : 0;
 	l->journal_bytes = n_meta ? 64 * KIB : 0;
 	l->epoch = 5;
+	if (n_meta) {
+		l->incompat = LABEL_INCOMPAT_PARITY;
+		l->log_group_plus_1 = 201;
+		l->log_slices = 1;
+		l->log_slice_bytes = 128 * KIB;
+	}
 	l->created_wall_ns = 1234567890123456789ULL;
 	for (i = 0; i < n_disks; i++) {
 		fill_uuid(&l->disks[i].uuid, (uint8_t)(i + 1));
@@ -88,6 +94,8 @@ static void what_is_encoded_is_decoded(void)
 		CU_ASSERT_EQUAL(memcmp(&got.profile, &sample.profile, sizeof(got.profile)), 0);
 		CU_ASSERT_EQUAL(got.disk_index, own);
 		CU_ASSERT_EQUAL(got.generation, 11);
+		CU_ASSERT_EQUAL(got.log_group_plus_1, sample.log_group_plus_1);
+		CU_ASSERT_EQUAL(got.log_slice_bytes, sample.log_slice_bytes);
 		CU_ASSERT_STRING_EQUAL(got.name, "tank");
 		CU_ASSERT_STRING_EQUAL(got.disks[own].path, sample.disks[own].path);
 		memset(raw2, 0xff, sizeof(raw2));
@@ -138,7 +146,8 @@ static const struct damage {
 	uint64_t value;
 	int result;
 } damages[] = {
-	{ 8, 4, 0, -ERR_FEATURE }, { 8, 4, 2, -ERR_FEATURE }, { 32, 8, 1, -ERR_FEATURE }, { 32, 8, 1ULL << 63, -ERR_FEATURE },
+	{ 8, 4, 0, -ERR_FEATURE }, { 8, 4, 2, -ERR_FEATURE }, { 32, 8, 3, -ERR_FEATURE }, { 32, 8, 1ULL << 63, -ERR_FEATURE },
+	{ 32, 8, 0, -ERR_FORMAT }, /* it has stripe logs */
 	{ 16, 8, ~0ULL, 0 }, { 24, 8, ~0ULL, 0 },
 	{ 72, 8, 0, -ERR_FORMAT }, { 72, 8, ~0ULL, -ERR_FORMAT }, { 72, 8, 9, -ERR_FORMAT }, { 80, 8, 12, -ERR_FORMAT },
 	{ 92, 2, 0, -ERR_FORMAT }, { 92, 2, 3, -ERR_FORMAT }, { 92, 2, 65535, -ERR_FORMAT },
@@ -161,7 +170,11 @@ static const struct damage {
 	{ 184, 8, 0, -ERR_FORMAT }, { 184, 8, ~0ULL, -ERR_FORMAT }, { 184, 8, 64 * MIB - 1, -ERR_FORMAT },
 	{ 200, 1, 0, -ERR_FORMAT }, { 200, 1, '/', -ERR_FORMAT }, { 200, 1, 27, -ERR_FORMAT }, { 201, 1, 0xff, -ERR_FORMAT },
 	{ 40, 1, 0, 0 }, { 56, 1, 0, -ERR_FORMAT }, /* the pool may have any uuid; the disk's is in the table */
-	{ 264, 8, ~0ULL, 0 }, { 511, 1, 1, 0 }, /* padding: of versions to come */
+	{ 264, 8, 0, -ERR_FORMAT }, { 264, 8, ~0ULL, -ERR_FORMAT }, { 264, 8, 2, -ERR_FORMAT }, { 264, 8, 77, 0 },
+	{ 264, 8, 1ULL << 62, -ERR_FORMAT }, { 272, 4, 0, -ERR_FORMAT }, { 272, 4, 2, -ERR_FORMAT }, { 272, 4, ~0U, -ERR_FORMAT },
+	{ 276, 4, 0, -ERR_FORMAT }, { 276, 4, 64 * KIB, -ERR_FORMAT }, { 276, 4, 128 * KIB + 512, -ERR_FORMAT },
+	{ 276, 4, 256 * KIB, -ERR_FORMAT }, { 276, 4, 0xfffff000, -ERR_FORMAT },
+	{ 280, 8, ~0ULL, 0 }, { 511, 1, 1, 0 }, /* padding: of versions to come */
 	{ D0 + 16, 8, 0, -ERR_FORMAT }, { D0 + 16, 8, ~0ULL, -ERR_FORMAT }, { D0 + 16, 8, 512 * KIB, -ERR_FORMAT },
 	{ D0 + 24, 8, 12, -ERR_FORMAT }, { D0 + 32, 1, 3, -ERR_FORMAT }, { D0 + 32, 1, 255, -ERR_FORMAT },
 	{ D0 + 32, 1, LABEL_DISK_FREE, -ERR_FORMAT }, /* metadata lies there */

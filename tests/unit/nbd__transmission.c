@@ -4,6 +4,7 @@
 #include <CUnit/Basic.h>
 #include <stdio.h>
 
+#include "engine/base/alloc_hold.h"
 #include "engine/base/units.h"
 #include "nbd/session.h"
 #include "tests/lib/nbd_run.h"
@@ -162,6 +163,88 @@ static void reads_structured(void)
 	CU_ASSERT_EQUAL(r.len, 2 << 20);
 	CU_ASSERT_TRUE(is_filled(&r));
 	CU_ASSERT_EQUAL(count_replies(), 2);
+}
+
+/* A device that gives up reads that may be, and still writes to their memory at the end. */
+static struct iovec given_up[64];
+static unsigned n_given_up, n_asked_again;
+
+static int late_fault(void *arg, struct io *io)
+{
+	if (io->op != IO_READ)
+		return 0;
+	if (io->flags & IO_MAY_GIVE_UP) {
+		CU_ASSERT_FATAL(n_given_up < ARRAY_LEN(given_up));
+		given_up[n_given_up] = io->iov[0];
+		alloc_hold(io->iov[0].iov_base, io->iov[0].iov_len);
+		n_given_up++;
+		return -ETIMEDOUT;
+	}
+	n_asked_again++;
+	CU_ASSERT_FALSE(alloc_is_held(io->iov[0].iov_base, io->len_bytes));
+	return 0;
+}
+
+static void late_before(struct nbd_run *r)
+{
+	fill_before(r);
+	mem_bdev_options(nbd_mem_export(r->exports, RUN_MEM))->fault = late_fault;
+}
+
+static void late_after(struct nbd_run *r)
+{
+	unsigned i;
+
+	for (i = 0; i < n_given_up; i++) {
+		memset(given_up[i].iov_base, 0xee, given_up[i].iov_len);
+		alloc_release(given_up[i].iov_base, given_up[i].iov_len);
+	}
+}
+
+static void read_that_the_device_gives_up_is_done_again_in_other_memory(void)
+{
+	static const uint32_t lens[] = {512, 4096, 256 << 10, 2 << 20};
+	struct run_reply r;
+	size_t i;
+
+	for (i = 0; i < 2 * ARRAY_LEN(lens); i++) {
+		n_given_up = n_asked_again = 0;
+		begin("mem", i % 2);
+		run.co_before = late_before;
+		run.co_after = late_after;
+		script_request(&in, NBD_CMD_READ, 0, 1, 1 << 20, lens[i / 2]);
+		if (i % 2) /* its reply may be the first */
+			script_request(&in, NBD_CMD_CACHE, 0, 2, 1 << 20, 4096);
+		script_request(&in, NBD_CMD_DISC, 0, 3, 0, 0);
+		go();
+		r = reply_of(1, i % 2 ? 0 : lens[i / 2]);
+		CU_ASSERT_EQUAL(r.error, 0);
+		CU_ASSERT_EQUAL(r.len, lens[i / 2]);
+		CU_ASSERT_TRUE(is_filled(&r));
+		CU_ASSERT_TRUE(n_given_up >= 1 && n_asked_again >= 1 + i % 2);
+	}
+}
+
+static int always_late(void *arg, struct io *io)
+{
+	return io->op == IO_READ ? -ETIMEDOUT : 0;
+}
+
+static void never_before(struct nbd_run *r)
+{
+	mem_bdev_options(nbd_mem_export(r->exports, RUN_MEM))->fault = always_late;
+}
+
+static void read_that_never_comes_ends_in_an_error(void)
+{
+	begin("mem", true);
+	run.co_before = never_before;
+	script_request(&in, NBD_CMD_READ, 0, 1, 1 << 20, 4096);
+	script_request(&in, NBD_CMD_READ, 0, 2, 1 << 20, 3 << 20);
+	script_request(&in, NBD_CMD_DISC, 0, 3, 0, 0);
+	go();
+	CU_ASSERT_NOT_EQUAL(reply_of(1, 0).error, 0);
+	CU_ASSERT_NOT_EQUAL(reply_of(2, 0).error, 0);
 }
 
 static void thousands_of_requests_in_one_receive(void)
@@ -640,6 +723,8 @@ int main(void)
 		T(writes_arrive_in_any_pieces),
 		T(reads_simple),
 		T(reads_structured),
+		T(read_that_the_device_gives_up_is_done_again_in_other_memory),
+		T(read_that_never_comes_ends_in_an_error),
 		T(thousands_of_requests_in_one_receive),
 		T(trim_zero_and_cache),
 		T(fast_zero_fails_fast),

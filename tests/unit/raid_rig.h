@@ -62,6 +62,7 @@ struct rig {
 
 static struct rig rig;
 static uint64_t seed;
+static uint64_t rig_hedge_ns, rig_timeout_ns; /* 0: the usual */
 
 #define EXPECT(cond)                                                                                       \
 	do {                                                                                               \
@@ -180,7 +181,7 @@ static void hook_repaired(void *ctx, unsigned disk, uint64_t off_bytes, uint64_t
 		rig.watch_hit = true;
 }
 
-static const struct raid_hooks rig_hooks = {
+static struct raid_hooks rig_hooks = { /* a test may put in others */
 	.co_group_load = hook_load, .co_lease = hook_lease, .lease_return = hook_return,
 	.co_sync = hook_sync, .co_disk_error = hook_disk_error, .read_repaired = hook_repaired,
 };
@@ -206,6 +207,8 @@ static void raid_up(void)
 	struct raid_conf c = { .group_bytes = GROUP_BYTES, .size_bytes = SPACE_BYTES, .block_bytes = BLOCK };
 
 	c.hooks = &rig_hooks;
+	c.hedge_ns = rig_hedge_ns;
+	c.timeout_ns = rig_timeout_ns;
 	rig.raid = raid_open(&c);
 	rig.b = raid_bdev(rig.raid);
 	range_lock_init(&rig.lock);
@@ -232,6 +235,7 @@ static int rig_co_main(void *arg)
 		set_state(i, RAID_DISK_ONLINE);
 	t->co_body();
 	raid_stats_get(rig.raid, &st);
+	raid_co_drain(rig.raid);
 	raid_close(rig.raid);
 	return 0;
 }

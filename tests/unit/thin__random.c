@@ -463,6 +463,7 @@ static struct thin_rig_conf conf_random(uint64_t seed)
 	}
 	c.cache_bytes = seed % 2 ? 0 : 4 * MIB; /* 0: the least there is */
 	c.co_requests_max = seed % 5 ? 0 : 4;
+	c.redirect = seed / 2 % 2;
 	return c;
 }
 
@@ -503,6 +504,7 @@ static void random_run(uint64_t seed, bool crash, bool full)
 	for (round = 0; round < 3 && n_problems == before; round++) {
 		rd.after_crash = random_round(&rd, crash);
 		rd.first = false;
+		EXPECT(thin_flags_sum(rig.flags).problems == 0);
 	}
 	for (i = 0; i < n_models; i++)
 		free(models[i].sectors);

@@ -1,61 +1,7 @@
 /*
  * Volumes on the real home half and the real metadata store: the rules of the data path one by one.
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <CUnit/Basic.h>
-
-#include "engine/io/buf.h"
-#include "tests/lib/thin_rig.h"
-
-static struct thin_rig rig;
-static unsigned n_problems;
-
-#define EXPECT(cond)                                                                                                \
-	do {                                                                                                        \
-		bool ok_ = (cond);                                                                                  \
-		if (!ok_ && n_problems++ < 20)                                                                      \
-			fprintf(stderr, "seed %llu, line %d: %s\n", (unsigned long long)rig.conf.seed, __LINE__, #cond); \
-		CU_ASSERT(ok_);                                                                                     \
-	} while (0)
-
-static struct thin_rig_conf conf_of(uint64_t seed)
-{
-	return (struct thin_rig_conf){ .seed = seed, .n_reactors = 1, .block_bytes = 512, .cluster_bytes = 8 * KIB,
-				       .group_bytes = 4 * MIB, .n_groups = 64, .reserve_groups = 4, .cache_bytes = 4 * MIB,
-				       .journal_bytes = MIB };
-}
-
-/* ---- the rules one by one: on reactor 0, which is home of pool and volume ---- */
-
-static struct thin_vol *vol, *vol2;
-static struct bdev *bd;
-
-static int co_begin(uint64_t size, uint64_t full_wait_ns)
-{
-	CHECK(thin_rig_co_format(&rig) == 0);
-	CHECK(thin_rig_co_create(&rig, "v", size, full_wait_ns, &vol) == 0);
-	CHECK(thin_rig_co_attach(&rig, vol) == 0);
-	bd = thin_volume_bdev(vol->open);
-	return 0;
-}
-
-static int co_end(void)
-{
-	EXPECT(thin_rig_co_check(&rig) == 0);
-	thin_rig_co_detach(&rig, vol);
-	return thin_rig_co_close(&rig);
-}
-
-static void script_conf(const struct thin_rig_conf *c, int (*fn)(void *arg))
-{
-	thin_rig_init(&rig, c);
-	EXPECT(thin_rig_run(&rig, fn, NULL) == 0);
-	thin_rig_restart(&rig);
-	EXPECT(rig.leaked == 0);
-	thin_rig_fini(&rig);
-}
+#include "tests/unit/thin__script.h"
 
 static void script(int (*fn)(void *arg))
 {
@@ -64,67 +10,6 @@ static void script(int (*fn)(void *arg))
 	c.block_bytes = 4096;
 	c.cluster_bytes = 64 * KIB;
 	script_conf(&c, fn);
-}
-
-static int co_fill(struct bdev *b, uint64_t off, uint64_t len, int c, unsigned flags)
-{
-	void *buf = buf_alloc(len);
-	int r;
-
-	memset(buf, c, len);
-	r = bdev_co_write(b, off, buf, len, flags);
-	buf_free(buf, len);
-	return r;
-}
-
-static bool co_is(struct bdev *b, uint64_t off, uint64_t len, int c)
-{
-	uint8_t *buf = buf_alloc(len);
-	uint64_t i;
-	bool ok;
-
-	memset(buf, ~c, len);
-	ok = bdev_co_read(b, off, buf, len) == 0;
-	for (i = 0; i < len && ok; i++)
-		ok = buf[i] == (uint8_t)c;
-	buf_free(buf, len);
-	return ok;
-}
-
-/* A request in the background. */
-struct later {
-	enum io_op op;
-	struct bdev *b;
-	uint64_t off, len;
-	int c, result;
-	bool done;
-};
-
-static void later_co_run(void *arg)
-{
-	struct later *l = arg;
-
-	if (l->op == IO_WRITE)
-		l->result = co_fill(l->b, l->off, l->len, l->c, 0);
-	else if (l->op == IO_FLUSH)
-		l->result = bdev_co_flush(l->b);
-	else
-		l->result = bdev_co_discard(l->b, l->off, l->len, 0);
-	l->done = true;
-}
-
-static void later_start(struct later *l, enum io_op op, uint64_t off, uint64_t len, int c)
-{
-	*l = (struct later){ .op = op, .b = bd, .off = off, .len = len, .c = c };
-	co_spawn(CO_SERVICE, later_co_run, l, "later");
-	co_sleep_ns(5 * NS_PER_MS);
-}
-
-static int later_co_wait(struct later *l)
-{
-	while (!l->done)
-		co_sleep_ns(NS_PER_MS);
-	return l->result;
 }
 
 static int few_ios_co(void *arg)
@@ -161,6 +46,11 @@ static int fua_co_write(void *arg)
 	EXPECT(co_fill(bd, MIB, 4096, 4, IO_FUA) == 0);
 	EXPECT(co_fill(bd, 2 * MIB, 4096, 5, IO_FUA) == 0);
 	EXPECT(bdev_co_zero(bd, 2 * MIB, 4096, IO_FUA) == 0);
+	EXPECT(co_fill(bd, 3 * MIB, 4096, 6, 0) == 0);
+	thin_rig_co_detach(&rig, vol);
+	EXPECT(thin_rig_co_attach(&rig, vol) == 0);
+	bd = thin_volume_bdev(vol->open);
+	EXPECT(co_fill(bd, 3 * MIB, 4096, 7, IO_FUA) == 0); /* what the volume had handed in before is not durable either */
 	return 0;
 }
 
@@ -170,7 +60,7 @@ static int fua_co_read(void *arg)
 	vol = thin_vol_find(rig.thin, "v");
 	EXPECT(thin_rig_co_attach(&rig, vol) == 0);
 	bd = thin_volume_bdev(vol->open);
-	EXPECT(co_is(bd, 0, 4096, 2) && co_is(bd, MIB, 4096, 4) && co_is(bd, 2 * MIB, 4096, 0));
+	EXPECT(co_is(bd, 0, 4096, 2) && co_is(bd, MIB, 4096, 4) && co_is(bd, 2 * MIB, 4096, 0) && co_is(bd, 3 * MIB, 4096, 7));
 	return co_end();
 }
 
@@ -414,7 +304,7 @@ static int base_co(void *arg)
 	unsigned n = 2;
 
 	co_begin(64 * MIB, 0);
-	EXPECT(thin_co_lease(rig.thin, vol->cls, c, &n) == 0 && n == 2);
+	EXPECT(thin_co_lease(rig.thin, vol->cls, false, c, &n) == 0 && n == 2);
 	EXPECT(co_fill(sp, c[0] * 65536, 65536, 1, 0) == 0 && co_fill(sp, c[1] * 65536, 65536, 2, 0) == 0);
 	e.own = c[0];
 	e.base = c[1];
@@ -454,8 +344,11 @@ static int close_co(void *arg)
 				       .off = i * 100 * KIB, .len = 100 * KIB, .c = 1 };
 		co_spawn(CO_SERVICE, later_co_run, &w[i], "later");
 	}
-	co_sleep_ns(NS_PER_US); /* all have been submitted, none has ended */
+	for (i = 0; i < 12; i++)
+		while (!w[i].begun)
+			co_yield();
 	thin_rig_co_detach(&rig, vol);
+	co_sleep_ns(1); /* who has been woken runs; no time passes for disks */
 	for (i = 0; i < 12; i++)
 		EXPECT(w[i].done && w[i].result == 0);
 	EXPECT(thin_rig_co_check(&rig) == 0);
@@ -493,7 +386,85 @@ static void flushes_share_a_commit(void)
 	script(flush_co);
 }
 
-#define TEST(f) { #f, f }
+/* ---- at home ---- */
+
+/* Two volumes with one cluster, which they lose one after the other. A read of the first or second owner is under way. */
+static void two_owners_co(bool first)
+{
+	struct thin_entry e = { .own_mask = 0xffff, .shared = true };
+	struct bdev *b2, *sp = &rig.space[0].bdev;
+	uint64_t off = MIB;
+	struct later rd;
+	unsigned n = 1;
+
+	co_begin(64 * MIB, 0);
+	EXPECT(thin_rig_co_create(&rig, "v2", 64 * MIB, 0, &vol2) == 0 && thin_rig_co_attach(&rig, vol2) == 0);
+	b2 = thin_volume_bdev(vol2->open);
+	EXPECT(thin_co_lease(rig.thin, vol->cls, false, &e.own, &n) == 0 && co_fill(sp, e.own * 65536, 65536, 1, 0) == 0);
+	thin_map_set(rig.thin, vol->id, 0, &e, 1);
+	thin_map_set(rig.thin, vol2->id, 0, &e, 1);
+	EXPECT(co_is(bd, 0, 65536, 1) && co_is(b2, 0, 65536, 1));
+	rig.hold_reads = true;
+	bd = first ? bd : b2;
+	later_start(&rd, IO_READ, 0, 65536, 1);
+	bd = thin_volume_bdev(vol->open);
+	rig.hold_reads = false;
+	EXPECT(bdev_co_discard(bd, 0, 65536, 0) == 0 && bdev_co_flush(bd) == 0);
+	EXPECT(thin_rig_co_check(&rig) == 0 && co_is(b2, 0, 65536, 1));
+	EXPECT(bdev_co_discard(b2, 0, 65536, 0) == 0 && bdev_co_flush(b2) == 0);
+	while (co_fill(bd, off, 65536, 2, 0) == 0)
+		off += 65536;
+	thin_rig_release_writes(&rig);
+	EXPECT(later_co_wait(&rd) == 0);
+	EXPECT(co_fill(bd, off, 65536, 3, 0) == 0 && co_fill(bd, off + 65536, 65536, 3, 0) == -ERR_POOL_FULL);
+	thin_rig_co_detach(&rig, vol2);
+}
+
+static int two_owners_co_first(void *arg)
+{
+	two_owners_co(true);
+	return co_end();
+}
+
+static int two_owners_co_second(void *arg)
+{
+	two_owners_co(false);
+	return co_end();
+}
+
+static void a_shared_cluster_is_free_when_all_have_released_it(void)
+{
+	struct thin_rig_conf c = conf_of(13);
+
+	c.cluster_bytes = 64 * KIB;
+	c.n_groups = 8;
+	script_conf(&c, two_owners_co_first);
+	script_conf(&c, two_owners_co_second);
+}
+
+static int log_group_co(void *arg)
+{
+	uint64_t off = 0, n;
+	struct thin_space s;
+
+	co_begin(64 * MIB, 0);
+	EXPECT(thin_rig_co_log_group(&rig, vol->cls) == 0);
+	thin_space_get(rig.thin, &s);
+	EXPECT(s.clusters_total == 0 && thin_co_class_free(rig.thin, vol->cls, &n) == 0 && n == 0);
+	while (co_fill(bd, off, 65536, 2, 0) == 0)
+		off += 65536;
+	EXPECT(off == 8 * MIB); /* all of the other two groups */
+	return co_end();
+}
+
+static void a_log_group_has_no_clusters(void)
+{
+	struct thin_rig_conf c = conf_of(13);
+
+	c.cluster_bytes = 64 * KIB;
+	c.n_groups = 8;
+	script_conf(&c, log_group_co);
+}
 
 int main(void)
 {
@@ -510,16 +481,10 @@ int main(void)
 		TEST(what_is_not_own_comes_from_base),
 		TEST(close_waits_for_requests_in_flight),
 		TEST(a_full_pool_holds_writes_until_there_is_space),
+		TEST(a_shared_cluster_is_free_when_all_have_released_it),
+		TEST(a_log_group_has_no_clusters),
 		CU_TEST_INFO_NULL,
 	};
-	CU_SuiteInfo suites[] = { { "thin volume", NULL, NULL, NULL, NULL, tests }, CU_SUITE_INFO_NULL };
-	unsigned failed;
 
-	CU_initialize_registry();
-	CU_register_suites(suites);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return tests_run("thin volume", tests);
 }

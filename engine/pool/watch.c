@@ -1,0 +1,76 @@
+/*
+ * watch.c: looks after disks that nobody may be using right now: have they vanished, are they still ours, are they back?
+ *
+ * Every two seconds, each disk that is there: its file deleted, its size less than the label says; less often its label (ours.c).
+ * One disk that is away is looked for where it was last seen; one that is out because of errors is not: somebody must say so
+ * (`disk online`).
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/io/disk.h"
+#include "engine/pool/life.h"
+
+#define WATCH_NS (2 * NS_PER_SEC)
+#define LABEL_EVERY 5 /* rounds */
+#define PROBE_EVERY 5
+#define REPORT_NS (10 * NS_PER_SEC)
+#define SPACE_NS (10 * NS_PER_SEC)
+
+static void dead_co_close(struct ashlar_pool *p, unsigned i)
+{
+	struct pdisk *d = &p->disks[i];
+
+	if (!d->dead || !pool_co_disk_is_idle(p, i) || !d->dead)
+		return;
+	disk_close(d->dead);
+	d->dead = NULL;
+}
+
+static void repairs_report(struct ashlar_pool *p, unsigned i)
+{
+	struct pdisk *d = &p->disks[i];
+	uint64_t good = d->n_repaired, bad = d->n_unrepaired, now = reactor_now_ns();
+
+	if (good + bad == d->n_reported || now - d->reported_ns < REPORT_NS)
+		return;
+	pool_event(p, ASHLAR_WARNING, "read.repaired", (int)i, NULL, "disk %s: %llu reads failed and were answered from other disks; the "
+		   "places were rewritten, but for %llu", pool_disk_path(p, i), (unsigned long long)(good + bad - d->n_reported),
+		   (unsigned long long)(bad - d->n_reported_bad));
+	d->n_reported = good + bad;
+	d->n_reported_bad = bad;
+	d->reported_ns = now;
+}
+
+static void space_report(struct ashlar_pool *p)
+{
+	struct pool_life *life = p->life;
+
+	if (!life->full || reactor_now_ns() - life->full_ns < SPACE_NS || !pool_free_bytes(p))
+		return;
+	life->full = false;
+	pool_event(p, ASHLAR_INFO, "pool.space", -1, NULL, "there is space again");
+	pool_life_kick(p);
+}
+
+void pool_watch_co_run(void *arg)
+{
+	struct ashlar_pool *p = arg;
+	uint64_t round, until;
+	unsigned i;
+
+	for (round = 1; !p->stopping && !p->failed; round++) {
+		until = reactor_now_ns() + WATCH_NS;
+		while (!p->stopping && reactor_now_ns() < until)
+			(void)!co_queue_wait_until(&p->life->kick, until);
+		for (i = 0; i < p->n_disks && !p->stopping && !p->failed; i++) {
+			dead_co_close(p, i);
+			pool_co_disk_look(p, i, round % LABEL_EVERY == 1);
+			repairs_report(p, i);
+			if (p->disks[i].state == PDISK_ABSENT && round % PROBE_EVERY == 0 && !p->stopping)
+				pool_co_disk_probe(p, i);
+		}
+		space_report(p);
+	}
+	pool_life_leave(p);
+}

@@ -1,0 +1,93 @@
+/*
+ * sim_between.c: what happens to disks while nobody looks: some are missing at the next opening, an old copy of one is put back in
+ * its place, one has been wiped. Within what redundancy covers.
+ */
+#include <string.h>
+
+#include "engine/pool/pool_internal.h"
+#include "tests/sim/sim_run.h"
+
+#define GENERATIONS_APART 4 /* of labels, so that every disk has been told that there were some since */
+
+void between_note(struct sim_run *s)
+{
+	if (!s->rig.p)
+		return;
+	s->hurt |= rig_away(&s->rig);
+	s->generation = s->rig.p->label->generation;
+	s->acked_generation = s->rig.p->label->acked_generation;
+}
+
+static void take(struct sim_run *s, unsigned i)
+{
+	rig_note(&s->rig, "nemesis: disk %u is missing", i);
+	sim_disk_remove(s->rig.disks, i);
+	s->harm[i].now = s->harm[i].missed = s->harm[i].removed = true;
+	s->hurt |= 1U << i;
+}
+
+static void old_copy(struct sim_run *s, unsigned i)
+{
+	rig_note(&s->rig, "nemesis: an old copy of disk %u has been put back", i);
+	sim_disk_restore(s->rig.disks, i, s->old);
+	s->hurt |= 1U << i;
+}
+
+/* An old copy is worth anything only after the pool has gone on for some time without it. */
+static void old_copies(struct sim_run *s, unsigned i)
+{
+	if (s->old && s->acked_generation >= s->old_generation + GENERATIONS_APART && rng_chance(&s->rng, 1, 4) && !s->harm[i].saved)
+		old_copy(s, i);
+	if (!s->generation || (s->old && !rng_chance(&s->rng, 1, 3)))
+		return;
+	if (s->old)
+		sim_disks_destroy(s->old);
+	s->old = sim_disks_clone(s->rig.disks);
+	s->old_generation = s->generation;
+}
+
+static void all_back(struct sim_run *s)
+{
+	unsigned i;
+
+	for (i = 0; i < s->rig.n_disks; i++) {
+		struct harm *h = &s->harm[i];
+
+		if (h->saved && !s->last && rng_chance(&s->rng, 1, 2)) {
+			sim_disk_put_back(s->rig.disks, i);
+			continue;
+		}
+		if (h->saved) {
+			sim_disk_restore(s->rig.disks, i, h->saved);
+			sim_disks_destroy(h->saved);
+		}
+		*h = (struct harm){ 0 };
+		sim_disk_put_back(s->rig.disks, i);
+	}
+}
+
+void between_lives(struct sim_run *s)
+{
+	unsigned i;
+	int spare;
+
+	all_back(s);
+	nemesis_off(s);
+	s->claim.valid = false;
+	if (s->last || !s->tolerates || s->beyond)
+		return;
+	for (i = 0; i < s->rig.n_disks; i++)
+		if (s->hurt >> i & 1 && rng_chance(&s->rng, 1, 3))
+			take(s, i);
+	spare = (int)s->tolerates - __builtin_popcount(s->hurt);
+	i = (unsigned)rng_below(&s->rng, s->rig.n_disks);
+	if (spare >= 1 && !(s->hurt >> i & 1) && s->faults && rng_chance(&s->rng, 1, 3)) {
+		take(s, i);
+		spare--;
+	}
+	i = (unsigned)rng_below(&s->rng, s->rig.n_disks);
+	if (s->faults && (spare >= 1 || s->hurt >> i & 1))
+		old_copies(s, i);
+	if (s->hurt)
+		s->rig.degraded = s->rig.may_be_full = true;
+}
