@@ -259,7 +259,7 @@ def degraded(disks, opt, report):
         for i in range(opt.rounds):
             for name, rw, bs, depth in READS:
                 for p in rotate(pools, i):
-                    r = base.fio(p, rw, bs, depth, ["--size=%d" % size, "--time_based", "--runtime=%g" % opt.seconds], tmp)
+                    r = base.fio(p, rw, bs, depth, ["--size=%d" % size, "--time_based", "--runtime=%dms" % (1000 * opt.seconds)], tmp)
                     results.setdefault((p.name, name), []).append(r)
         if "overwrite" in opt.sections:
             overwrite(pools[0], size, opt, report)
@@ -285,7 +285,7 @@ def degraded(disks, opt, report):
 def overwrite(p, size, opt, report):
     """Of a healthy raid5; nothing else is at work."""
     before, show = p.count(), p.show()
-    r = base.fio(p, "randwrite", "4k", 32, ["--size=%d" % size, "--time_based", "--runtime=%g" % opt.seconds], p.tmp)
+    r = base.fio(p, "randwrite", "4k", 32, ["--size=%d" % size, "--time_based", "--runtime=%dms" % (1000 * opt.seconds)], p.tmp)
     after, shown = p.count(), p.show()
     n = {k: (after[k] - before[k]) / r["n"] for k in after}
     log = {k: (shown[k] - show[k]) / r["n"] for k in ("log_writes", "log_bytes", "stripes_full", "stripes_rmw", "stripes_rcw")}
@@ -307,7 +307,7 @@ class Load:
     """Clients at a moderate rate, in the background."""
 
     def __init__(self, p, size, seconds, opt):
-        self.args = (p, "randrw", "4k", 8, ["--size=%d" % size, "--rwmixread=70", "--time_based", "--runtime=%g" % seconds,
+        self.args = (p, "randrw", "4k", 8, ["--size=%d" % size, "--rwmixread=70", "--time_based", "--runtime=%dms" % (1000 * seconds),
                                             "--rate_iops=%d,%d" % (opt.rate * 7 // 10, opt.rate * 3 // 10)], p.tmp)
         self.thread = threading.Thread(target=self.main)
         self.result = None

@@ -278,7 +278,7 @@ void rig_co_claim(struct rig *g, struct rig_claim *c)
 int rig_spare(const struct rig *g, const struct rig_claim *c, uint32_t hurt, unsigned tolerates)
 {
 	if (g->p && c->valid && c->change_gen == g->p->change_gen && c->away == rig_away(g))
-		return c->redundancy - __builtin_popcount(hurt & ~c->away);
+		return MIN(c->redundancy, (int)tolerates) - __builtin_popcount(hurt & ~c->away); /* a new group may tolerate no more */
 	return (int)tolerates - __builtin_popcount(hurt | (g->p ? rig_away(g) : 0));
 }
 
