@@ -177,6 +177,11 @@ bool raid_log_is_attached(const struct raid *r)
 	return r->log != NULL;
 }
 
+bool raid_log_keeps(const struct raid *r)
+{
+	return r->log && stripe_log_keeps(r->log);
+}
+
 struct bdev *raid_bdev(struct raid *r)
 {
 	return &r->bdev;

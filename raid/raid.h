@@ -103,6 +103,8 @@ unsigned raid_home(const struct raid *r, uint64_t group);
 struct stripe_log_conf;
 void raid_log_attach(struct raid *r, const struct stripe_log_conf *c);
 bool raid_log_is_attached(const struct raid *r);
+/* The log holds what could not be written in place: the pool must not be closed clean, so that it is replayed. */
+bool raid_log_keeps(const struct raid *r);
 struct bdev *raid_bdev(struct raid *r); /* copies = RAID_COPIES_MAX; io.copy beyond a group's copies is -ENODATA */
 
 /* disk may be NULL (ABSENT). Requests in flight keep what they have. Whatever was held against the disk (it was silent, slow, a

@@ -53,6 +53,7 @@ struct batch {
 	uint64_t len_bytes;
 	uint64_t done_at; /* flushes begun when the last of its appends was done */
 	uint32_t n_open;  /* appends not done */
+	uint32_t n_kept;  /* of these, those that never will be */
 	uint32_t n_entries, n_cancels;
 };
 
@@ -88,7 +89,7 @@ struct stripe_log {
 	uint64_t used_bytes, live_bytes; /* of all batches, of those from first_live */
 	/* flushes: covers batches that were done before it began */
 	uint64_t n_begun, flushed;
-	bool flushing, closing;
+	bool flushing, closing, keeps;
 	int flush_error;
 	struct co_queue room;
 	struct hash by_stripe;
@@ -131,7 +132,7 @@ static void log_free(struct stripe_log *l)
 	while (!list_is_empty(&l->batches)) {
 		struct batch *b = list_first(&l->batches, struct batch, link);
 
-		CHECK(!b->n_open);
+		CHECK(b->n_open == b->n_kept);
 		list_del(&b->link);
 		xfree(b);
 	}
@@ -325,6 +326,25 @@ void stripe_log_done(struct stripe_log *l, struct stripe_log_ticket *t)
 	co_queue_wake_all(&l->room);
 }
 
+void stripe_log_keep(struct stripe_log *l, struct stripe_log_ticket *t)
+{
+	struct hash_node *n;
+
+	if (!t->batch)
+		return;
+	n = hash_find(&l->by_number, t->batch);
+	CHECK(n);
+	t->batch = 0;
+	container_of(n, struct batch, node)->n_kept++;
+	l->keeps = true;
+	co_queue_wake_all(&l->room);
+}
+
+bool stripe_log_keeps(const struct stripe_log *l)
+{
+	return l->keeps;
+}
+
 /* ---- one batch ---- */
 
 int stripe_log_ring_co_io(const struct stripe_log_conf *c, enum io_op op, uint64_t pos, void *buf, uint64_t len, unsigned flags,
@@ -508,6 +528,14 @@ static bool first_fits(const struct stripe_log *l)
 	return l->used_bytes + stripe_log_batch_bytes(a->n, a->bytes) + BLOCK <= l->conf.len_bytes;
 }
 
+/* The oldest live batch will never go. */
+static bool tail_is_kept(const struct stripe_log *l)
+{
+	const struct batch *b = l->first_live == &l->batches ? NULL : list_entry(l->first_live, struct batch, link);
+
+	return b && b->n_kept && b->n_kept == b->n_open;
+}
+
 /* Coroutine, the leader's. Returns when the first of the queue fits, or an error. */
 static int room_co_make(struct stripe_log *l)
 {
@@ -522,6 +550,8 @@ static int room_co_make(struct stripe_log *l)
 				return r;
 			continue;
 		}
+		if (tail_is_kept(l))
+			return -EIO;
 		l->flush_error = 0;
 		flush_want(l);
 		co_queue_wait(&l->room);

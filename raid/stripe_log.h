@@ -74,6 +74,10 @@ int stripe_log_co_append(struct stripe_log *l, const struct stripe_log_entry *e,
 			 unsigned iov_n, struct stripe_log_ticket *t) __must_check;
 /* The in-place writes of the append have completed (or will never be made). Does not suspend. Nothing after a failed append. */
 void stripe_log_done(struct stripe_log *l, struct stripe_log_ticket *t);
+/* The in-place writes have failed, and no disk has been put out for it: the entry stays live for the next opening's recovery, which
+ * the pool must not close clean for (stripe_log_keeps()). When only such entries are left in a full ring, appends fail. */
+void stripe_log_keep(struct stripe_log *l, struct stripe_log_ticket *t);
+bool stripe_log_keeps(const struct stripe_log *l);
 /* May a recovery, if it came now, replay an entry of one of the stripes? At times true without need. */
 bool stripe_log_is_live(const struct stripe_log *l, uint64_t group, uint64_t stripe, uint64_t n_stripes);
 /* Coroutine. Durable on 0: no older entry of these stripes will be replayed. Costs nothing if none is live. */

@@ -425,7 +425,7 @@ static int part_co_write(const struct part *p)
 	}
 	r = part_co_place(p, p->fua && !logged ? IO_FUA : 0);
 	if (logged)
-		stripe_log_done(g->raid->log, &t);
+		stripe_log_end(g, &t, r);
 	return r;
 }
 

@@ -215,7 +215,7 @@ static int resync_co_logged(struct raid_group *g, uint64_t stripe, unsigned n, u
 	if (r)
 		goto out;
 	r = sync_co_write(&s, copied);
-	stripe_log_done(g->raid->log, &t);
+	stripe_log_end(g, &t, r);
 out:
 	stripe_sync_fini(&s);
 	return r;
@@ -240,11 +240,20 @@ static int resync_co_stripes(struct raid_group *g, uint64_t stripe, unsigned n, 
 	return 0;
 }
 
+/* A write in the regions of the stripes has failed in place, and a column is lost: only its log entry, at the next opening, can
+ * tell what the lost column's rows should be. Nothing there may be read or believed before. */
+static bool sync_is_hopeless(const struct raid_group *g, uint64_t stripe, unsigned n)
+{
+	return (g->unsync & stripe_regions(g, stripe, n)) && g->raid->log && stripe_log_keeps(g->raid->log) && stripe_n_lost(g);
+}
+
 int stripe_co_make_sync(struct raid_group *g, uint64_t stripe, unsigned n)
 {
 	uint64_t ignored = 0;
 
-	return likely(!(g->unsync & stripe_regions(g, stripe, n))) ? 0 : resync_co_stripes(g, stripe, n, &ignored);
+	if (likely(!(g->unsync & stripe_regions(g, stripe, n))))
+		return 0;
+	return sync_is_hopeless(g, stripe, n) ? -EIO : resync_co_stripes(g, stripe, n, &ignored);
 }
 
 /* ---- rebuild ---- */
@@ -311,6 +320,10 @@ static int range_co_each(struct raid_group *g, uint64_t off_bytes, uint64_t len_
 
 int raid_parity_co_resync(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, uint64_t *copied)
 {
+	uint64_t bytes = raid_stripe_bytes(g), first = off_bytes / bytes;
+
+	if (sync_is_hopeless(g, first, (unsigned)(DIV_UP(off_bytes + len_bytes, bytes) - first)))
+		return -EIO;
 	return range_co_each(g, off_bytes, len_bytes, copied, resync_co_stripes);
 }
 

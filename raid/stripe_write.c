@@ -197,7 +197,7 @@ static int whole_co_logged(const struct whole *w, unsigned i, unsigned n, uint32
 	if (r)
 		return r;
 	r = whole_co_place(w, i, n, row, len, 0);
-	stripe_log_done(g->raid->log, &t);
+	stripe_log_end(g, &t, r);
 	return r;
 }
 

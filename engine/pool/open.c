@@ -505,6 +505,16 @@ static bool pgroup_fini(struct hash_node *n, void *arg)
 	return true;
 }
 
+static bool logs_keep(const struct ashlar_pool *p)
+{
+	unsigned i;
+
+	for (i = 0; i < p->n_reactors; i++)
+		if (raid_log_keeps(p->reactors[i].raid))
+			return true;
+	return false;
+}
+
 /* Coroutine. Stops everything, writes the last checkpoint, frees. */
 int pool_co_close(struct ashlar_pool *p, bool clean, struct err *e)
 {
@@ -521,7 +531,7 @@ int pool_co_close(struct ashlar_pool *p, bool clean, struct err *e)
 	if (p->started) {
 		struct err local = { 0 };
 
-		r = meta_co_stop(p->meta, clean);
+		r = meta_co_stop(p->meta, clean && !logs_keep(p));
 		if (r < 0 && clean)
 			err_set(e ? e : &local, r, "pool %s: closing did not complete: %s; what was flushed is safe",
 				p->label->name, p->failed ? p->failed_why : err_text(r));

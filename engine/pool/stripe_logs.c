@@ -262,8 +262,11 @@ static int logs_co_give_up(struct ashlar_pool *p, unsigned flags, int r, struct 
 	struct hash_node *n;
 	size_t b;
 
-	if (!(flags & ASHLAR_OPEN_FORCE_MISSING))
-		return err_default(e, r, "reading the stripe logs");
+	if (!(flags & ASHLAR_OPEN_FORCE_MISSING)) {
+		r = err_default(e, r, "reading the stripe logs");
+		err_prefix(e, "pool %s is not opened unless by force: ", p->label->name);
+		return r;
+	}
 	pool_log(p, "the stripe logs cannot be replayed (%s); what was being written to volumes with parity when the pool was last "
 		 "in use may be damaged", err_text(r));
 	p->logs_lost = true; /* for groups that are loaded from now on */

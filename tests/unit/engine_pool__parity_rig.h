@@ -329,25 +329,26 @@ static inline void client_co_main(void *arg)
 /* Several clients on every volume, all at once. */
 static inline int rig_co_work(struct rig *g)
 {
-	unsigned n = 3 * model_n_vols(g->model), i;
+	unsigned n = 3 * model_n_vols(g->model), n_attached = 0, i;
 	struct client *c = xcalloc(n, sizeof(*c));
 	struct co_join join;
 	int r = 0;
 
 	co_join_init(&join);
 	for (i = 0; i < n; i++) {
-		r = client_co_attach(&c[i], g, model_vol(g->model, i / 3));
+		if (model_vol(g->model, i / 3)->state != MODEL_LIVE)
+			continue;
+		r = client_co_attach(&c[n_attached], g, model_vol(g->model, i / 3));
 		if (r < 0)
 			break;
-		rng_init(&c[i].rng, rng_next(&g->rng));
-		c[i].join = &join;
+		rng_init(&c[n_attached].rng, rng_next(&g->rng));
+		c[n_attached].join = &join;
 		co_join_add(&join);
-		co_spawn(CO_SERVICE, client_co_main, &c[i], "client");
+		co_spawn(CO_SERVICE, client_co_main, &c[n_attached++], "client");
 	}
-	n = i;
 	if (co_join_wait(&join) < 0)
 		r = -EIO;
-	for (i = 0; i < n; i++) {
+	for (i = 0; i < n_attached; i++) {
 		r = r < 0 ? r : c[i].result;
 		ashlar_co_detach(c[i].at);
 	}
