@@ -314,6 +314,13 @@ static void part_compute(struct part *p)
 
 /* ---- log and place ---- */
 
+/* Columns that are current, but were not read: what was recovered for them need not be what they hold, if nothing was ever written in
+ * these rows. Parity now says so: they are written too. */
+static uint32_t seg_defined(const struct part *p, const struct seg *s)
+{
+	return s->consistent ? 0 : s->lost & p->bad & p->current;
+}
+
 /* Positions whose contents change; all that are known go to the log, wherever their disks are. */
 static uint32_t seg_changed(const struct part *p, const struct seg *s)
 {
@@ -321,7 +328,7 @@ static uint32_t seg_changed(const struct part *p, const struct seg *s)
 
 	switch (s->how) {
 	case SEG_MODIFY: return s->need;
-	case SEG_RECONSTRUCT: return s->new | parity;
+	case SEG_RECONSTRUCT: return s->new | parity | seg_defined(p, s);
 	case SEG_PLAIN: break;
 	}
 	return s->new;

@@ -178,6 +178,7 @@ static uint64_t group_hand_in(struct ashlar_pool *p, const struct raid_desc *d, 
 	pool_group_encode(d, kind, p->label, &rec);
 	seq = meta_record(p->meta, POOL_REC_GROUP_PUT, &rec, sizeof(rec));
 	pool_space_handed_in(p, seq);
+	p->change_gen++;
 	return seq;
 }
 
@@ -219,32 +220,48 @@ void pool_co_group_forget(struct ashlar_pool *p, uint64_t group)
 	pool_co_each_reactor(p, forget_here, &f);
 }
 
+/* Its extents are nobody's before the record is durable: until then a crash brings the group back. And it stays in memory until
+ * the record is applied: until then the array would bring it back. */
+int pool_co_group_destroy(struct ashlar_pool *p, struct pgroup *g)
+{
+	le64 rec = le64_make(g->desc.group);
+	uint64_t seq;
+	unsigned c;
+	int r;
+
+	g->leaving = true;
+	pool_co_group_forget(p, g->desc.group);
+	for (c = 0; c < g->desc.n_cols; c++)
+		pool_space_hold(p, &g->desc.cols[c], g->desc.col_bytes);
+	seq = meta_record(p->meta, POOL_REC_GROUP_GONE, &rec, sizeof(rec));
+	p->change_gen++;
+	r = meta_co_commit(p->meta, seq);
+	if (r == 0)
+		r = meta_co_wait_applied(p->meta, seq);
+	for (c = 0; c < g->desc.n_cols; c++)
+		pool_space_release(p, &g->desc.cols[c]);
+	if (r < 0) /* the pool has stopped */
+		return r;
+	hash_del(&p->pgroups, &g->node);
+	xfree(g);
+	co_queue_wake_all(&p->life->claims);
+	return 0;
+}
+
 /* Coroutine. Destroys a data group that holds nothing, so that its extents can serve another layout or metadata. */
 static int group_co_reclaim(struct ashlar_pool *p)
 {
-	struct forget f = { .p = p };
 	struct pgroup *g;
-	uint64_t seq;
-	le64 rec;
-	int r = thin_co_empty_group(p->thin, &f.group);
+	uint64_t group;
+	int r = thin_co_empty_group(p->thin, &group);
 
 	if (r == 0)
-		r = pool_co_pgroup_get(p, f.group, &g);
+		r = pool_co_pgroup_get(p, group, &g);
 	if (r < 0)
 		return r;
-	if (g->unsync || g->sync.owner || g->moving)
+	if (g->unsync || g->sync.owner || g->moving || g->leaving)
 		return -ENOENT; /* being synced, or moved: another time */
-	g->leaving = true;
-	pool_co_each_reactor(p, forget_here, &f);
-	rec = le64_make(f.group);
-	seq = meta_record(p->meta, POOL_REC_GROUP_GONE, &rec, sizeof(rec));
-	g = pgroup_find(p, f.group);
-	if (g) {
-		hash_del(&p->pgroups, &g->node);
-		xfree(g);
-	}
-	r = meta_co_commit(p->meta, seq); /* before anybody writes there for another group */
-	return r < 0 ? r : meta_co_wait_applied(p->meta, seq);
+	return pool_co_group_destroy(p, g);
 }
 
 int pool_co_group_make(struct ashlar_pool *p, unsigned kind, struct raid_profile prof, uint64_t *group)

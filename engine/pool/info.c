@@ -115,6 +115,9 @@ int ashlar_co_disk_list(struct ashlar_pool *p, struct ashlar_disk_info **out, si
 		snprintf(x->path, sizeof(x->path), "%s", d->disk ? d->disk->path : p->label->disks[i].path);
 		x->uuid = p->label->disks[i].uuid;
 		x->state = states[d->state];
+		snprintf(x->reason, sizeof(x->reason), "%s", d->reason);
+		x->slow = d->slow_reactors != 0;
+		x->read_repairs = d->n_repaired;
 		x->size_bytes = p->label->disks[i].size_bytes;
 		x->used_bytes = d->used * p->label->extent_bytes;
 		if (!d->disk)

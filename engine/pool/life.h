@@ -115,6 +115,8 @@ void pool_co_disks_settle(struct ashlar_pool *p);
  * -ERR_POOL_FULL: no disk has room that has no column of the group yet; -ECANCELED: the pool is closing; else some block
  * cannot be read from any column (or the pool has stopped), and nothing has changed. */
 int pool_co_column_move(struct ashlar_pool *p, struct pgroup *g, unsigned col, struct pool_job *job) __must_check;
+/* Index in the label's list of metadata groups; -ENOENT: it is not one that is in use. */
+int pool_label_meta_find(const struct label *l, uint64_t group) __must_check;
 /* Coroutine. Metadata and log groups that have fewer copies get so many (3 at most), one disk each. -ERR_POOL_FULL: not
  * enough disks have room; what has been widened stays so. */
 int pool_co_metadata_widen(struct ashlar_pool *p, unsigned copies, struct pool_job *job) __must_check;

@@ -181,7 +181,7 @@ static uint64_t move_hand_in(struct ashlar_pool *p, const struct pgroup *g, cons
 	return seq;
 }
 
-static int label_meta_find(const struct label *l, uint64_t group)
+int pool_label_meta_find(const struct label *l, uint64_t group)
 {
 	unsigned i;
 
@@ -198,7 +198,7 @@ static int label_co_switch(struct ashlar_pool *p, struct pgroup *g, unsigned col
 	int i, r = -ENODEV;
 
 	co_mutex_lock(&p->labels);
-	i = label_meta_find(p->label, g->desc.group);
+	i = pool_label_meta_find(p->label, g->desc.group);
 	CHECK(i >= 0);
 	if (p->disks[target->disk].state == PDISK_ONLINE) {
 		p->label->meta[i].cols[col] = *target;

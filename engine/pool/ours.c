@@ -245,14 +245,16 @@ int pool_co_disk_verify(struct ashlar_pool *p, unsigned disk)
 	struct err e = { 0 };
 	int r;
 
-	if (!p->started || !is_in_use(d))
+	if (!p->started)
 		return 0;
+	if (!is_in_use(d)) /* it has just gone out, and not all instances know */
+		return -ENODEV;
 	r = d->lost[0] ? -EUCLEAN : size_co_check(p, disk, &e);
 	if (r == -ENOENT || (r == 0 && is_in_use(d))) /* a deleted file is as good as before as long as it is open */
 		r = label_co_check(p, disk, telling_place(p, d), p->settings.timeout_ns);
 	if (r == -ENODEV || r == -ETIMEDOUT || r == -EIO)
 		failed_co_out(p, disk, r, r == -EIO ? "its label cannot be read" : "it is gone");
-	return r ? -ENODEV : 0;
+	return r || !is_in_use(d) ? -ENODEV : 0;
 }
 
 void pool_co_disk_look(struct ashlar_pool *p, unsigned disk, bool label)

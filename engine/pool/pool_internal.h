@@ -37,6 +37,7 @@ struct pdisk {
 	uint64_t no_run; /* so many free extents in a row are not to be found, since none was freed; 0: not known */
 	/* of one that is not ONLINE: */
 	char reason[120];
+	bool arriving; /* STALE, but not all instances know it: nothing that is copied now is copied to it */
 	uint64_t n_arrivals; /* times it has become STALE; 1 if it was found so */
 	uint64_t since_ns; /* when it left, or the pool was opened without it */
 	bool at_once;	   /* rebuilt without delay: it answered with errors, or somebody said so */
@@ -45,6 +46,7 @@ struct pdisk {
 	_Atomic uint64_t n_repaired, n_unrepaired; /* reads answered from elsewhere: place rewritten, or not */
 	uint64_t n_reported, n_reported_bad, reported_ns;
 	uint64_t slow_reactors; /* a bit each: reads go around it there */
+	bool is_probed;		/* watch.c reads from it, to see whether it is still slow */
 	char *last_path;	/* in full, of the last handle; NULL: as the label says */
 	char refused[200];	/* what has been said of what lies there now */
 	/* ours.c */
@@ -164,7 +166,8 @@ int pool_co_disk_out(struct ashlar_pool *p, unsigned disk, int error, const char
 int pool_co_disk_vanished(struct ashlar_pool *p, unsigned disk, const char *reason) __must_check;
 /* Coroutine. Somebody says so. *needed: data is lost by it, or unflushed data may be; -EBUSY then, unless force. */
 int pool_co_disk_fail(struct ashlar_pool *p, unsigned disk, bool force, bool *needed) __must_check;
-int pool_co_disk_online(struct ashlar_pool *p, unsigned disk) __must_check;
+/* Coroutine. It has caught up, if this is still the stay (n_arrivals) that it was when that began. */
+int pool_co_disk_online(struct ashlar_pool *p, unsigned disk, uint64_t arrival) __must_check;
 enum raid_disk_state pool_raid_state(const struct pdisk *d);
 void pool_co_set_disk(struct ashlar_pool *p, unsigned disk);
 
@@ -173,6 +176,8 @@ extern const struct thin_hooks pool_thin_hooks;
 int pool_co_group_create(struct ashlar_pool *p, unsigned kind, struct raid_profile prof, uint64_t *group) __must_check;
 /* Coroutine, with thin's allocation locked. The same; data groups that hold nothing are destroyed where that makes room. */
 int pool_co_group_make(struct ashlar_pool *p, unsigned kind, struct raid_profile prof, uint64_t *group) __must_check;
+/* Coroutine. Nobody uses it, and nobody else is at it (claimed, or as above); g is freed. */
+int pool_co_group_destroy(struct ashlar_pool *p, struct pgroup *g) __must_check;
 /* Coroutine. Destroys one data group that holds nothing; -ENOENT: there is none. */
 int pool_co_group_reclaim(struct ashlar_pool *p) __must_check;
 /* Coroutine, inside co_apply. The extents of a column belong to the group, or to nobody. */

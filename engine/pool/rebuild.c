@@ -37,6 +37,7 @@ struct rebuild {
 	unsigned n_moved, n_full, n_bad, n_retry; /* groups of this round */
 	uint64_t bad_group;
 	int bad_error;
+	uint64_t orphan; /* a metadata group that a crash left with a record and without a place in the label; UINT64_MAX: none */
 	uint64_t gave_up_ns, gave_up_gen; /* when only groups were left that cannot be rebuilt; 0: not so */
 };
 
@@ -106,6 +107,10 @@ static int plan_add(struct rebuild *rb, const struct raid_desc *d, unsigned kind
 
 	if (!raid_profile_tolerates((struct raid_profile){ d->layout, d->copies }) || lost_col(p, d) < 0)
 		return 0;
+	if (kind == THIN_GROUP_META && pool_label_meta_find(p->label, d->group) < 0) {
+		rb->orphan = d->group;
+		return 0;
+	}
 	left = raid_desc_redundancy(p->reactors[0].raid, d);
 	if (left < 0)
 		return 0; /* there is nothing to rebuild it from */
@@ -145,6 +150,21 @@ static int todo_order(const void *a, const void *b)
 	return x->group < y->group ? -1 : x->group > y->group;
 }
 
+/* Coroutine. Nothing refers to it: no root that a label names was written with it. */
+static int orphan_co_destroy(struct rebuild *rb)
+{
+	struct ashlar_pool *p = rb->p;
+	struct pgroup *g;
+	int r = pool_co_group_claim(p, rb->orphan, &g);
+
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	if (pool_label_meta_find(p->label, rb->orphan) < 0)
+		return pool_co_group_destroy(p, g);
+	pool_group_unclaim(p, g);
+	return 0;
+}
+
 static int plan_co_make(struct rebuild *rb)
 {
 	uint64_t total = 0;
@@ -154,7 +174,10 @@ static int plan_co_make(struct rebuild *rb)
 	rb->n = rb->next = 0;
 	rb->n_moved = rb->n_full = rb->n_bad = rb->n_retry = 0;
 	rb->disk_gen = rb->p->disk_gen;
+	rb->orphan = UINT64_MAX;
 	r = pool_co_each_group(rb->p, plan_group, rb);
+	if (r == 0 && rb->orphan != UINT64_MAX)
+		r = orphan_co_destroy(rb);
 	if (r < 0 || !rb->n)
 		return r;
 	qsort(rb->v, rb->n, sizeof(*rb->v), todo_order);

@@ -457,7 +457,7 @@ static uint64_t leased_anywhere(const struct ashlar_pool *p, const struct pgroup
 
 static uint64_t cleanable(const struct ashlar_pool *p, const struct pgroup *g)
 {
-	if (g->kind != THIN_GROUP_DATA || g->moving || !pool_members_are_online(p, &g->desc))
+	if (g->kind != THIN_GROUP_DATA || g->moving || g->leaving || !pool_members_are_online(p, &g->desc))
 		return 0;
 	return g->dirty & ~g->unsync & ~leased_anywhere(p, g);
 }

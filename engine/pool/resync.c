@@ -135,9 +135,14 @@ static bool crash_co_sync(struct ashlar_pool *p)
 
 /* ---- a pass for disks that have come back ---- */
 
+static bool is_behind(const struct pdisk *d)
+{
+	return d->state == PDISK_STALE && !d->arriving;
+}
+
 static bool in_pass(const struct pass *s, unsigned disk)
 {
-	return s->arrival[disk] && s->p->disks[disk].n_arrivals == s->arrival[disk] && s->p->disks[disk].state == PDISK_STALE;
+	return s->arrival[disk] && s->p->disks[disk].n_arrivals == s->arrival[disk] && is_behind(&s->p->disks[disk]);
 }
 
 static bool desc_in_pass(const struct pass *s, const struct raid_desc *d)
@@ -291,7 +296,7 @@ static void pass_begin(struct pass *s)
 
 	memset(s->arrival, 0, sizeof(s->arrival));
 	for (i = 0; i < p->n_disks; i++) {
-		if (p->disks[i].state != PDISK_STALE)
+		if (!is_behind(&p->disks[i]))
 			continue;
 		s->arrival[i] = p->disks[i].n_arrivals;
 		if (at + 1 < sizeof(what))
@@ -310,7 +315,7 @@ static int pass_co_end(struct pass *s)
 
 	for (i = 0; i < p->n_disks && r == 0; i++)
 		if (in_pass(s, i))
-			r = pool_co_disk_online(p, i);
+			r = pool_co_disk_online(p, i, s->arrival[i]);
 	return r;
 }
 
@@ -338,7 +343,7 @@ static bool any_stale(const struct ashlar_pool *p)
 	unsigned i;
 
 	for (i = 0; i < p->n_disks; i++)
-		if (p->disks[i].state == PDISK_STALE)
+		if (is_behind(&p->disks[i]))
 			return true;
 	return false;
 }

@@ -146,10 +146,12 @@ static int arrival_co_install(struct arrival *a)
 	d->disk = p->as->disks[a->disk].disk = a->handle;
 	label_disk_set_path(&p->label->disks[a->disk], a->handle->path);
 	d->state = PDISK_STALE;
+	d->arriving = true;
 	d->n_arrivals++;
 	d->at_once = false;
 	d->lost[0] = 0;
 	d->labels_seen = 0;
+	d->slow_reactors = 0;
 	snprintf(d->reason, sizeof(d->reason), "has missed writes");
 	r = pool_co_publish_locked(p);
 	if (r == 0 && d->state != PDISK_STALE)
@@ -161,6 +163,7 @@ static int arrival_co_install(struct arrival *a)
 		p->change_gen++;
 		pool_co_publish_missed(p, a->disk);
 	}
+	d->arriving = false;
 	co_mutex_unlock(&p->labels);
 	return r;
 }

@@ -347,25 +347,24 @@ int pool_co_disk_fail(struct ashlar_pool *p, unsigned disk, bool force, bool *ne
 	return r;
 }
 
-/* Coroutine. A stale disk has caught up. */
-int pool_co_disk_online(struct ashlar_pool *p, unsigned disk)
+int pool_co_disk_online(struct ashlar_pool *p, unsigned disk, uint64_t arrival)
 {
 	struct pdisk *d = &p->disks[disk];
 	int r = 0;
 
 	co_mutex_lock(&p->labels);
-	if (d->state == PDISK_STALE) {
+	if (d->state == PDISK_STALE && d->n_arrivals == arrival) {
 		d->state = PDISK_ONLINE;
 		p->label->disks[disk].state = LABEL_DISK_ONLINE;
 		p->label->disks[disk].acked_generation = 0;
 		p->label->disks[disk].since_generation = p->label->generation + 1;
+		pool_co_set_disk(p, disk); /* it has everything; another may leave while the labels are written, and this one is counted on */
 		r = pool_co_publish_locked(p);
 		if (r == 0 && d->state == PDISK_ONLINE) {
 			d->rolled_back = d->at_once = false;
 			d->reason[0] = 0;
 			p->disk_gen++;
 			p->change_gen++;
-			pool_co_set_disk(p, disk);
 			pool_event(p, ASHLAR_INFO, "disk.online", (int)disk, NULL, "disk %s is up to date and in service",
 				   pool_disk_path(p, disk));
 			pool_life_kick(p);

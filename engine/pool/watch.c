@@ -2,13 +2,13 @@
  * watch.c: looks after disks that nobody may be using right now: have they vanished, are they still ours, are they back?
  *
  * Every two seconds, each disk that is there: its file deleted, its size less than the label says; less often its label (ours.c).
- * One disk that is away is looked for where it was last seen; one that is out because of errors is not: somebody must say so
- * (`disk online`).
+ * One disk that is away is looked for where it was last seen; one that is out because of errors, or was found to be somebody
+ * else's, is not: somebody must say so (`disk online`).
  */
 #include <stdio.h>
 #include <string.h>
 
-#include "engine/io/disk.h"
+#include "engine/io/buf.h"
 #include "engine/pool/life.h"
 
 #define WATCH_NS (2 * NS_PER_SEC)
@@ -26,6 +26,54 @@ static void dead_co_close(struct ashlar_pool *p, unsigned i)
 	disk_close(d->dead);
 	d->dead = NULL;
 }
+
+/* ---- slow ones ---- */
+
+/* Reads go around a slow disk, so there may be none that could show that it is quick again. */
+struct slow_probe {
+	struct ashlar_pool *p;
+	unsigned disk;
+};
+
+static int slow_probe_here(void *arg)
+{
+	const struct slow_probe *s = arg;
+	void *page = buf_alloc(LABEL_READ_BYTES);
+	int r = raid_co_disk_read(pool_here(s->p)->raid, s->disk, 0, page, LABEL_READ_BYTES);
+
+	buf_free(page, LABEL_READ_BYTES);
+	return r;
+}
+
+static void slow_probe_co_main(void *arg)
+{
+	struct slow_probe *s = arg;
+	struct ashlar_pool *p = s->p;
+	struct pdisk *d = &p->disks[s->disk];
+	unsigned i;
+
+	for (i = 0; i < p->n_reactors; i++)
+		if (d->slow_reactors >> i & 1 && !p->stopping && reactor_co_call(p->w->reactors[i], slow_probe_here, s) < 0)
+			break; /* the RAID layer knows what to make of it */
+	d->is_probed = false;
+	xfree(s);
+	pool_life_leave(p);
+}
+
+static void slow_probe(struct ashlar_pool *p, unsigned i)
+{
+	struct pdisk *d = &p->disks[i];
+	struct slow_probe *s;
+
+	if (!d->slow_reactors || !d->disk || d->is_probed || (d->state != PDISK_ONLINE && d->state != PDISK_STALE))
+		return;
+	d->is_probed = true;
+	s = xcalloc(1, sizeof(*s));
+	*s = (struct slow_probe){ p, i };
+	pool_life_spawn(p, slow_probe_co_main, s, "slow disk");
+}
+
+/* ---- rounds ---- */
 
 static void repairs_report(struct ashlar_pool *p, unsigned i)
 {
@@ -66,8 +114,9 @@ void pool_watch_co_run(void *arg)
 		for (i = 0; i < p->n_disks && !p->stopping && !p->failed; i++) {
 			dead_co_close(p, i);
 			pool_co_disk_look(p, i, round % LABEL_EVERY == 1);
+			slow_probe(p, i);
 			repairs_report(p, i);
-			if (p->disks[i].state == PDISK_ABSENT && round % PROBE_EVERY == 0 && !p->stopping)
+			if (p->disks[i].state == PDISK_ABSENT && !p->disks[i].lost[0] && round % PROBE_EVERY == 0 && !p->stopping)
 				pool_co_disk_probe(p, i);
 		}
 		space_report(p);

@@ -82,7 +82,7 @@ can_fuse() {
 reason_of() {
 	case $1 in
 	deleted) echo 'deleted|gone' ;;
-	emptied | halved) echo 'short|small|less|gone|label' ;;
+	emptied | halved) echo 'shrunk|short|small|label' ;;
 	zeroed) echo 'label|overwritten' ;;
 	frozen | hung) echo 'answer' ;;
 	esac

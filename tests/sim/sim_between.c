@@ -40,6 +40,9 @@ static void old_copies(struct sim_run *s, unsigned i)
 		old_copy(s, i);
 	if (!s->generation || (s->old && !rng_chance(&s->rng, 1, 3)))
 		return;
+	for (i = 0; i < s->rig.n_disks; i++)
+		if (s->harm[i].saved) /* wiped: not a copy that anybody would keep */
+			return;
 	if (s->old)
 		sim_disks_destroy(s->old);
 	s->old = sim_disks_clone(s->rig.disks);
@@ -74,12 +77,14 @@ void between_lives(struct sim_run *s)
 	all_back(s);
 	nemesis_off(s);
 	s->claim.valid = false;
-	if (s->last || !s->tolerates || s->beyond)
+	spare = (int)s->tolerates - __builtin_popcount(s->hurt);
+	if (s->hurt)
+		s->rig.degraded = s->rig.may_be_full = true;
+	if (s->last || s->beyond || spare < 0)
 		return;
 	for (i = 0; i < s->rig.n_disks; i++)
 		if (s->hurt >> i & 1 && rng_chance(&s->rng, 1, 3))
 			take(s, i);
-	spare = (int)s->tolerates - __builtin_popcount(s->hurt);
 	i = (unsigned)rng_below(&s->rng, s->rig.n_disks);
 	if (spare >= 1 && !(s->hurt >> i & 1) && s->faults && rng_chance(&s->rng, 1, 3)) {
 		take(s, i);

@@ -224,7 +224,7 @@ static void co_blank_comes(struct sim_run *s, unsigned i)
 	s->harm[i].removed = false;
 	sim_disk_faults(s->rig.disks, i)->gone = false;
 	run_co_sleep(s, rng_below(&s->rng, 20 * NS_PER_SEC));
-	if (rng_chance(&s->rng, 1, 2)) {
+	if (rig_away(&s->rig) >> i & 1 && rng_chance(&s->rng, 1, 2)) {
 		r = ashlar_co_disk_online(s->rig.p, rig_paths[i], NULL, &e);
 		if (r == 0 && !s->rig.failed)
 			rig_fail(&s->rig, "a blank disk has been taken for disk %u", i);
