@@ -114,10 +114,11 @@ void stripe_legs_fini(struct stripe_legs *l);
  * do without a disk tries once more. An error: the rows may be wrong, and their regions are unsync. */
 int stripe_co_settle(struct stripe_legs *l, uint64_t stripe, uint64_t n) __must_check;
 
-/* What was logged has been written in place, or it has failed: then the log keeps it, unless nothing can have come of it. */
+/* What was logged has been written in place, or that has failed. With no column lost parity can be made right from the data; else
+ * only the entry tells what the rows should be, and the log keeps it. */
 static inline void stripe_log_end(struct raid_group *g, struct stripe_log_ticket *t, int result)
 {
-	if (result)
+	if (result && stripe_n_lost(g))
 		stripe_log_keep(g->raid->log, t);
 	else
 		stripe_log_done(g->raid->log, t);
