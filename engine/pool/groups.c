@@ -182,13 +182,31 @@ static uint64_t group_hand_in(struct ashlar_pool *p, const struct raid_desc *d, 
 	return seq;
 }
 
+/* Disks may have left since it was planned. */
+static bool desc_is_readable(const struct ashlar_pool *p, const struct raid_desc *d)
+{
+	unsigned set, i, current, lost = 0;
+
+	for (set = 0; set < d->n_cols; set += d->copies) {
+		for (current = 0, i = set; i < set + d->copies; i++)
+			current += p->disks[d->cols[i].disk].state == PDISK_ONLINE;
+		lost += !current;
+	}
+	return lost <= (pool_layout_is_parity(d->layout) ? raid_profile_tolerates((struct raid_profile){ d->layout, d->copies }) : 0);
+}
+
 int pool_co_group_create(struct ashlar_pool *p, unsigned kind, struct raid_profile prof, uint64_t *group)
 {
 	struct raid_desc *d = xmalloc(sizeof(*d));
 	int r;
 
 	co_mutex_lock(&p->alloc);
-	r = pool_co_space_take_group(p, kind, prof, d);
+	for (;;) {
+		r = pool_co_space_take_group(p, kind, prof, d);
+		if (r < 0 || desc_is_readable(p, d))
+			break;
+		pool_space_give_back(p, d->n_cols);
+	}
 	if (r == 0) {
 		d->group = p->next_group++;
 		group_hand_in(p, d, kind);

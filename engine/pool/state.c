@@ -155,29 +155,37 @@ static int lose_check_group(void *arg, const struct pool_group_disk *rec)
 	return 0;
 }
 
-/* Coroutine. Can the pool go on without this disk's copies? */
-static bool disk_co_can_lose(struct ashlar_pool *p, unsigned disk)
+/* Of groups in memory; their records may be still under way. Does not suspend. */
+static bool loaded_can_lose(const struct ashlar_pool *p, struct lose *l)
 {
-	struct lose l = { p, disk };
 	struct pool_group_disk rec;
 	struct hash_node *n;
 	size_t b;
 
-	for (b = 0; b < p->pgroups.n_buckets; b++) { /* those whose records are still under way */
+	for (b = 0; b < p->pgroups.n_buckets; b++) {
 		for (n = p->pgroups.buckets[b]; n; n = n->next) {
 			struct pgroup *g = container_of(n, struct pgroup, node);
 
 			pool_group_encode(&g->desc, g->kind, p->label, &rec);
-			if (lose_check_group(&l, &rec) < 0)
+			if (lose_check_group(l, &rec) < 0)
 				return false;
 			if (!g->before) /* else a crash may bring that one back */
 				continue;
 			pool_group_encode(g->before, g->kind, p->label, &rec);
-			if (lose_check_group(&l, &rec) < 0)
+			if (lose_check_group(l, &rec) < 0)
 				return false;
 		}
 	}
-	return pool_co_each_group(p, lose_check_group, &l) == 0;
+	return true;
+}
+
+/* Coroutine. Can the pool go on without this disk's copies? True as long as the caller does not suspend: groups that have been made
+ * meanwhile are in memory. */
+static bool disk_co_can_lose(struct ashlar_pool *p, unsigned disk)
+{
+	struct lose l = { p, disk };
+
+	return pool_co_each_group(p, lose_check_group, &l) == 0 && loaded_can_lose(p, &l);
 }
 
 /* The handle of a disk that is not there any more: closed when nothing is under way (watch.c). */
