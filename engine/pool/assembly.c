@@ -9,8 +9,9 @@
  * calls D online. Then D was written by somebody who did not know that it was out: the two sides ran apart. One history
  * looks the same and is harmless: a crash while label g was written to all disks reached D alone, and the pool then was
  * opened without D. It is told by what D's label says: it has called out nobody since then whom W calls online (whoever runs alone
- * calls the others out first), and no label as new as g that calls D online was ever acknowledged by all (else W's side lost
- * it, by going back to an older copy). Such a D is stale. The same when D had been out since g, was brought up to date, and
+ * calls the others out first), or it counts on another disk that W counts on as well, which never took it; and no label as new
+ * as g that calls D online was ever acknowledged by all (else W's side lost it, by going back to an older copy). Such a D is
+ * stale. The same when D had been out since g, was brought up to date, and
  * the label that calls it online again reached D alone.
  */
 #include "engine/base/mutant.h"
@@ -173,7 +174,7 @@ static bool ran_apart(const struct label *word, unsigned i, const struct label *
 {
 	/* What is older than both is common history. */
 	uint64_t out = word->disks[i].since_generation, base = MAX(out, own->disks[own->disk_index].since_generation);
-	bool alone = false;
+	bool alone = false, together = false;
 	unsigned k;
 	int at;
 
@@ -184,8 +185,9 @@ static bool ran_apart(const struct label *word, unsigned i, const struct label *
 			continue;
 		at = find_entry(own, &word->disks[k].uuid);
 		alone |= at < 0 || (own->disks[at].state != LABEL_DISK_ONLINE && own->disks[at].since_generation >= base);
+		together |= at >= 0 && own->disks[at].state == LABEL_DISK_ONLINE;
 	}
-	return alone || own->acked_generation >= base;
+	return (alone && !together) || own->acked_generation >= base;
 }
 
 /* Is the label of disk k a leftover of a crash that nobody else got, overtaken since? Another one calls its disk out, and

@@ -12,7 +12,7 @@ static bool all_online(const struct ashlar_pool *p)
 	unsigned i;
 
 	for (i = 0; i < p->n_disks; i++)
-		if (p->disks[i].state != PDISK_ONLINE)
+		if (p->disks[i].state != PDISK_ONLINE || p->disks[i].entering)
 			return false;
 	return true;
 }
@@ -37,16 +37,28 @@ struct count {
 	struct pool_health *h;
 };
 
+/* Of what is durable: a disk that labels do not count on yet is one less. There is one such at a time. */
+static int redundancy_of(const struct ashlar_pool *p, const struct raid_desc *d)
+{
+	int left = raid_desc_redundancy(p->reactors[0].raid, d);
+	unsigned i;
+
+	for (i = 0; i < d->n_cols; i++)
+		if (p->disks[d->cols[i].disk].entering)
+			return left - 1;
+	return left;
+}
+
 /* While a group changes its place, requests may still go by the old one: only what holds for both counts. */
 static int redundancy_now(const struct ashlar_pool *p, const struct raid_desc *d)
 {
 	struct hash_node *n = hash_find(&p->pgroups, d->group);
 	const struct pgroup *g = n ? container_of(n, struct pgroup, node) : NULL;
-	int left = raid_desc_redundancy(p->reactors[0].raid, d);
+	int left = redundancy_of(p, d);
 
 	if (g && g->before)
-		left = MIN(left, raid_desc_redundancy(p->reactors[0].raid, g->before));
-	return g ? MIN(left, raid_desc_redundancy(p->reactors[0].raid, &g->desc)) : left;
+		left = MIN(left, redundancy_of(p, g->before));
+	return g ? MIN(left, redundancy_of(p, &g->desc)) : left;
 }
 
 static void count_group(struct count *c, const struct raid_desc *d)

@@ -37,6 +37,7 @@ struct pdisk {
 	uint64_t no_run; /* so many free extents in a row are not to be found, since none was freed; 0: not known */
 	/* of one that is not ONLINE: */
 	char reason[120];
+	bool entering; /* ONLINE, but labels do not say so yet: after a crash it is still out */
 	bool arriving; /* STALE, but not all instances know it: nothing that is copied now is copied to it */
 	uint64_t n_arrivals; /* times it has become STALE; 1 if it was found so */
 	uint64_t since_ns; /* when it left, or the pool was opened without it */

@@ -363,11 +363,14 @@ int pool_co_disk_online(struct ashlar_pool *p, unsigned disk, uint64_t arrival)
 	co_mutex_lock(&p->labels);
 	if (d->state == PDISK_STALE && d->n_arrivals == arrival) {
 		d->state = PDISK_ONLINE;
+		d->entering = true;
+		p->change_gen++;
 		p->label->disks[disk].state = LABEL_DISK_ONLINE;
 		p->label->disks[disk].acked_generation = 0;
 		p->label->disks[disk].since_generation = p->label->generation + 1;
 		pool_co_set_disk(p, disk); /* it has everything; another may leave while the labels are written, and this one is counted on */
 		r = pool_co_publish_locked(p);
+		d->entering = false;
 		if (r == 0 && d->state == PDISK_ONLINE) {
 			d->rolled_back = d->at_once = false;
 			d->reason[0] = 0;

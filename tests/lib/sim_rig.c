@@ -255,7 +255,7 @@ uint32_t rig_away(const struct rig *g)
 	unsigned i;
 
 	for (i = 0; i < g->n_disks; i++)
-		if (g->p->disks[i].state != PDISK_ONLINE)
+		if (g->p->disks[i].state != PDISK_ONLINE || g->p->disks[i].entering)
 			mask |= 1U << i;
 	return mask;
 }

@@ -381,6 +381,39 @@ static void label_that_one_disk_alone_got_is_no_second_history(void)
 	end();
 }
 
+static int co_write_out_of_one(void *arg)
+{
+	struct call c = { .paths = all, .n = 3 };
+	int r = co_open(&c);
+
+	if (r < 0)
+		return r;
+	as->label.generation++;
+	as->label.disks[0].state = LABEL_DISK_OUT;
+	as->label.disks[0].since_generation = as->label.generation;
+	r = label_co_write(as->disks[1].disk, &as->label, 1, NULL);
+	assembly_close(as);
+	return r;
+}
+
+/* The same, and what d1 alone got calls d0 out, which the others, who never heard of it, count on. */
+static void label_that_calls_another_out_and_one_disk_alone_got_is_no_second_history(void)
+{
+	static const char *const rest[] = { "d0", "d2" };
+
+	begin();
+	create("tank", all, 3);
+	live(all, 3, 1);
+	CU_ASSERT_EQUAL(result_of(world, co_write_out_of_one, NULL), 0);
+	live(rest, 2, 1);
+	CU_ASSERT_EQUAL(open_paths(NULL, all, 3), 0);
+	CU_ASSERT_EQUAL(as->disks[0].state, ASM_ONLINE);
+	CU_ASSERT_EQUAL(as->disks[1].state, ASM_STALE);
+	CU_ASSERT_EQUAL(as->disks[2].state, ASM_ONLINE);
+	close_it();
+	end();
+}
+
 /* d0 goes back to an old copy and runs alone until it is the newest: d1 has what d0 lost. */
 static void newest_disk_that_went_back_in_time_is_a_second_history(void)
 {
@@ -777,6 +810,7 @@ int main(void)
 	T(disk_restored_from_an_old_copy_is_stale);
 	T(halves_that_ran_apart_are_refused);
 	T(label_that_one_disk_alone_got_is_no_second_history);
+	T(label_that_calls_another_out_and_one_disk_alone_got_is_no_second_history);
 	T(newest_disk_that_went_back_in_time_is_a_second_history);
 	T(byte_copies_are_refused);
 	T(disks_of_another_pool_do_not_come_in);

@@ -278,6 +278,7 @@ static void disk_with_an_unanswered_read_is_avoided_at_once(void)
 
 static void hang(unsigned disk)
 {
+	rig.hung = true;
 	faults(disk)->hang = true;
 }
 

@@ -175,14 +175,20 @@ static int co_main(void *arg)
 	return 0;
 }
 
-/* One world in which fn runs to its end. The log is opened and closed by fn. */
+/* One world in which fn runs to its end. The log is opened by fn; if fn does not close it, it is dropped as it stands. */
 static void world_run(void (*co_run)(void))
 {
 	struct body b = { co_run };
 
+	alloc_track_begin();
 	world_up();
 	EXPECT(sim_run(rig.w, co_main, &b, NULL, 0) == 0);
 	sim_world_destroy(rig.w);
+	if (rig.l)
+		alloc_track_drop();
+	else
+		alloc_track_end();
+	rig.l = NULL;
 }
 
 static inline void rig_run(uint64_t s, uint64_t ring_bytes, void (*co_run)(void))
@@ -241,7 +247,7 @@ static int co_append(uint64_t id, const struct stripe_log_entry *e, unsigned n, 
 
 	for (unsigned i = 0; i < n; i++)
 		total += entry_bytes(&e[i]);
-	buf = malloc(total);
+	buf = xmalloc(total);
 	for (unsigned i = 0; i < n; i++, at += len) {
 		len = entry_bytes(&e[i]);
 		payload_make(id, &e[i], buf + at, len);
@@ -250,7 +256,7 @@ static int co_append(uint64_t id, const struct stripe_log_entry *e, unsigned n, 
 		iov[n_iov++] = (struct iovec){ buf + at + 100, len - 100 };
 	}
 	r = stripe_log_co_append(rig.l, e, n, iov, n_iov, t);
-	free(buf);
+	xfree(buf);
 	return r;
 }
 

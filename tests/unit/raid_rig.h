@@ -52,6 +52,7 @@ struct rig {
 	bool out[DISKS];
 	int load_result, lease_result, sync_result, disk_error_result; /* what the hooks answer */
 	unsigned n_loads, n_leases, n_syncs, n_disk_errors, n_repaired, n_unrepaired;
+	bool hung; /* a disk has been made to hang: its requests never end */
 	uint64_t hook_ns; /* each hook takes up to so long */
 	uint64_t out_ns; /* when the last disk was put out */
 	/* repairs: bytes in all, and whether one covered this place */
@@ -272,9 +273,14 @@ static void rig_run(uint64_t s, const struct shape *shape, void (*co_body)(void)
 	}
 	for (unsigned g = 0; g < GROUPS; g++)
 		rig_describe(g);
+	alloc_track_begin();
 	world_up();
 	EXPECT(sim_run(rig.w, rig_co_main, &t, NULL, 0) == 0);
 	sim_world_destroy(rig.w);
+	if (rig.hung) /* what the disk still holds ends with the world */
+		alloc_track_drop();
+	else
+		alloc_track_end();
 	sim_disks_destroy(rig.ds);
 	free(rig.model);
 }
