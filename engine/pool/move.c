@@ -254,9 +254,9 @@ static int move_co_switch(struct ashlar_pool *p, struct pgroup *g, unsigned col,
 	if (MUTANT(REBUILD_FORGETS_DIRTY))
 		dirty_forget(p, g);
 	r = meta_co_commit(p->meta, seq); /* if that fails the pool has stopped */
-	g->before = NULL;
 	if (g->kind != THIN_GROUP_META)
 		pool_co_transition_end(p, g);
+	g->before = NULL; /* nobody goes by it any more */
 	if (r == 0)
 		r = meta_co_wait_applied(p->meta, seq);
 out_release:
