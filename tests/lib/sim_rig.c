@@ -275,10 +275,21 @@ void rig_co_claim(struct rig *g, struct rig_claim *c)
 		rig_fail(g, "redundancy is %d, more than the %d that is promised", i.redundancy, i.redundancy_promised);
 }
 
+/* A group that is made now, where too few disks are left for its layout, has columns on those that are away. */
+static int new_groups_spare(const struct rig *g, const struct rig_claim *c, unsigned tolerates)
+{
+	unsigned away = (unsigned)__builtin_popcount(c->away);
+	struct raid_profile prof;
+
+	if (!g->layout || raid_profile_parse(g->layout, &prof) < 0 || g->n_disks - away >= raid_profile_min_disks(prof))
+		return (int)tolerates;
+	return (int)tolerates - (int)away;
+}
+
 int rig_spare(const struct rig *g, const struct rig_claim *c, uint32_t hurt, unsigned tolerates)
 {
 	if (g->p && c->valid && c->change_gen == g->p->change_gen && c->away == rig_away(g))
-		return MIN(c->redundancy, (int)tolerates) - __builtin_popcount(hurt & ~c->away); /* a new group may tolerate no more */
+		return MIN(c->redundancy, new_groups_spare(g, c, tolerates)) - __builtin_popcount(hurt & ~c->away);
 	return (int)tolerates - __builtin_popcount(hurt | (g->p ? rig_away(g) : 0));
 }
 
