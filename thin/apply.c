@@ -19,6 +19,14 @@ void thin_vol_encode(const struct thin_vol *v, struct thin_volume_disk *d)
 	d->copies = v->cls.copies;
 	d->export_kind = v->export_kind;
 	d->export_flags = v->export_flags;
+	d->kind = v->kind;
+	d->family = le64_make(v->family);
+	d->parent = le64_make(v->parent);
+	d->origin = le64_make(v->origin);
+	d->policy_every_ns = le64_make(v->policy_every_ns);
+	d->policy_keep = le32_make(v->policy_keep);
+	d->made_by_policy = v->made_by_policy;
+	d->guid = v->guid;
 	d->size_bytes = le64_make(v->size_bytes);
 	d->used_clusters = le64_make(v->used_clusters);
 	d->valid_subs = le64_make(v->valid_subs);
@@ -36,6 +44,14 @@ static void vol_set_attributes(struct thin_vol *v, const struct thin_volume_disk
 	v->cls = (struct thin_class){ d->layout, d->copies };
 	v->export_kind = d->export_kind;
 	v->export_flags = d->export_flags;
+	v->kind = d->kind;
+	v->family = le64_get(d->family) ? le64_get(d->family) : v->id;
+	v->parent = le64_get(d->parent);
+	v->origin = le64_get(d->origin);
+	v->policy_every_ns = le64_get(d->policy_every_ns);
+	v->policy_keep = le32_get(d->policy_keep);
+	v->made_by_policy = d->made_by_policy != 0;
+	v->guid = d->guid;
 	v->size_bytes = le64_get(d->size_bytes);
 	v->full_wait_ns = le64_get(d->full_wait_ns);
 	v->created_wall_ns = le64_get(d->created_wall_ns);
@@ -45,12 +61,34 @@ static void vol_set_attributes(struct thin_vol *v, const struct thin_volume_disk
 
 static bool record_is_sane(const struct thin_volume_disk *d)
 {
-	return (d->state == THIN_VOLUME_LIVE || d->state == THIN_VOLUME_DELETING) && d->name[sizeof(d->name) - 1] == 0 &&
+	return d->state >= THIN_VOLUME_LIVE && d->state <= THIN_VOLUME_PENDING && d->kind <= THIN_KIND_SNAPSHOT && d->name[sizeof(d->name) - 1] == 0 &&
 	       d->export_name[sizeof(d->export_name) - 1] == 0 && d->export_kind <= THIN_EXPORT_HIDDEN &&
 	       le64_get(d->size_bytes) <= 1ULL << 60 && le64_get(d->id) <= THIN_VOLUME_ID_MAX;
 }
 
-static struct thin_vol *vol_new(struct thin *t, uint64_t id)
+/* A leaf has been copied to be changed. What it maps may be in other maps too; if the old one stays in use, it is. */
+static void map_leaf_copied(struct meta_array *a, void *page, bool shared)
+{
+	struct thin *t = container_of(a, struct thin_vol, map)->thin;
+	struct thin_entry_disk *d = page;
+	unsigned i;
+
+	for (i = 0; i < THIN_MAP_PER_LEAF; i++) {
+		struct thin_entry e = thin_entry_load(&d[i]);
+
+		if (!e.own)
+			continue;
+		e.shared = true;
+		thin_entry_store(&e, &d[i]);
+		if (!shared)
+			continue;
+		thin_ref_add(t, e.own);
+		if (e.base)
+			thin_ref_add(t, e.base);
+	}
+}
+
+struct thin_vol *thin_vol_new(struct thin *t, uint64_t id)
 {
 	struct thin_vol *v = xcalloc(1, sizeof(*v));
 
@@ -58,6 +96,8 @@ static struct thin_vol *vol_new(struct thin *t, uint64_t id)
 	v->id = id;
 	co_mutex_init(&v->admin);
 	meta_array_init(&v->map, t->m, THIN_MAP_ENTRY_LOG2);
+	v->map.leaf_copied = map_leaf_copied;
+	v->family = id;
 	hash_add(&t->vols_by_id, &v->node, id);
 	list_push_back(&t->vols, &v->link);
 	t->next_id = MAX(t->next_id, id + 1);
@@ -81,19 +121,19 @@ int thin_vol_decode(struct thin *t, const struct thin_volume_disk *d, struct thi
 
 	if (!record_is_sane(d) || thin_vol_by_id(t, id))
 		return -ERR_FORMAT;
-	v = vol_new(t, id);
+	v = thin_vol_new(t, id);
 	vol_set_attributes(v, d);
 	v->used_clusters = le64_get(d->used_clusters);
 	v->valid_subs = le64_get(d->valid_subs);
 	r = meta_array_load(&v->map, t->m, &d->map);
+	v->map.leaf_copied = map_leaf_copied;
 	if (r == 0 && v->map.entry_log2 != THIN_MAP_ENTRY_LOG2)
 		r = -ERR_FORMAT;
 	if (r < 0) {
 		thin_vol_free(t, v);
 		return r;
 	}
-	if (v->state == THIN_VOLUME_LIVE)
-		t->n_live++;
+	t->n_live += thin_vol_counts(v);
 	*out = v;
 	return 0;
 }
@@ -107,12 +147,11 @@ static int apply_volume_put(struct thin *t, const void *payload, size_t len)
 		return -ERR_FORMAT;
 	v = thin_vol_by_id(t, le64_get(d->id));
 	if (!v)
-		v = vol_new(t, le64_get(d->id));
-	else if (v->state == THIN_VOLUME_LIVE)
-		t->n_live--;
+		v = thin_vol_new(t, le64_get(d->id));
+	else
+		t->n_live -= thin_vol_counts(v);
 	vol_set_attributes(v, d);
-	if (v->state == THIN_VOLUME_LIVE)
-		t->n_live++;
+	t->n_live += thin_vol_counts(v);
 	v->changed = true;
 	return 0;
 }
@@ -138,55 +177,15 @@ static int apply_volume_gone(struct thin *t, const void *payload, size_t len)
 
 /* ---- counts ---- */
 
-/* released: (delta < 0) no open volume has it, nobody will say that requests have ended. */
-static int ref_change(struct thin *t, uint64_t cluster, int delta, uint64_t seq, bool released)
-{
-	uint64_t group = cluster / t->clusters_per_group;
-	struct thin_group_disk *st;
-	uint32_t old, now;
-	void *entry;
-	le32 refs;
-	int r;
-
-	r = meta_array_co_edit(t->refs, cluster, &entry);
-	if (r < 0)
-		return r;
-	memcpy(&refs, entry, sizeof(refs));
-	old = le32_get(refs);
-	if ((delta < 0 && old == 0) || (delta > 0 && old == UINT32_MAX))
-		return -ERR_FORMAT;
-	now = (uint32_t)((int64_t)old + delta);
-	refs = le32_make(now);
-	memcpy(entry, &refs, sizeof(refs));
-	if (delta < 0 && !released)
-		thin_alloc_lost(t, cluster);
-	if (old && now)
-		return 0;
-	/* Before anything suspends: who loads the group now must not take the cluster for one that is free. */
-	r = now ? 0 : thin_alloc_freed(t, cluster, seq);
-	if (r == 0)
-		r = meta_array_co_edit(t->stat, group, &entry);
-	if (r < 0)
-		return r;
-	st = entry;
-	if (st->kind != THIN_GROUP_DATA || (delta < 0 && !le32_get(st->used)))
-		return -ERR_FORMAT;
-	st->used = le32_make((uint32_t)((int64_t)le32_get(st->used) + delta));
-	t->clusters_used += (uint64_t)(int64_t)delta;
-	if (now)
-		thin_alloc_used(t, cluster);
-	return 0;
-}
-
 static int entry_refs(struct thin *t, const struct thin_entry *e, const struct thin_entry *other, int delta, uint64_t seq,
 		      bool released)
 {
 	int r = 0;
 
 	if (e->own && e->own != other->own && e->own != other->base)
-		r = ref_change(t, e->own, delta, seq, released);
+		r = thin_ref_co_change(t, e->own, delta, seq, released);
 	if (r == 0 && e->base && e->base != other->own && e->base != other->base && e->base != e->own)
-		r = ref_change(t, e->base, delta, seq, released);
+		r = thin_ref_co_change(t, e->base, delta, seq, released);
 	return r;
 }
 
@@ -274,20 +273,19 @@ static int apply_leaf_drop(struct thin *t, const void *payload, size_t len, uint
 		return -ERR_FORMAT;
 	v->changed = true;
 	d = xaligned(16, META_PAGE_BYTES);
-	r = meta_array_co_leaf(&v->map, le64_get(rec->leaf), d);
+	r = meta_array_co_cut(&v->map, le64_get(rec->leaf), d);
 	for (i = 0; i < THIN_MAP_PER_LEAF && r == 0; i++) {
 		struct thin_entry e = thin_entry_load(&d[i]);
 
-		vol_account(v, &e, -1);
 		r = entry_refs(t, &e, &none, -1, seq, true);
 	}
-	if (r == 0)
-		r = meta_array_co_drop_leaf(&v->map, le64_get(rec->leaf));
 	xfree(d);
+	if (!v->map.root.addr) /* the counters of a volume that is taken apart say nothing in between */
+		v->used_clusters = v->valid_subs = 0;
 	return r < 0 ? r : 0;
 }
 
-int thin_co_apply(struct thin *t, unsigned type, const void *payload, size_t len, uint64_t seq)
+static int apply_one(struct thin *t, unsigned type, const void *payload, size_t len, uint64_t seq)
 {
 	switch (type) {
 	case THIN_REC_MAP_SET:
@@ -298,9 +296,20 @@ int thin_co_apply(struct thin *t, unsigned type, const void *payload, size_t len
 		return apply_volume_gone(t, payload, len);
 	case THIN_REC_LEAF_DROP:
 		return apply_leaf_drop(t, payload, len, seq);
+	case THIN_REC_COPY:
+		return thin_apply_copy(t, payload, len);
+	case THIN_REC_ROLLBACK:
+		return thin_apply_rollback(t, payload, len);
 	default:
 		return -ERR_FORMAT;
 	}
+}
+
+int thin_co_apply(struct thin *t, unsigned type, const void *payload, size_t len, uint64_t seq)
+{
+	int r = apply_one(t, type, payload, len, seq);
+
+	return r == 0 && t->n_deltas >= THIN_DELTAS_MAX ? thin_refs_co_fold(t) : r;
 }
 
 int thin_co_apply_group(struct thin *t, uint64_t group, unsigned kind, struct thin_class cls)
@@ -321,9 +330,11 @@ int thin_co_store(struct thin *t)
 {
 	struct thin_volume_disk *d = xmalloc(sizeof(*d));
 	struct thin_vol *v;
-	int r = 0;
+	int r = thin_refs_co_fold(t);
 
 	list_for_each (v, &t->vols, link) {
+		if (r < 0)
+			break;
 		if (!v->changed)
 			continue;
 		thin_vol_encode(v, d);

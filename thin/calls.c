@@ -19,7 +19,7 @@ struct call {
 	unsigned *n;
 	uint64_t volume, leaf;
 	void *page;
-	bool grow, runs;
+	bool grow, runs, exact;
 };
 
 static void leases_call_in(struct thin *t);
@@ -108,11 +108,47 @@ static int leaf_check(struct thin *t, const struct thin_entry_disk *d)
 	return 0;
 }
 
+/*
+ * Which entries have an own cluster that is another map's too. A leaf made by this map since it was last shared says so itself,
+ * as of the time when it was made; what has become this map's alone since, counts tell. They tell what has been applied; what
+ * took away the other references must be durable too, or a crash would bring them back.
+ */
+static int leaf_co_shares(struct call *c, enum meta_owner owner)
+{
+	struct thin_entry_disk *d = c->page;
+	struct thin *t = c->t;
+	bool sure = meta_durable_seq(t->m) >= t->lost_seq || t->conf.read_only;
+	uint32_t count;
+	unsigned i;
+	int r;
+
+	for (i = 0; i < THIN_MAP_PER_LEAF; i++) {
+		struct thin_entry e = thin_entry_load(&d[i]);
+
+		if (!e.own || (owner == META_OWN && !e.shared))
+			continue;
+		e.shared = true;
+		if (owner != META_SHARED && (sure || c->exact)) {
+			r = thin_ref_co_get(t, e.own, &count);
+			if (r == 0 && count == 1 && !sure) {
+				r = meta_co_commit(t->m, t->lost_seq);
+				sure = r == 0;
+			}
+			if (r < 0)
+				return r;
+			e.shared = count > 1;
+		}
+		thin_entry_store(&e, &d[i]);
+	}
+	return 0;
+}
+
 static int leaf_there(void *arg)
 {
 	struct call *c = arg;
 	struct thin_vol *v = thin_vol_by_id(c->t, c->volume);
-	int r;
+	enum meta_owner owner;
+	int r, e;
 
 	if (!v)
 		return -ENOENT;
@@ -121,13 +157,16 @@ static int leaf_there(void *arg)
 		return r;
 	if (!c->page)
 		return meta_array_co_next_leaf(&v->map, &c->leaf);
-	r = meta_array_co_leaf(&v->map, c->leaf, c->page);
-	return r == 0 ? leaf_check(c->t, c->page) : r;
+	r = meta_array_co_leaf_owner(&v->map, c->leaf, c->page, &owner);
+	if (r)
+		return r;
+	e = leaf_check(c->t, c->page);
+	return e < 0 ? e : leaf_co_shares(c, owner);
 }
 
-int thin_co_leaf(struct thin *t, uint64_t volume, uint64_t leaf, struct thin_entry_disk entries[THIN_MAP_PER_LEAF])
+int thin_co_leaf(struct thin *t, uint64_t volume, uint64_t leaf, bool exact, struct thin_entry_disk entries[THIN_MAP_PER_LEAF])
 {
-	struct call c = { .t = t, .volume = volume, .leaf = leaf, .page = entries };
+	struct call c = { .t = t, .volume = volume, .leaf = leaf, .exact = exact, .page = entries };
 
 	return reactor_co_call(t->conf.home, leaf_there, &c);
 }
@@ -263,24 +302,27 @@ void thin_lease_return(struct thin *t, const uint64_t *clusters, unsigned n)
 
 /* ---- from home to the reactors ---- */
 
+enum call_what { CALL_LEASES, CALL_SPACE, CALL_UNSHARED };
+
 struct call_out {
 	struct msg msg;
 	struct thin_reactor *tr;
-	bool leases;
+	enum call_what what;
 };
 
 static void call_out_arrived(struct msg *m)
 {
 	struct call_out *c = container_of(m, struct call_out, msg);
 
-	if (c->leases)
-		thin_reactor_return_leases(c->tr);
-	else
-		thin_reactor_space_changed(c->tr);
+	switch (c->what) {
+	case CALL_LEASES: thin_reactor_return_leases(c->tr); break;
+	case CALL_SPACE: thin_reactor_space_changed(c->tr); break;
+	case CALL_UNSHARED: thin_reactor_unshared(c->tr); break;
+	}
 	xfree(c);
 }
 
-static void call_out(struct thin *t, bool leases)
+static void call_out(struct thin *t, enum call_what what)
 {
 	struct world *w = t->conf.home->world;
 	unsigned i;
@@ -290,14 +332,14 @@ static void call_out(struct thin *t, bool leases)
 
 		c->msg.run = call_out_arrived;
 		c->tr = t->reactors[i];
-		c->leases = leases;
+		c->what = what;
 		reactor_post(w->reactors[i], &c->msg);
 	}
 }
 
 static void leases_call_in(struct thin *t)
 {
-	call_out(t, true);
+	call_out(t, CALL_LEASES);
 }
 
 void thin_space_changed(struct thin *t)
@@ -308,5 +350,11 @@ void thin_space_changed(struct thin *t)
 	for (i = 0; i < t->n_classes; i++)
 		t->classes[i].exhausted = false;
 	if (t->started && !t->stopping)
-		call_out(t, false);
+		call_out(t, CALL_SPACE);
+}
+
+void thin_unshared(struct thin *t)
+{
+	if (t->started && !t->stopping)
+		call_out(t, CALL_UNSHARED);
 }

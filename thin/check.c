@@ -17,9 +17,23 @@ struct seen_group {
 	uint32_t counts[];
 };
 
+struct total {
+	uint64_t used, subs;
+};
+
+/* A map page that has been gone through, and what there was below it. */
+struct seen_page {
+	struct hash_node node; /* by page number */
+	struct total sum;
+};
+
 struct checker {
 	struct thin *t;
 	const struct thin_check *c;
+	struct thin_vol *v; /* of the map that is being walked */
+	struct hash pages;
+	struct total stack[META_HEIGHT_MAX + 2]; /* of the pages on the way down; the first: of the volume */
+	unsigned depth;
 	struct hash seen;
 	int64_t problems;
 	uint64_t total, used;
@@ -44,6 +58,12 @@ static bool seen_fini(struct hash_node *n, void *arg)
 	return true;
 }
 
+static bool page_fini(struct hash_node *n, void *arg)
+{
+	xfree(container_of(n, struct seen_page, node));
+	return true;
+}
+
 static struct seen_group *seen_get(struct checker *k, uint64_t group, bool make)
 {
 	struct hash_node *n = hash_find(&k->seen, group);
@@ -63,15 +83,16 @@ static void refer(struct checker *k, uint64_t cluster)
 	seen_get(k, cluster / k->t->clusters_per_group, true)->counts[cluster % k->t->clusters_per_group]++;
 }
 
-static int check_entry(struct checker *k, struct thin_vol *v, uint64_t idx, const struct thin_entry *e, uint64_t *used,
-		       uint64_t *subs)
+static int check_entry(struct checker *k, uint64_t idx, const struct thin_entry *e, struct total *sum)
 {
+	struct thin_vol *v = k->v;
 	unsigned long long at = idx;
 	int r = 0;
 
 	if (!e->own && !e->base && !e->own_mask && !e->base_mask && !e->shared)
 		return 0;
-	if ((e->own != 0) != (e->own_mask != 0) || (e->base != 0) != (e->base_mask != 0) || (e->base && !e->own))
+	if ((e->own != 0) != (e->own_mask != 0) || (e->base != 0) != (e->base_mask != 0) || (e->base && !e->own) ||
+	    (e->own_mask & e->base_mask))
 		say(k, "volume %s: map entry %llu has a cluster without valid parts or parts without a cluster", v->name, at);
 	if (idx * k->t->conf.cluster_bytes >= v->size_bytes && v->state == THIN_VOLUME_LIVE)
 		say(k, "volume %s: map entry %llu lies beyond the end of the volume", v->name, at);
@@ -79,8 +100,8 @@ static int check_entry(struct checker *k, struct thin_vol *v, uint64_t idx, cons
 		refer(k, e->own);
 	if (e->base)
 		refer(k, e->base);
-	*used += (e->own != 0) + (e->base != 0);
-	*subs += (uint64_t)__builtin_popcount((unsigned)(e->own_mask | e->base_mask));
+	sum->used += (e->own != 0) + (e->base != 0);
+	sum->subs += (uint64_t)__builtin_popcount((unsigned)(e->own_mask | e->base_mask));
 	if (e->own && k->c->co_data)
 		r = k->c->co_data(k->c->arg, e->own, e->own_mask);
 	if (r == 0 && e->base && k->c->co_data)
@@ -88,38 +109,74 @@ static int check_entry(struct checker *k, struct thin_vol *v, uint64_t idx, cons
 	return r;
 }
 
+/* ---- pages, each seen once, however many maps share it ---- */
+
+static bool map_page(void *arg, uint64_t addr, unsigned level)
+{
+	struct checker *k = arg;
+	struct hash_node *n;
+
+	if (k->c->walk->page(k->c->walk->arg, addr, level)) {
+		CHECK(k->depth + 1 < ARRAY_LEN(k->stack));
+		k->stack[++k->depth] = (struct total){ 0 };
+		return true;
+	}
+	n = hash_find(&k->pages, addr);
+	if (n) {
+		k->stack[k->depth].used += container_of(n, struct seen_page, node)->sum.used;
+		k->stack[k->depth].subs += container_of(n, struct seen_page, node)->sum.subs;
+	}
+	return false;
+}
+
+static void map_left(void *arg, uint64_t addr, unsigned level)
+{
+	struct checker *k = arg;
+	struct seen_page *s = xcalloc(1, sizeof(*s));
+
+	s->sum = k->stack[k->depth--];
+	k->stack[k->depth].used += s->sum.used;
+	k->stack[k->depth].subs += s->sum.subs;
+	hash_add(&k->pages, &s->node, addr);
+}
+
+static int map_co_leaf(void *arg, uint64_t leaf, const void *page)
+{
+	const struct thin_entry_disk *d = page;
+	struct checker *k = arg;
+	unsigned i;
+	int r = 0;
+
+	for (i = 0; i < THIN_MAP_PER_LEAF && r >= 0; i++) {
+		struct thin_entry e = thin_entry_load(&d[i]);
+
+		r = check_entry(k, leaf * THIN_MAP_PER_LEAF + i, &e, &k->stack[k->depth]);
+	}
+	return r < 0 ? r : 0;
+}
+
+static void map_bad(void *arg, uint64_t addr, unsigned copy, int error)
+{
+	struct checker *k = arg;
+
+	k->c->walk->bad(k->c->walk->arg, addr, copy, error);
+}
+
 static int check_volume(struct checker *k, struct thin_vol *v)
 {
-	struct thin_entry_disk *d = xaligned(16, META_PAGE_BYTES);
-	uint64_t leaf = 0, used = 0, subs = 0;
-	unsigned i;
+	struct meta_walk w = { .page = map_page, .left = map_left, .co_leaf = map_co_leaf, .bad = map_bad, .arg = k };
+	struct total *sum = &k->stack[0];
 	int r;
 
-	for (;; leaf++) {
-		r = meta_array_co_next_leaf(&v->map, &leaf);
-		if (r < 0)
-			break;
-		r = meta_array_co_leaf(&v->map, leaf, d);
-		if (r < 0) {
-			say(k, "volume %s: map page %llu cannot be read: %s", v->name, (unsigned long long)leaf, err_text(r));
-			continue;
-		}
-		for (i = 0; i < THIN_MAP_PER_LEAF && r >= 0; i++) {
-			struct thin_entry e = thin_entry_load(&d[i]);
-
-			r = check_entry(k, v, leaf * THIN_MAP_PER_LEAF + i, &e, &used, &subs);
-		}
-		if (r < 0)
-			break;
-	}
-	xfree(d);
-	if (r != -ENOENT)
-		say(k, "volume %s: its map cannot be walked: %s", v->name, err_text(r));
-	if (used != v->used_clusters || subs != v->valid_subs)
+	k->v = v;
+	k->depth = 0;
+	*sum = (struct total){ 0 };
+	r = meta_array_co_walk(&v->map, &w);
+	if (r == 0 && v->state != THIN_VOLUME_DELETING && (sum->used != v->used_clusters || sum->subs != v->valid_subs))
 		say(k, "volume %s: counters say %llu clusters and %llu subclusters, the map has %llu and %llu", v->name,
-		    (unsigned long long)v->used_clusters, (unsigned long long)v->valid_subs, (unsigned long long)used,
-		    (unsigned long long)subs);
-	return meta_array_co_walk(&v->map, k->c->walk);
+		    (unsigned long long)v->used_clusters, (unsigned long long)v->valid_subs, (unsigned long long)sum->used,
+		    (unsigned long long)sum->subs);
+	return r;
 }
 
 /* Stored counts of one group against those seen. */
@@ -191,6 +248,7 @@ int64_t thin_co_check(struct thin *t, const struct thin_check *c)
 	int r = 0;
 
 	hash_init(&k.seen);
+	hash_init(&k.pages);
 	list_for_each (v, &t->vols, link) {
 		r = check_volume(&k, v);
 		if (r < 0)
@@ -206,5 +264,7 @@ int64_t thin_co_check(struct thin *t, const struct thin_check *c)
 		    (unsigned long long)k.total);
 	hash_each(&k.seen, seen_fini, NULL);
 	hash_fini(&k.seen);
+	hash_each(&k.pages, page_fini, NULL);
+	hash_fini(&k.pages);
 	return r < 0 ? r : k.problems;
 }

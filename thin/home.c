@@ -24,6 +24,7 @@ struct thin *thin_open(const struct thin_conf *c)
 	co_queue_init(&t->reaper);
 	co_queue_init(&t->reaper_end);
 	thin_alloc_init(t);
+	thin_refs_init(t);
 	for (i = 0; i < w->n_reactors; i++)
 		t->reactors[i] = thin_reactor_create(t, i);
 	return t;
@@ -60,7 +61,8 @@ int thin_co_load(struct thin *t, struct err *e)
 
 /* ---- deletion ---- */
 
-/* Coroutine. Drops the leaves of one deleted volume, one record each; false if the pool stops meanwhile. */
+/* Coroutine. Drops the leaves of one deleted volume, and subtrees that others have too, one record each; false if the pool stops
+ * meanwhile. */
 static bool reap_co_one(struct thin *t, uint64_t id)
 {
 	struct thin_rec_leaf rec = { .volume = le64_make(id) };
@@ -81,7 +83,9 @@ static bool reap_co_one(struct thin *t, uint64_t id)
 			r = meta_array_co_next_leaf(&v->map, &leaf);
 		if (r == -ENOENT) {
 			v->last_seq = meta_record(t->m, THIN_REC_VOLUME_GONE, &gone, sizeof(gone));
-			return meta_co_wait_applied(t->m, v->last_seq) == 0;
+			r = meta_co_wait_applied(t->m, v->last_seq);
+			thin_unshared(t);
+			return r == 0;
 		}
 		if (r < 0)
 			return false;
@@ -126,6 +130,7 @@ int thin_co_start(struct thin *t)
 {
 	t->replaying = false;
 	t->started = true;
+	thin_family_start(t);
 	if (!t->conf.read_only) {
 		t->reaper_runs = true;
 		co_spawn(CO_SERVICE, reaper_co_run, t, "volume reaper");
@@ -184,6 +189,7 @@ void thin_close(struct thin *t)
 		thin_vol_free(t, list_first(&t->vols, struct thin_vol, link));
 	hash_fini(&t->vols_by_id);
 	thin_alloc_fini(t);
+	thin_refs_fini(t);
 	xfree(t);
 }
 
@@ -194,7 +200,7 @@ struct thin_vol *thin_vol_find(struct thin *t, const char *name)
 	struct thin_vol *v;
 
 	list_for_each (v, &t->vols, link)
-		if (v->state == THIN_VOLUME_LIVE && !strcmp(v->name, name))
+		if (thin_vol_counts(v) && !strcmp(v->name, name))
 			return v;
 	return NULL;
 }

@@ -52,6 +52,11 @@ struct thin {
 	uint64_t next_id;
 	unsigned n_live;
 
+	/* Clusters with references more than their stored counts say: leaves that were copied have added them. */
+	struct hash deltas;
+	unsigned n_deltas;
+	uint64_t lost_seq; /* newest record that took a reference from a cluster that has others left */
+
 	struct hash notes;
 	struct list freed; /* notes in order of freed_seq */
 	struct hash groups;
@@ -85,7 +90,33 @@ void thin_alloc_lost(struct thin *t, uint64_t cluster);			/* by an open volume's
 int thin_alloc_freed(struct thin *t, uint64_t cluster, uint64_t seq) __must_check; /* count became 0; after thin_alloc_lost() */
 bool thin_alloc_is_held(struct thin *t, uint64_t cluster);		/* leased or in quarantine */
 
+/* What thin_n_vols() counts. */
+static inline unsigned thin_vol_counts(const struct thin_vol *v)
+{
+	return v->state == THIN_VOLUME_LIVE && v->kind == THIN_KIND_VOLUME;
+}
+
+/* refs.c */
+#define THIN_DELTAS_MAX 1024
+void thin_refs_init(struct thin *t);
+void thin_refs_fini(struct thin *t);
+/* Coroutine, inside co_apply. released: (delta < 0) no open volume has it, nobody will say that requests have ended. */
+int thin_ref_co_change(struct thin *t, uint64_t cluster, int delta, uint64_t seq, bool released) __must_check;
+/* Inside co_apply, does not suspend. The cluster, which has a reference, has one more. */
+void thin_ref_add(struct thin *t, uint64_t cluster);
+/* Coroutine, inside co_apply or co_store. Stored counts become true. */
+int thin_refs_co_fold(struct thin *t) __must_check;
+/* Coroutine, any time. */
+int thin_ref_co_get(struct thin *t, uint64_t cluster, uint32_t *count) __must_check;
+
+/* family.c: records */
+int thin_apply_copy(struct thin *t, const void *payload, size_t len) __must_check;
+int thin_apply_rollback(struct thin *t, const void *payload, size_t len) __must_check;
+/* What a crash left pending is deleted. */
+void thin_family_start(struct thin *t);
+
 /* apply.c */
+struct thin_vol *thin_vol_new(struct thin *t, uint64_t id);
 void thin_vol_encode(const struct thin_vol *v, struct thin_volume_disk *d);
 int thin_vol_decode(struct thin *t, const struct thin_volume_disk *d, struct thin_vol **out) __must_check;
 void thin_vol_free(struct thin *t, struct thin_vol *v);
@@ -94,5 +125,9 @@ bool thin_entry_is_valid(const struct thin *t, const struct thin_entry *e);
 
 /* home.c */
 void thin_reaper_wake(struct thin *t);
+
+/* calls.c */
+/* Clusters may have become unshared: volumes that care look again. */
+void thin_unshared(struct thin *t);
 
 #endif

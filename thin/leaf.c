@@ -75,12 +75,74 @@ static struct thin_leaf *leaf_new(struct thin_volume *v, uint64_t leaf)
 	l->v = v;
 	l->used = l->loading = true;
 	l->pins = 0;
+	l->set_shared = l->dropped = false;
+	l->unshare_gen = 0;
 	co_queue_init(&l->loaders);
 	hash_add(&v->leaves, &l->node, leaf);
 	list_push_back(&v->tr->lru, &l->lru);
 	list_push_back(&v->leaf_list, &l->link);
 	v->tr->n_leaves++;
 	return l;
+}
+
+static void leaf_set_shared(struct thin_leaf *l)
+{
+	unsigned i;
+
+	l->set_shared = false;
+	l->unshare_gen = l->v->tr->unshare_gen; /* exact enough */
+	for (i = 0; i < THIN_MAP_PER_LEAF; i++) {
+		struct thin_entry e = thin_entry_load(&l->entries[i]);
+
+		if (!e.own)
+			continue;
+		e.shared = true;
+		thin_entry_store(&e, &l->entries[i]);
+	}
+}
+
+void thin_leaves_set_shared(struct thin_volume *v)
+{
+	struct thin_leaf *l;
+
+	list_for_each (l, &v->leaf_list, link) {
+		l->set_shared = l->loading;
+		if (!l->loading)
+			leaf_set_shared(l);
+	}
+}
+
+void thin_leaves_forget(struct thin_volume *v)
+{
+	struct thin_leaf *l, *next;
+
+	list_for_each_safe (l, next, &v->leaf_list, link) {
+		l->dropped = l->loading;
+		l->set_shared = false;
+		if (!l->loading)
+			leaf_free(l);
+	}
+}
+
+int thin_leaf_co_refresh(struct thin_leaf *l)
+{
+	struct thin_entry_disk *d = xmalloc(sizeof(l->entries));
+	uint64_t gen = l->v->tr->unshare_gen;
+	unsigned i;
+	int r = thin_co_leaf(l->v->t, l->v->id, l->node.key, true, d);
+
+	for (i = 0; i < THIN_MAP_PER_LEAF && r == 0; i++) {
+		struct thin_entry e = thin_entry_load(&l->entries[i]), x = thin_entry_load(&d[i]);
+
+		if (!e.shared || x.shared || e.own != x.own)
+			continue;
+		e.shared = false;
+		thin_entry_store(&e, &l->entries[i]);
+	}
+	if (r >= 0)
+		l->unshare_gen = gen;
+	xfree(d);
+	return r < 0 ? r : 0;
 }
 
 int thin_leaf_co_get(struct thin_volume *v, uint64_t leaf, struct thin_leaf **out)
@@ -97,8 +159,13 @@ int thin_leaf_co_get(struct thin_volume *v, uint64_t leaf, struct thin_leaf **ou
 		co_queue_wait(&l->loaders); /* it may be gone then */
 	}
 	l = leaf_new(v, leaf);
-	r = thin_co_leaf(v->t, v->id, leaf, l->entries);
+	do {
+		l->dropped = false;
+		r = thin_co_leaf(v->t, v->id, leaf, false, l->entries);
+	} while (l->dropped);
 	l->loading = false;
+	if (l->set_shared)
+		leaf_set_shared(l);
 	co_queue_wake_all(&l->loaders);
 	if (r < 0) {
 		leaf_free(l);

@@ -29,6 +29,8 @@ static void park_retry(struct thin_volume *v)
 {
 	struct list *n;
 
+	if (v->gate)
+		return; /* the thaw comes by */
 	v->retry_wanted = false;
 	v->retry_at_ns = reactor_now_ns() + THIN_RETRY_NS;
 	while ((n = list_pop_front(&v->parked)))
@@ -80,6 +82,7 @@ bool thin_park(struct thin_volume *v, struct io *io, uint64_t gen)
 		thin_count(&v->n_parked, 1);
 		thin_reactor_return_leases(v->tr);
 	}
+	thin_req_unchanging(q);
 	list_push_back(&v->parked, &io->link);
 	if (gen != v->tr->space_gen)
 		v->retry_wanted = true; /* the word came while it was asking */

@@ -24,6 +24,7 @@ struct thin_reactor *thin_reactor_create(struct thin *t, unsigned reactor)
 	CHECK(IS_POW2(c->cluster_bytes) && c->cluster_bytes / THIN_SUBS >= c->block_bytes);
 	CHECK(c->group_bytes % c->cluster_bytes == 0);
 	tr->t = t;
+	tr->unshare_gen = 1;
 	tr->conf = c;
 	tr->space = c->space[reactor];
 	tr->cluster_bytes = c->cluster_bytes;
@@ -67,6 +68,11 @@ void thin_reactor_space_changed(struct thin_reactor *tr)
 	tr->space_gen++;
 	list_for_each (v, &tr->volumes, link)
 		thin_park_space_changed(v);
+}
+
+void thin_reactor_unshared(struct thin_reactor *tr)
+{
+	tr->unshare_gen++;
 }
 
 /* ---- leases ---- */

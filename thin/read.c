@@ -53,7 +53,8 @@ static void read_init(struct thin_volume *v, struct io *io, struct thin_run *x)
 	*x = (struct thin_run){ .v = v, .op = IO_READ, .flags = io->flags & IO_MAY_GIVE_UP, .parent = io };
 	x->iov = io->iov;
 	x->iov_n = io->iov_n;
-	thin_grace_enter(v, q);
+	if (!q->counted) /* one in a coroutine has been since it was started */
+		thin_grace_enter(v, q);
 	q->pending = 1;
 }
 

@@ -90,6 +90,12 @@ struct thin_vol {
 	struct thin *thin;
 	uint64_t id;
 	uint8_t state; /* THIN_VOLUME_* */
+	uint8_t kind;  /* THIN_KIND_* */
+	uint64_t family, parent, origin; /* see thin_format.h */
+	struct uuid guid;
+	uint64_t policy_every_ns;
+	uint32_t policy_keep;
+	bool made_by_policy;
 	struct thin_class cls;
 	uint8_t export_kind, export_flags;
 	uint64_t size_bytes, used_clusters, valid_subs, full_wait_ns, created_wall_ns;
@@ -104,7 +110,10 @@ struct thin_vol {
 	void *owner;		  /* the pool's */
 };
 
-struct thin_vol *thin_vol_find(struct thin *t, const char *name); /* LIVE ones */
+struct thin_vol *thin_vol_find(struct thin *t, const char *name); /* LIVE volumes, not snapshots */
+struct thin_vol *thin_snap_find(struct thin *t, const struct thin_vol *volume, const char *name); /* LIVE ones */
+/* How many LIVE snapshots a volume has. */
+unsigned thin_n_snaps(struct thin *t, const struct thin_vol *volume);
 struct thin_vol *thin_vol_by_id(struct thin *t, uint64_t id);
 struct list *thin_vols(struct thin *t); /* of struct thin_vol */
 unsigned thin_n_vols(const struct thin *t); /* LIVE */
@@ -116,6 +125,33 @@ int thin_co_volume_create(struct thin *t, const char *name, uint64_t size_bytes,
 int thin_co_volume_delete(struct thin *t, struct thin_vol *v) __must_check;
 /* name, size (growing), full_wait, export fields as in *to (a copy of *v with changes). */
 int thin_co_volume_update(struct thin *t, struct thin_vol *v, const struct thin_vol *to) __must_check;
+
+/* ---- snapshots and clones ---- */
+
+/* What is to come into being. kind SNAPSHOT: source is the volume, parent its id. VOLUME: a clone of the snapshot `source`. */
+struct thin_copy {
+	struct thin_vol *source;
+	const char *name; /* less than THIN_COPY_NAME bytes */
+	uint8_t kind;
+	bool by_policy;
+	struct uuid guid; /* of snapshots; zero: a fresh one is made */
+	uint64_t id;	  /* out */
+};
+/* Coroutine. All of them, of one instant: no write is in them that began after one that is not has been acknowledged. Durable, or
+ * none exists. Writes to the sources are held back while those under way end, and for no I/O of ours. Names have been checked,
+ * and the caller holds the sources' admin locks. */
+int thin_co_copy(struct thin *t, struct thin_copy *c, unsigned n) __must_check;
+/* Coroutine, admin lock of the volume held. The volume gets the contents and size of the snapshot, at one instant for its clients;
+ * durable. What it had is freed in the background. */
+int thin_co_rollback(struct thin *t, struct thin_vol *volume, struct thin_vol *snapshot) __must_check;
+/* Coroutine. Clusters that deleting all of these (n volumes and snapshots, in any order) would free. Looks only at what each has
+ * for itself or shares with these alone. */
+int thin_co_freed_by(struct thin *t, struct thin_vol *const *v, unsigned n, uint64_t *clusters) __must_check;
+/* Coroutine. Goes over what may differ between two members of a family (snapshots, or a volume as of now), in time proportional to
+ * what does, cluster by cluster from *cluster on: *mask gets a bit for each subcluster that is not at the same place in both, *data
+ * those that hold something in `to`. -ENOENT: there is no more. */
+int thin_co_diff(struct thin *t, struct thin_vol *from, struct thin_vol *to, uint64_t *cluster, uint16_t *mask, uint16_t *data)
+	__must_check;
 
 struct thin_space {
 	uint64_t clusters_total, clusters_used; /* of data groups that exist */
@@ -165,8 +201,10 @@ int thin_co_admit(struct thin *t, bool grow, unsigned *n) __must_check;
 void thin_map_set(struct thin *t, uint64_t volume, uint64_t first, const struct thin_entry *entries, unsigned n);
 /* Any reactor, does not suspend. No request of the volume targets these any more. */
 void thin_release(struct thin *t, const uint64_t *clusters, unsigned n);
-/* A leaf of the map, all records handed in before the call included. 1: hole (zeros). */
-int thin_co_leaf(struct thin *t, uint64_t volume, uint64_t leaf, struct thin_entry_disk entries[THIN_MAP_PER_LEAF]) __must_check;
+/* A leaf of the map, all records handed in before the call included. 1: hole (zeros). Entries say `shared` if another map has, or
+ * after a crash may have, their own cluster too; exact: what takes a commit to be sure about is made sure. */
+int thin_co_leaf(struct thin *t, uint64_t volume, uint64_t leaf, bool exact, struct thin_entry_disk entries[THIN_MAP_PER_LEAF])
+	__must_check;
 /* First leaf >= *leaf that is not a hole; -ENOENT. */
 int thin_co_next_leaf(struct thin *t, uint64_t volume, uint64_t *leaf) __must_check;
 /* All records that this reactor has handed in become durable (disks flushed before). */
@@ -182,12 +220,22 @@ struct thin_reactor *thin_reactor_create(struct thin *t, unsigned reactor);
 void thin_reactor_destroy(struct thin_reactor *tr);
 /* On its reactor: parked writes of all volumes try again. */
 void thin_reactor_space_changed(struct thin_reactor *tr);
+/* On its reactor: clusters may have become unshared. */
+void thin_reactor_unshared(struct thin_reactor *tr);
 /* On its reactor: gives unused leases back (the pool is nearly full). */
 void thin_reactor_return_leases(struct thin_reactor *tr);
 
 /* Coroutine on the home reactor of the volume (thin_volume_home()). */
 int thin_volume_co_open(struct thin *t, uint64_t id, uint64_t size_bytes, struct thin_class cls, uint64_t full_wait_ns,
-			struct thin_volume **out) __must_check;
+			bool read_only, struct thin_volume **out) __must_check;
+/* Coroutine there. Holds back what is submitted from now on, and returns when what was under way has ended: what changes the
+ * contents, and reads too if so asked. Writes that wait for space count as not begun. One at a time (admin lock). */
+void thin_volume_co_freeze(struct thin_volume *v, bool reads);
+/* There, frozen, does not suspend; the record that says so has been handed in. All that is mapped is shared. */
+void thin_volume_set_shared(struct thin_volume *v);
+/* There, frozen with reads, likewise. The map, and the size, are others now. */
+void thin_volume_map_replaced(struct thin_volume *v, uint64_t size_bytes);
+void thin_volume_thaw(struct thin_volume *v); /* there */
 /* Coroutine there. Fails parked writes, waits for requests in flight and for grace periods; frees. */
 void thin_volume_co_close(struct thin_volume *v);
 /* There, does not suspend. It is about to be closed: held writes fail, and so does everything new. */

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include "engine/base/le.h"
 #include "engine/base/units.h"
+#include "engine/base/uuid.h"
 #include "engine/meta/meta_format.h"
 
 /*
@@ -78,7 +79,13 @@ struct thin_group_disk {
 };
 static_assert(sizeof(struct thin_group_disk) == 8, "group stat");
 
-enum { THIN_VOLUME_NONE = 0, THIN_VOLUME_LIVE = 1, THIN_VOLUME_DELETING = 2 };
+enum {
+	THIN_VOLUME_NONE = 0,
+	THIN_VOLUME_LIVE = 1,
+	THIN_VOLUME_DELETING = 2, /* its map is being taken apart */
+	THIN_VOLUME_PENDING = 3,  /* one of several that come into being at once, and not all have been recorded yet */
+};
+enum { THIN_KIND_VOLUME = 0, THIN_KIND_SNAPSHOT = 1 };
 enum { THIN_EXPORT_DEFAULT = 0, THIN_EXPORT_NAMED = 1, THIN_EXPORT_HIDDEN = 2 };
 enum { THIN_EXPORT_READ_ONLY = 1 };
 
@@ -89,7 +96,8 @@ struct thin_volume_disk {
 	uint8_t copies;		    /* 10 */
 	uint8_t export_kind;	    /* 11: THIN_EXPORT_* */
 	uint8_t export_flags;	    /* 12 */
-	uint8_t pad[3];
+	uint8_t kind;		    /* 13: THIN_KIND_* */
+	uint8_t pad[2];
 	le64 size_bytes;	    /* 16 */
 	le64 used_clusters;	    /* 24 */
 	le64 valid_subs;	    /* 32 */
@@ -97,10 +105,18 @@ struct thin_volume_disk {
 	le64 created_wall_ns;	    /* 48 */
 	uint8_t pad2[8];	    /* 56 */
 	struct meta_array_disk map; /* 64 */
-	uint8_t reserved[160];	    /* 96: origin, snapshots */
+	le64 family;		    /* 96: id of the volume that the family began with; 0: its own */
+	le64 parent;		    /* 104: of a snapshot: id of the volume that it is of */
+	le64 origin;		    /* 112: of a clone: id of the snapshot that it was made of, which may be gone */
+	le64 policy_every_ns;	    /* 120: a snapshot is taken so often; 0: none */
+	le32 policy_keep;	    /* 128: so many of those are kept */
+	uint8_t made_by_policy;	    /* 132: this snapshot was */
+	uint8_t pad3[3];
+	struct uuid guid;	    /* 136: of a snapshot: names its contents, in all pools that received them */
+	uint8_t reserved[104];	    /* 152 */
 	uint8_t name[256];	    /* 256: NUL padded */
 	uint8_t export_name[256];   /* 512 */
-	uint8_t pad3[256];
+	uint8_t pad4[256];
 };
 static_assert(sizeof(struct thin_volume_disk) == 1024, "volume record");
 static_assert(offsetof(struct thin_volume_disk, name) == 256, "volume record");
@@ -113,6 +129,8 @@ enum {
 	THIN_REC_VOLUME_PUT = 2,  /* struct thin_volume_disk without reserved parts in use: create or change attributes */
 	THIN_REC_VOLUME_GONE = 3, /* le64 id: last step of a deletion */
 	THIN_REC_LEAF_DROP = 4,	  /* struct thin_rec_leaf: frees a whole leaf of a deleted or shrunk volume */
+	THIN_REC_COPY = 5,	  /* struct thin_rec_copy: a snapshot or clone comes into being */
+	THIN_REC_ROLLBACK = 6,	  /* struct thin_rec_rollback */
 	POOL_REC_FIRST = 32,	  /* from here on: the pool's */
 };
 
@@ -124,9 +142,33 @@ struct thin_rec_map {
 	/* struct thin_entry_disk entries[]; count by the record's length: the new values, old ones are in the map */
 };
 
+/* With all that is in the map of `volume` in this leaf; if other maps have the leaf too, so much of the map around it as they
+ * have. */
 struct thin_rec_leaf {
 	le64 volume;
 	le64 leaf;
+};
+
+#define THIN_COPY_NAME 128
+struct thin_rec_copy {
+	le64 source;	 /* 0: id of the volume or snapshot whose contents it has */
+	le64 id;	 /* 8 */
+	le64 parent;	 /* 16: as in the volume record */
+	le64 created_wall_ns; /* 24 */
+	struct uuid guid;    /* 32 */
+	uint8_t kind;	 /* 48: THIN_KIND_*; a volume's origin is the source */
+	uint8_t last;	 /* 49: 1: it, and all that are pending, are live from now on; 0: it is pending */
+	uint8_t by_policy; /* 50 */
+	uint8_t pad[5];
+	uint8_t name[THIN_COPY_NAME]; /* 56: NUL padded */
+};
+static_assert(sizeof(struct thin_rec_copy) == 184, "copy record");
+
+/* The volume has the snapshot's size and contents from now on; what it had becomes a volume of state DELETING. */
+struct thin_rec_rollback {
+	le64 volume;
+	le64 snapshot;
+	le64 trash; /* id of that volume */
 };
 
 #endif

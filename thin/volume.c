@@ -38,9 +38,25 @@ void thin_req_end(struct io *io, int result)
 		thin_count(&v->tr->latency[latency_bucket(reactor_now_ns() - q->start_ns)], 1);
 	if (q->counted)
 		thin_grace_leave(v, q);
+	thin_req_unchanging(q);
 	if (unlikely(--v->n_inflight == 0 && v->closing))
 		co_queue_wake_all(&v->idle);
 	io_done(io, result);
+}
+
+void thin_req_unchanging(struct thin_req *q)
+{
+	if (!q->changing)
+		return;
+	q->changing = false;
+	if (unlikely(--q->v->n_changing == 0 && q->v->gate))
+		co_queue_wake_all(&q->v->still);
+}
+
+static inline void req_changing(struct thin_req *q)
+{
+	q->v->n_changing += !q->changing;
+	q->changing = true;
 }
 
 void thin_req_end_later(struct io *io, int result)
@@ -54,6 +70,12 @@ void thin_req_end_later(struct io *io, int result)
 
 void thin_req_spawn(struct io *io)
 {
+	struct thin_req *q = thin_req_of(io);
+
+	if (io->op == IO_READ)
+		thin_grace_enter(q->v, q);
+	else
+		req_changing(q);
 	switch ((enum io_op)io->op) {
 	case IO_READ:
 		co_spawn(CO_REQUEST, thin_read_co_run, io, "volume read");
@@ -121,6 +143,26 @@ static void slow_submit(struct thin_volume *v, struct io *io)
 	thin_req_spawn(io);
 }
 
+static void volume_start(struct thin_volume *v, struct io *io)
+{
+	if (io->op == IO_READ) {
+		if (likely(thin_read_try(v, io)))
+			thin_count(&v->fast, 1);
+		else
+			slow_submit(v, io);
+		return;
+	}
+	if (io->op != IO_WRITE) {
+		slow_submit(v, io);
+		return;
+	}
+	req_changing(thin_req_of(io));
+	if (likely(thin_write_try(v, io)))
+		thin_count(&v->fast, 1);
+	else
+		slow_submit(v, io);
+}
+
 static void volume_submit(struct bdev *b, struct io *io)
 {
 	struct thin_volume *v = container_of(b, struct thin_volume, bdev);
@@ -141,27 +183,18 @@ static void volume_submit(struct bdev *b, struct io *io)
 		CHECK(io->len_bytes <= b->max_bytes);
 		thin_count(&v->reads, 1);
 		thin_count(&v->bytes_read, io->len_bytes);
-		if (likely(thin_read_try(v, io)))
-			thin_count(&v->fast, 1);
-		else
-			slow_submit(v, io);
-		return;
-	}
-	if (unlikely(b->read_only)) {
+	} else if (unlikely(b->read_only)) {
 		thin_req_end_later(io, -EROFS);
 		return;
+	} else if (io->op == IO_WRITE) {
+		CHECK(io->len_bytes <= b->max_bytes);
+		thin_count(&v->writes, 1);
+		thin_count(&v->bytes_written, io->len_bytes);
 	}
-	if (io->op != IO_WRITE) {
-		slow_submit(v, io);
-		return;
-	}
-	CHECK(io->len_bytes <= b->max_bytes);
-	thin_count(&v->writes, 1);
-	thin_count(&v->bytes_written, io->len_bytes);
-	if (likely(thin_write_try(v, io)))
-		thin_count(&v->fast, 1);
+	if (unlikely(v->gate > (io->op == IO_READ)))
+		list_push_back(&v->held, &io->link);
 	else
-		slow_submit(v, io);
+		volume_start(v, io);
 }
 
 static const struct bdev_ops volume_ops = { .submit = volume_submit, .co_status = thin_volume_co_status };
@@ -181,7 +214,7 @@ struct reactor *thin_volume_home(struct thin *t, uint64_t id)
 /* ---- open, close ---- */
 
 int thin_volume_co_open(struct thin *t, uint64_t id, uint64_t size_bytes, struct thin_class cls, uint64_t full_wait_ns,
-			struct thin_volume **out)
+			bool read_only, struct thin_volume **out)
 {
 	const struct thin_conf *c = thin_conf_of(t);
 	struct thin_volume *v;
@@ -200,13 +233,15 @@ int thin_volume_co_open(struct thin *t, uint64_t id, uint64_t size_bytes, struct
 	snprintf(v->name, sizeof(v->name), "volume %llu", (unsigned long long)id);
 	v->bdev = (struct bdev){ .ops = &volume_ops, .name = v->name, .size_bytes = size_bytes, .block_bytes = c->block_bytes,
 				 .opt_bytes = c->cluster_bytes, .max_bytes = THIN_REQUEST_BYTES_MAX, .copies = 1,
-				 .read_only = c->read_only, .can_discard = true };
+				 .read_only = c->read_only || read_only, .can_discard = true };
 	hash_init(&v->leaves);
 	list_init(&v->leaf_list);
 	range_lock_init(&v->alloc_lock);
 	thin_grace_init(&v->grace);
 	list_init(&v->flushes);
 	list_init(&v->parked);
+	list_init(&v->held);
+	co_queue_init(&v->still);
 	v->park_timer.fire = thin_park_timer_fired;
 	co_queue_init(&v->idle);
 	list_push_back(&v->tr->volumes, &v->link);
@@ -225,12 +260,58 @@ void thin_volume_co_close(struct thin_volume *v)
 	thin_volume_shut(v);
 	while (v->n_inflight)
 		co_queue_wait(&v->idle);
-	CHECK(range_lock_is_idle(&v->alloc_lock) && list_is_empty(&v->flushes) && list_is_empty(&v->parked));
+	CHECK(!v->gate && range_lock_is_idle(&v->alloc_lock) && list_is_empty(&v->flushes) && list_is_empty(&v->parked));
 	thin_grace_fini(&v->grace);
 	thin_leaves_drop(v);
 	hash_fini(&v->leaves);
 	list_del(&v->link);
 	xfree(v);
+}
+
+/* ---- frozen ---- */
+
+void thin_volume_co_freeze(struct thin_volume *v, bool reads)
+{
+	CHECK(!v->gate);
+	v->gate = reads ? THIN_GATE_ALL : THIN_GATE_WRITES;
+	while (v->n_changing)
+		co_queue_wait(&v->still);
+	if (reads)
+		thin_grace_co_wait(v);
+}
+
+void thin_volume_set_shared(struct thin_volume *v)
+{
+	CHECK(v->gate && !v->n_changing);
+	thin_leaves_set_shared(v);
+}
+
+void thin_volume_map_replaced(struct thin_volume *v, uint64_t size_bytes)
+{
+	CHECK(v->gate == THIN_GATE_ALL && !v->n_changing);
+	thin_leaves_forget(v);
+	v->bdev.size_bytes = size_bytes;
+	v->n_cleared = ++v->n_records; /* not durable yet; until it is, a crash brings the old map back */
+}
+
+void thin_volume_thaw(struct thin_volume *v)
+{
+	struct list ios, *n;
+
+	v->gate = THIN_GATE_OPEN;
+	list_init(&ios);
+	list_splice_back(&ios, &v->held);
+	while ((n = list_pop_front(&ios))) {
+		struct io *io = list_entry(n, struct io, link);
+
+		if (v->closing)
+			thin_req_end(io, -ESHUTDOWN);
+		else if (bdev_check_range(&v->bdev, io->off_bytes, io->len_bytes) < 0)
+			thin_req_end(io, -ERANGE); /* it is smaller now */
+		else
+			volume_start(v, io);
+	}
+	thin_park_check(v);
 }
 
 /* ---- changes ---- */
@@ -259,6 +340,7 @@ int thin_volume_co_resize(struct thin_volume *v, uint64_t size_bytes)
 	v->bdev.size_bytes = size_bytes;
 	if (size_bytes >= old)
 		return 0;
+	CHECK(!v->gate); /* admin lock */
 	v->n_inflight++;
 	resize_co_drain(v, old);
 	r = thin_co_clear(v, size_bytes, old - size_bytes, true, true);

@@ -32,6 +32,9 @@ struct thin_leaf {
 	struct thin_volume *v;
 	bool used;	  /* since the clock's hand came by */
 	bool loading;	  /* entries are not there yet; loaders wait */
+	bool set_shared;  /* while it is loading: all that it maps is shared */
+	bool dropped;	  /* while it is loading: what comes is of a map that is no more */
+	uint64_t unshare_gen; /* tr's, as of when `shared` was last known to be exact; 0: never */
 	unsigned pins;	  /* not to be evicted */
 	struct list lru;  /* tr->lru */
 	struct list link; /* v->leaf_list */
@@ -68,6 +71,7 @@ struct thin_reactor {
 	struct list free_children;
 	struct list volumes;
 	uint64_t space_gen; /* counts thin_reactor_space_changed() */
+	uint64_t unshare_gen; /* counts thin_reactor_unshared(), from 1 */
 	_Atomic uint64_t latency[THIN_LATENCY_BUCKETS]; /* requests by how long they took; single writer */
 	uint8_t *zeros;	    /* never written */
 	size_t zeros_len;
@@ -102,6 +106,8 @@ struct thin_volume {
 	uint64_t n_cleared; /* n_records after the newest one that took bits from an own cluster that stays */
 	unsigned n_inflight;		 /* requests and calls that have not ended, held ones included */
 	bool closing;
+	uint8_t gate;	       /* THIN_GATE_*: what is held back */
+	unsigned n_changing; /* requests that may change contents, and have begun */
 	struct list leaf_list;
 	struct range_lock alloc_lock;
 	struct thin *t;
@@ -112,6 +118,8 @@ struct thin_volume {
 	bool flushing;
 	struct list flushes; /* wait for the next round */
 	struct list parked;  /* of ios, by io.link */
+	struct list held;    /* likewise; while frozen */
+	struct co_queue still; /* n_changing is zero */
 	struct timer park_timer;
 	bool retry_wanted;
 	uint64_t retry_at_ns;
@@ -120,6 +128,8 @@ struct thin_volume {
 	_Atomic uint64_t reads, writes, bytes_read, bytes_written, fast, slow, redirected, n_parked;
 	_Atomic bool full_waiting;
 };
+
+enum { THIN_GATE_OPEN = 0, THIN_GATE_WRITES = 1, THIN_GATE_ALL = 2 };
 
 /* A client's request while it is here: in io.scratch. */
 struct thin_req {
@@ -130,6 +140,7 @@ struct thin_req {
 	int32_t result;
 	uint8_t phase;
 	bool counted; /* in grace.n[phase] */
+	bool changing; /* in n_changing */
 	uint64_t start_ns;
 };
 _Static_assert(sizeof(struct thin_req) <= sizeof(((struct io *)0)->scratch), "io.scratch");
@@ -146,6 +157,8 @@ void thin_req_end(struct io *io, int result);
 void thin_req_end_later(struct io *io, int result);
 /* Starts (again) the coroutine of a request. */
 void thin_req_spawn(struct io *io);
+/* It has not begun, after all; or it has ended. */
+void thin_req_unchanging(struct thin_req *q);
 /* Coroutine. All that has been completed becomes durable. */
 int thin_volume_co_durable(struct thin_volume *v) __must_check;
 /* Single writer, read from anywhere. */
@@ -214,6 +227,16 @@ bool thin_leaf_is_known(struct thin_volume *v, uint64_t leaf);
 /* Coroutine. Valid until the next suspension, unless pinned (l->pins). */
 int thin_leaf_co_get(struct thin_volume *v, uint64_t leaf, struct thin_leaf **out) __must_check;
 void thin_leaves_drop(struct thin_volume *v);
+/* Coroutine, leaf pinned. Makes `shared` exact. Entries that have lost it can be overwritten. */
+int thin_leaf_co_refresh(struct thin_leaf *l) __must_check;
+static inline bool thin_leaf_is_exact(const struct thin_leaf *l)
+{
+	return l->unshare_gen == l->v->tr->unshare_gen;
+}
+/* Does not suspend. */
+void thin_leaves_set_shared(struct thin_volume *v);
+/* Does not suspend; nothing is pinned. The map is another one. */
+void thin_leaves_forget(struct thin_volume *v);
 
 /* ---- reactor_state.c ---- */
 struct thin_lease_pool *thin_lease_pool_get(struct thin_reactor *tr, struct thin_class cls, bool runs);

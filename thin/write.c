@@ -14,6 +14,12 @@
  *      commit flushes the disks before it writes.
  * If step 2 fails no bit is set, and clusters left without any go back.
  *
+ * Shared: an own cluster that snapshots or clones have too is not touched. The write goes to a new cluster, and the old one
+ * becomes its base: nothing is copied. If the entry has a base already, what the write leaves of the two is brought together:
+ * the smaller part is copied into the new cluster, so that a read never looks at more than two places. Such a write holds the
+ * lock of whole clusters. Whether a cluster is shared the cached leaf says; it may say so although it is not any more, and is
+ * asked for the truth at home when that may have changed (thin_leaf_co_refresh()).
+ *
  * Redirected: where whole clusters had better not be overwritten (v->runs), each that the request covers wholly and that
  * holds something gets a new cluster, out of a long run. Step 2 writes there, step 3 puts it into the entry. The old one is
  * in use until then, by readers and by overwrites on the fast path: those are under way at the same time as this write, so
@@ -98,6 +104,13 @@ bool thin_write_try(struct thin_volume *v, struct io *io)
 
 /* ---- in a coroutine ---- */
 
+/* The new place of a cluster, and what becomes of the old ones. */
+struct write_place {
+	uint64_t cluster, base; /* base: 0: none is left */
+	uint16_t base_mask;
+	uint16_t copied; /* subclusters that are copied into the new one */
+};
+
 struct write_op {
 	struct thin_volume *v;
 	uint64_t off, end;	   /* what the client writes */
@@ -109,7 +122,7 @@ struct write_op {
 	unsigned n_records; /* permitted */
 	bool allocated;	    /* entries may carry an own without bits */
 	bool redirect;	    /* whole clusters that hold something are moved */
-	uint64_t *moved;    /* where they go, in their order */
+	struct write_place *moved; /* where those go that are not written in place, in their order */
 	unsigned n_moved;
 	const struct iovec *iov;
 	unsigned iov_n;
@@ -140,18 +153,57 @@ static int write_co_pin(struct write_op *w)
 	return 0;
 }
 
-static int write_shared(struct write_op *w)
-{
-	return -EOPNOTSUPP;
-}
-
-/* Is the cluster at pos written to a new place, and the old one given up? Under the lock that does not change before
- * write_map() comes by: nobody else sets or clears a bit of a cluster that is covered wholly. */
+/* Is the cluster at pos written to a new place? Under the lock that does not change before write_map() comes by: nobody else
+ * sets or clears a bit of a cluster that is covered wholly, and one that is shared is locked wholly. */
 static bool write_moves(const struct write_op *w, const struct thin_entry *e, uint64_t pos)
 {
 	uint64_t start = ALIGN_DOWN(pos, (uint64_t)w->v->tr->cluster_bytes);
 
+	if (e->shared && e->own_mask)
+		return true;
 	return w->redirect && e->own_mask && start >= w->off && start + w->v->tr->cluster_bytes <= w->end;
+}
+
+/* Coroutine. Do shared clusters stand in the way of this lock? First makes sure that they are shared. */
+static int write_co_look(struct write_op *w, bool *shared)
+{
+	struct thin_volume *v = w->v;
+	uint64_t pos, n;
+	int r;
+
+	*shared = false;
+	for (pos = w->off; pos < w->end; pos += n) {
+		struct thin_leaf *l = w->leaves[thin_leaf_of(v, pos) - w->first_leaf];
+		struct thin_entry e = thin_entry_load(thin_slot(v, l, pos));
+
+		n = thin_piece(v, pos, w->end);
+		if (!e.shared || !e.own)
+			continue;
+		if (!thin_leaf_is_exact(l)) {
+			r = thin_leaf_co_refresh(l);
+			if (r < 0)
+				return r;
+			e = thin_entry_load(thin_slot(v, l, pos));
+		}
+		*shared |= e.shared;
+	}
+	return 0;
+}
+
+/* What is left of the old places when `mask` of the cluster is written to a new one. */
+static void place_plan(struct write_place *p, const struct thin_entry *e, uint16_t mask)
+{
+	uint16_t own = e->own_mask & (uint16_t)~mask, base = e->base_mask & (uint16_t)~mask;
+
+	if (own && base && __builtin_popcount(own) <= __builtin_popcount(base)) {
+		p->copied = own;
+		own = 0;
+	} else if (own && base) {
+		p->copied = base;
+		base = 0;
+	}
+	p->base = own ? e->own : base ? e->base : 0;
+	p->base_mask = own | base;
 }
 
 struct write_plan {
@@ -159,8 +211,7 @@ struct write_plan {
 	unsigned n_records;	     /* as write_map() will cut them */
 };
 
-/* 1: a shared entry. */
-static int write_plan(struct write_op *w, struct write_plan *p)
+static void write_plan(struct write_op *w, struct write_plan *p)
 {
 	unsigned since = THIN_REC_MAP_ENTRIES_MAX;
 	uint64_t pos, n;
@@ -174,8 +225,6 @@ static int write_plan(struct write_op *w, struct write_plan *p)
 		n = thin_piece(w->v, pos, w->end);
 		mask = thin_sub_mask(w->v, thin_in_cluster(w->v, pos), n);
 		moves = write_moves(w, &e, pos);
-		if (e.shared)
-			return 1;
 		p->n_missing += !e.own;
 		p->n_moved += moves;
 		if (pos % thin_leaf_bytes(w->v) == 0)
@@ -187,7 +236,6 @@ static int write_plan(struct write_op *w, struct write_plan *p)
 			since = 1;
 		}
 	}
-	return 0;
 }
 
 /* Does not suspend. Returns how many of the clusters were needed. */
@@ -197,7 +245,7 @@ static unsigned write_assign(struct write_op *w, const struct write_plan *p, con
 	uint64_t pos, n;
 
 	w->allocated = p->n_missing != 0;
-	w->moved = p->n_moved ? xmalloc(p->n_moved * sizeof(*w->moved)) : NULL;
+	w->moved = p->n_moved ? xcalloc(p->n_moved, sizeof(*w->moved)) : NULL;
 	for (pos = w->off; pos < w->end; pos += n) {
 		struct thin_entry e = thin_entry_load(write_slot(w, pos));
 
@@ -210,7 +258,8 @@ static unsigned write_assign(struct write_op *w, const struct write_plan *p, con
 			thin_entry_store(&e, write_slot(w, pos));
 		} else {
 			CHECK(w->n_moved < p->n_moved);
-			w->moved[w->n_moved++] = clusters[used++];
+			place_plan(&w->moved[w->n_moved], &e, thin_sub_mask(w->v, thin_in_cluster(w->v, pos), n));
+			w->moved[w->n_moved++].cluster = clusters[used++];
 		}
 	}
 	CHECK(w->n_moved == p->n_moved);
@@ -250,14 +299,12 @@ static int write_co_allocate(struct write_op *w)
 	struct write_plan p;
 
 	w->redirect = write_redirects(v, w->off, w->end) && !MUTANT(JOURNAL_BEFORE_DATA);
-	if (write_plan(w, &p))
-		return write_shared(w);
+	write_plan(w, &p);
 	if (w->redirect) {
 		if (write_co_take(w, &p, v->runs) == 0)
 			return 0;
 		w->redirect = false; /* whatever was in the way: it matters only if it is when written in place, too */
-		if (write_plan(w, &p))
-			return write_shared(w);
+		write_plan(w, &p);
 	}
 	return write_co_take(w, &p, v->pool);
 }
@@ -267,19 +314,22 @@ static int write_co_pad(struct write_op *w, uint64_t sub, uint64_t from, uint64_
 {
 	struct thin_reactor *tr = w->v->tr;
 	struct thin_entry e = thin_entry_load(write_slot(w, sub));
-	uint64_t in = thin_in_cluster(w->v, from);
+	uint64_t in = thin_in_cluster(w->v, from), cluster;
+	uint16_t bit = thin_sub_mask(w->v, in, 1);
 
-	if (!(e.base_mask & thin_sub_mask(w->v, in, 1)))
+	if (!((e.own_mask | e.base_mask) & bit))
 		return 0;
+	cluster = e.own_mask & bit ? e.own : e.base;
 	*buf = buf_alloc(tr->sub_bytes);
-	return bdev_co_read(tr->space, (e.base << tr->cluster_shift) + in, *buf, to - from);
+	return bdev_co_read(tr->space, (cluster << tr->cluster_shift) + in, *buf, to - from);
 }
 
+/* Is the subcluster overwritten where it is? */
 static bool write_sub_is_valid(struct write_op *w, uint64_t pos)
 {
 	struct thin_entry e = thin_entry_load(write_slot(w, pos));
 
-	return e.own_mask & thin_sub_mask(w->v, thin_in_cluster(w->v, pos), 1);
+	return (e.own_mask & thin_sub_mask(w->v, thin_in_cluster(w->v, pos), 1)) && !write_moves(w, &e, pos);
 }
 
 /* Coroutine. Widens the request to whole subclusters where they are new. */
@@ -325,6 +375,50 @@ static unsigned write_hint(const struct write_op *w, const struct thin_entry *e,
 	return !e->own_mask || w->v->n_committed >= w->v->n_cleared ? IO_FRESH : 0;
 }
 
+/* Coroutine. Brings subclusters from one place to another. */
+static int write_co_copy(struct write_op *w, uint64_t from, uint64_t to, uint16_t mask)
+{
+	struct thin_reactor *tr = w->v->tr;
+	uint8_t *buf = buf_alloc(tr->cluster_bytes);
+	unsigned i, n;
+	int r = 0;
+
+	for (i = 0; i < THIN_SUBS && r == 0; i += n) {
+		uint64_t in = (uint64_t)i * tr->sub_bytes;
+
+		for (n = 1; i + n < THIN_SUBS && (mask >> i & 1) == (mask >> (i + n) & 1); n++)
+			;
+		if (!(mask >> i & 1))
+			continue;
+		r = bdev_co_read(tr->space, (from << tr->cluster_shift) + in, buf, n * (uint64_t)tr->sub_bytes);
+		if (r == 0)
+			r = bdev_co_write(tr->space, (to << tr->cluster_shift) + in, buf, n * (uint64_t)tr->sub_bytes, IO_FRESH);
+	}
+	buf_free(buf, tr->cluster_bytes);
+	return r;
+}
+
+/* Coroutine. What must come together with new data. */
+static int write_co_merges(struct write_op *w)
+{
+	unsigned n_moved = 0;
+	uint64_t pos, n;
+	int r = 0;
+
+	for (pos = w->off; pos < w->end && n_moved < w->n_moved && r == 0; pos += n) {
+		struct thin_entry e = thin_entry_load(write_slot(w, pos));
+		struct write_place *p;
+
+		n = thin_piece(w->v, pos, w->end);
+		if (!write_moves(w, &e, pos))
+			continue;
+		p = &w->moved[n_moved++];
+		if (p->copied)
+			r = write_co_copy(w, p->copied & e.own_mask ? e.own : e.base, p->cluster, p->copied);
+	}
+	return r;
+}
+
 static int write_co_data(struct write_op *w)
 {
 	struct thin_run x = { .v = w->v, .op = IO_WRITE, .iov = w->iov, .iov_n = w->iov_n };
@@ -338,12 +432,12 @@ static int write_co_data(struct write_op *w)
 		struct thin_entry e = thin_entry_load(write_slot(w, pos));
 
 		n = thin_piece(w->v, pos, w->pad_end);
-		CHECK(e.own && !e.shared);
+		CHECK(e.own);
 		hint = write_hint(w, &e, pos, n);
 		if (w->v->runs && hint != x.flags)
 			thin_run_submit(&x); /* whole stripes must not lose their hint; others do not need it */
 		x.flags = x.len ? x.flags & hint : hint;
-		cluster = write_moves(w, &e, pos) ? w->moved[n_moved++] : e.own;
+		cluster = write_moves(w, &e, pos) ? w->moved[n_moved++].cluster : e.own;
 		thin_run_add(&x, (cluster << w->v->tr->cluster_shift) + thin_in_cluster(w->v, pos), pos - w->pad_off, n);
 	}
 	CHECK(n_moved == w->n_moved);
@@ -379,15 +473,17 @@ static bool write_entry_update(struct thin_volume *v, struct thin_entry_disk *sl
 }
 
 /* The entry with the new place of a cluster that is moved; true if that is a change. */
-static bool write_entry_move(struct thin_volume *v, struct thin_entry_disk *slot, uint64_t cluster, struct thin_entry *e)
+static bool write_entry_move(struct thin_volume *v, struct thin_entry_disk *slot, uint16_t mask, const struct write_place *p,
+			     struct thin_entry *e)
 {
 	*e = thin_entry_load(slot);
-	if (e->own == cluster)
+	if (e->own == p->cluster)
 		return false;
-	thin_grace_free(v, e->own);
-	if (e->base)
+	if (e->own != p->base)
+		thin_grace_free(v, e->own);
+	if (e->base && e->base != p->base)
 		thin_grace_free(v, e->base);
-	*e = (struct thin_entry){ .own = cluster, .own_mask = UINT16_MAX };
+	*e = (struct thin_entry){ .own = p->cluster, .own_mask = mask | p->copied, .base = p->base, .base_mask = p->base_mask };
 	thin_entry_store(e, slot);
 	return true;
 }
@@ -403,6 +499,7 @@ static void write_map(struct write_op *w)
 	for (pos = w->off; pos < w->end; pos += n) {
 		struct thin_entry_disk *slot = write_slot(w, pos);
 		struct thin_entry e = thin_entry_load(slot);
+		uint16_t mask;
 		bool changed;
 
 		n = thin_piece(v, pos, w->end);
@@ -411,10 +508,11 @@ static void write_map(struct write_op *w)
 			CHECK(w->n_records-- > 0);
 			n_chunk = n_send = 0;
 		}
+		mask = thin_sub_mask(v, thin_in_cluster(v, pos), n);
 		if (write_moves(w, &e, pos))
-			changed = write_entry_move(v, slot, w->moved[n_moved++], &chunk[n_chunk]);
+			changed = write_entry_move(v, slot, mask, &w->moved[n_moved++], &chunk[n_chunk]);
 		else
-			changed = write_entry_update(v, slot, thin_sub_mask(v, thin_in_cluster(v, pos), n), &chunk[n_chunk]);
+			changed = write_entry_update(v, slot, mask, &chunk[n_chunk]);
 		if (!n_chunk && !changed)
 			continue;
 		if (!n_chunk)
@@ -427,7 +525,7 @@ static void write_map(struct write_op *w)
 		thin_map_hand_in(v, first, chunk, n_send);
 		CHECK(w->n_records-- > 0);
 	}
-	thin_count(&v->redirected, n_moved);
+	thin_count(&v->redirected, w->redirect ? n_moved : 0);
 	thin_grace_kick(v);
 }
 
@@ -457,27 +555,63 @@ static void write_co_undo(struct write_op *w)
 	}
 }
 
+/* Coroutine. Locks what is touched, whole clusters if some are shared, with the leaves pinned. */
+static int write_co_lock(struct write_op *w)
+{
+	struct thin_volume *v = w->v;
+	uint64_t first = w->off >> v->tr->sub_shift, last = (w->end - 1) >> v->tr->sub_shift;
+	bool shared;
+	int r;
+
+	range_co_lock(&v->alloc_lock, first, last - first + 1, false, &w->hold);
+	r = write_co_pin(w);
+	if (r == 0)
+		r = write_co_look(w, &shared);
+	if (r < 0 || !shared)
+		return r;
+	range_unlock(&v->alloc_lock, &w->hold);
+	first = ALIGN_DOWN(first, (uint64_t)THIN_SUBS);
+	last |= THIN_SUBS - 1;
+	range_co_lock(&v->alloc_lock, first, last - first + 1, false, &w->hold);
+	return 0;
+}
+
+static int write_co_do(struct write_op *w)
+{
+	int r = write_co_allocate(w);
+
+	if (r == 0)
+		r = write_co_pads(w);
+	if (r == 0 && MUTANT(JOURNAL_BEFORE_DATA) && !w->n_moved)
+		write_map(w);
+	if (r == 0)
+		r = write_co_merges(w);
+	if (r == 0)
+		r = write_co_data(w);
+	if (r == 0)
+		write_map(w);
+	return r;
+}
+
+/* Clusters that were not used go back. */
+static void write_give_back(struct write_op *w)
+{
+	unsigned i;
+
+	for (i = 0; i < w->n_moved; i++)
+		thin_lease_return(w->v->t, &w->moved[i].cluster, 1);
+}
+
 int thin_co_write(struct thin_volume *v, uint64_t off_bytes, uint64_t len_bytes, const struct iovec *iov, unsigned iov_n)
 {
 	struct write_op w = { .v = v, .off = off_bytes, .end = off_bytes + len_bytes, .iov = iov, .iov_n = iov_n };
-	uint64_t first_sub = off_bytes >> v->tr->sub_shift, last_sub = (w.end - 1) >> v->tr->sub_shift;
-	int r;
+	int r = write_co_lock(&w);
 
-	range_co_lock(&v->alloc_lock, first_sub, last_sub - first_sub + 1, false, &w.hold);
-	r = write_co_pin(&w);
 	if (r == 0)
-		r = write_co_allocate(&w);
-	if (r == 0)
-		r = write_co_pads(&w);
-	if (r == 0 && MUTANT(JOURNAL_BEFORE_DATA))
-		write_map(&w);
-	if (r == 0)
-		r = write_co_data(&w);
-	if (r == 0)
-		write_map(&w);
+		r = write_co_do(&w);
 	range_unlock(&v->alloc_lock, &w.hold);
-	if (r < 0 && w.n_moved)
-		thin_lease_return(v->t, w.moved, w.n_moved);
+	if (r < 0)
+		write_give_back(&w);
 	if (r < 0 && w.allocated)
 		write_co_undo(&w);
 	while (w.n_pinned)

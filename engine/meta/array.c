@@ -42,6 +42,7 @@ void meta_array_store(const struct meta_array *a, struct meta_array_disk *out)
 	meta_ptr_store(&a->root, &out->root);
 	out->height = a->height;
 	out->entry_log2 = a->entry_log2;
+	out->shared_birth = le32_make(a->shared_birth);
 }
 
 int meta_array_load(struct meta_array *a, struct meta *m, const struct meta_array_disk *in)
@@ -51,6 +52,7 @@ int meta_array_load(struct meta_array *a, struct meta *m, const struct meta_arra
 	meta_array_init(a, m, in->entry_log2);
 	meta_ptr_load(&in->root, &a->root);
 	a->height = in->height;
+	a->shared_birth = le32_get(in->shared_birth);
 	if (a->root.addr >> 48 || (a->root.addr == 0 && (a->root.crc || a->root.birth || a->height)))
 		return -ERR_FORMAT;
 	return 0;
@@ -62,12 +64,7 @@ static uint64_t leaf_capacity(unsigned height)
 	return height >= 7 ? 1ULL << 56 : 1ULL << (8 * height);
 }
 
-static unsigned slot_of(uint64_t leaf, unsigned level)
-{
-	return (unsigned)(leaf >> (8 * (level - 1))) & (META_FANOUT - 1);
-}
-
-static struct meta_ptr slot_get(const uint8_t *data, unsigned slot)
+struct meta_ptr meta_slot_get(const uint8_t *data, unsigned slot)
 {
 	struct meta_ptr p;
 
@@ -105,7 +102,7 @@ again:
 		}
 		if (level == 0)
 			break;
-		p = slot_get(pg->data, slot_of(leaf, level));
+		p = meta_slot_get(pg->data, meta_slot_of(leaf, level));
 		meta_page_put(m, pg);
 		if (meta_ptr_is_hole(&p))
 			return 1;
@@ -171,8 +168,8 @@ int meta_array_co_next_leaf(struct meta_array *a, uint64_t *leaf)
 				return r;
 			}
 			span = 1ULL << (8 * (level - 1));
-			for (s = slot_of(want, level); s < META_FANOUT; s++) {
-				p = slot_get(pg->data, s);
+			for (s = meta_slot_of(want, level); s < META_FANOUT; s++) {
+				p = meta_slot_get(pg->data, s);
 				if (!meta_ptr_is_hole(&p))
 					break;
 				want = (want / span + 1) * span;
@@ -188,32 +185,50 @@ int meta_array_co_next_leaf(struct meta_array *a, uint64_t *leaf)
 	}
 }
 
-/* Makes *pg (pinned) writable: itself if it is of this epoch, else a copy at a new address. The caller points to it. */
-static struct mpage *page_shadow(struct meta_array *a, struct mpage *pg)
+/* A copy has been made: what the page points to has one referrer more. */
+static void children_ref(struct meta *m, const struct mpage *pg)
+{
+	unsigned s;
+
+	for (s = 0; s < META_FANOUT; s++) {
+		struct meta_ptr p = meta_slot_get(pg->data, s);
+
+		if (!meta_ptr_is_hole(&p))
+			meta_space_ref(m, p.addr, 1);
+	}
+}
+
+struct mpage *meta_page_shadow(struct meta_array *a, struct mpage *pg, uint32_t birth, uint32_t refs)
 {
 	struct mpage *copy;
 
-	if (pg->state == PAGE_DIRTY)
+	if (meta_page_is_mine(a, pg))
 		return pg;
 	copy = meta_page_new(a->m, a, pg->level, pg->data);
-	meta_page_drop_addr(a->m, pg->addr);
+	if (refs > 1) {
+		meta_space_ref(a->m, pg->addr, -1);
+		if (pg->level)
+			children_ref(a->m, pg);
+	} else {
+		meta_page_drop_addr(a->m, pg->addr);
+	}
+	if (!pg->level && birth <= a->shared_birth && a->leaf_copied)
+		a->leaf_copied(a, copy->data, refs > 1);
 	meta_page_put(a->m, pg);
 	return copy;
 }
 
-static void root_point(struct meta_array *a, struct mpage *pg)
+void meta_array_point(struct meta_array *a, struct mpage *parent, unsigned slot, struct mpage *child)
 {
-	a->root = (struct meta_ptr){ .addr = pg->addr, .birth = (uint32_t)a->m->epoch };
-	pg->parent = NULL;
-}
+	struct meta_ptr p = { .addr = child->addr, .birth = child->birth };
 
-static void child_point(struct meta_array *a, struct mpage *parent, unsigned slot, struct mpage *child)
-{
-	struct meta_ptr p = { .addr = child->addr, .birth = (uint32_t)a->m->epoch };
-
-	slot_set(parent->data, slot, &p);
 	child->parent = parent;
 	child->slot = (uint16_t)slot;
+	if (parent)
+		slot_set(parent->data, slot, &p);
+	else
+		a->root = p;
+	a->version++;
 }
 
 /* A level more on top, until the leaf number fits. */
@@ -232,12 +247,12 @@ static void tree_grow(struct meta_array *a, uint64_t leaf)
 			if (n) {
 				struct mpage *child = container_of(n, struct mpage, node);
 
-				if (child->state == PAGE_DIRTY) {
+				if (meta_page_is_mine(a, child)) {
 					child->parent = pg;
 					child->slot = 0;
 				}
 			}
-			root_point(a, pg);
+			meta_array_point(a, NULL, 0, pg);
 			meta_page_put(a->m, pg);
 		}
 	}
@@ -253,6 +268,7 @@ static int leaf_co_shadow(struct meta_array *a, uint64_t leaf, bool create, stru
 	struct mpage *parent = NULL, *pg;
 	struct meta_ptr p;
 	unsigned level;
+	uint32_t refs = 1;
 	int r;
 
 	if (!create && (meta_ptr_is_hole(&a->root) || leaf >= leaf_capacity(a->height)))
@@ -266,7 +282,7 @@ static int leaf_co_shadow(struct meta_array *a, uint64_t leaf, bool create, stru
 	tree_grow(a, leaf);
 	p = a->root;
 	for (level = a->height;; level--) {
-		unsigned slot = parent ? slot_of(leaf, level + 1) : 0;
+		unsigned slot = parent ? meta_slot_of(leaf, level + 1) : 0;
 
 		if (meta_ptr_is_hole(&p)) {
 			if (!create) {
@@ -278,19 +294,20 @@ static int leaf_co_shadow(struct meta_array *a, uint64_t leaf, bool create, stru
 			r = p.addr >> 48 ? -ERR_FORMAT : meta_page_co_get(m, &p, level, &pg);
 			if (r < 0)
 				goto out_put;
-			pg = page_shadow(a, pg);
+			r = meta_page_is_mine(a, pg) ? 0 : meta_page_co_refs(a, &p, &refs);
+			if (r < 0) {
+				meta_page_put(m, pg);
+				goto out_put;
+			}
+			pg = meta_page_shadow(a, pg, p.birth, refs);
 		}
-		if (parent) {
-			child_point(a, parent, slot, pg);
+		meta_array_point(a, parent, slot, pg);
+		if (parent)
 			meta_page_put(m, parent);
-		} else {
-			root_point(a, pg);
-		}
-		a->version++;
 		if (level == 0)
 			break;
 		parent = pg;
-		p = slot_get(pg->data, slot_of(leaf, level));
+		p = meta_slot_get(pg->data, meta_slot_of(leaf, level));
 	}
 	*out = pg;
 	return 0;
@@ -311,31 +328,43 @@ static bool page_is_zero(const uint8_t *data)
 	return true;
 }
 
-/* A dirty page has become all zeros: it goes, and so do parents that thereby become empty. Consumes the pin. */
-static void page_prune(struct meta_array *a, struct mpage *pg)
+void meta_array_punch(struct meta_array *a, struct mpage *parent, unsigned slot)
 {
 	static const struct meta_ptr hole;
 	struct meta *m = a->m;
 
 	a->version++;
-	for (;;) {
-		struct mpage *parent = pg->parent;
-		unsigned slot = pg->slot;
-		uint64_t addr = pg->addr;
+	while (parent) {
+		struct mpage *pg = parent;
 
-		meta_page_put(m, pg);
-		meta_page_drop_addr(m, addr);
-		if (!parent) {
-			a->root = hole;
-			a->height = 0;
+		slot_set(pg->data, slot, &hole);
+		if (!page_is_zero(pg->data)) {
+			meta_page_put(m, pg);
 			return;
 		}
-		slot_set(parent->data, slot, &hole);
-		if (!page_is_zero(parent->data))
-			return;
-		pg = parent;
-		pg->pins++;
+		parent = pg->parent;
+		slot = pg->slot;
+		if (parent)
+			parent->pins++;
+		meta_page_put(m, pg);
+		meta_page_drop_addr(m, pg->addr);
 	}
+	a->root = hole;
+	a->height = 0;
+}
+
+/* A dirty leaf has become all zeros: it goes, and so do parents that thereby become empty. Consumes the pin. */
+static void leaf_prune(struct meta_array *a, struct mpage *pg)
+{
+	struct mpage *parent = pg->parent;
+	unsigned slot = pg->slot;
+	uint64_t addr = pg->addr;
+
+	if (parent)
+		parent->pins++;
+	meta_page_put(a->m, pg);
+	meta_page_drop_addr(a->m, addr);
+	meta_array_punch(a, parent, slot);
 }
 
 int meta_array_co_edit(struct meta_array *a, uint64_t idx, void **entry)
@@ -364,7 +393,7 @@ int meta_array_co_set(struct meta_array *a, uint64_t idx, const void *entry)
 		return r < 0 ? r : 0;
 	memcpy(pg->data + ((idx & ((1u << per_leaf_log2) - 1)) << a->entry_log2), entry, size);
 	if (zero && page_is_zero(pg->data))
-		page_prune(a, pg);
+		leaf_prune(a, pg);
 	else
 		meta_page_put(a->m, pg);
 	return 0;
@@ -378,8 +407,29 @@ int meta_array_co_drop_leaf(struct meta_array *a, uint64_t leaf)
 	if (r != 0)
 		return r < 0 ? r : 0;
 	memset(pg->data, 0, META_PAGE_BYTES);
-	page_prune(a, pg);
+	leaf_prune(a, pg);
 	return 0;
+}
+
+static void page_seal(struct mpage *pg)
+{
+	struct meta_ptr p = { .addr = pg->addr, .crc = crc32c(0, pg->data, META_PAGE_BYTES), .birth = pg->birth };
+
+	if (pg->parent)
+		slot_set(pg->parent->data, pg->slot, &p);
+	else
+		pg->array->root = p;
+}
+
+void meta_array_seal_one(struct meta_array *a)
+{
+	struct mpage *pg;
+	unsigned level;
+
+	for (level = 0; a->dirty && level <= a->height; level++)
+		list_for_each (pg, &a->m->dirty, link)
+			if (pg->array == a && pg->level == level)
+				page_seal(pg);
 }
 
 /* Checksums of dirty pages, leaves first. No suspension. */
@@ -390,94 +440,11 @@ void meta_array_seal(struct meta *m, bool maps)
 
 	for (level = 0; level <= top; level++) {
 		list_for_each (pg, &m->dirty, link) {
-			struct meta_ptr p;
-
 			if (!pg->array || pg->array->is_map != maps)
 				continue;
 			top = MAX(top, pg->level);
-			if (pg->level != level)
-				continue;
-			p = (struct meta_ptr){ .addr = pg->addr,
-					       .crc = crc32c(0, pg->data, META_PAGE_BYTES),
-					       .birth = (uint32_t)m->epoch };
-			if (pg->parent)
-				slot_set(pg->parent->data, pg->slot, &p);
-			else
-				pg->array->root = p;
+			if (pg->level == level)
+				page_seal(pg);
 		}
 	}
-}
-
-static int walk_verify(struct meta *m, const struct meta_ptr *p, const struct meta_walk *w, uint8_t *buf)
-{
-	struct hash_node *n = hash_find(&m->pages, p->addr);
-	unsigned copy;
-	int r;
-
-	if (n && container_of(n, struct mpage, node)->state > PAGE_CLEAN)
-		return 0; /* not on disk yet */
-	for (copy = 1; copy <= m->conf.dev->copies; copy++) {
-		r = bdev_co_read_copy(m->conf.dev, p->addr * META_PAGE_BYTES, buf, META_PAGE_BYTES, copy);
-		if (r == -ENODATA)
-			continue;
-		if (r == 0 && crc32c(0, buf, META_PAGE_BYTES) != p->crc)
-			r = -ERR_CSUM;
-		if (r < 0 && w->bad)
-			w->bad(w->arg, p->addr, copy, r);
-	}
-	return 0;
-}
-
-int meta_array_co_walk(struct meta_array *a, const struct meta_walk *w)
-{
-	struct meta *m = a->m;
-	struct level {
-		struct meta_ptr ptrs[META_FANOUT];
-		unsigned next;
-	} *lv;
-	struct meta_ptr p = a->root;
-	unsigned level = a->height, top = a->height, s;
-	uint8_t *buf;
-	int r = 0;
-
-	if (meta_ptr_is_hole(&p))
-		return 0;
-	lv = xcalloc(top + 1u, sizeof(*lv));
-	buf = xaligned(4096, META_PAGE_BYTES);
-	for (;;) {
-		struct mpage *pg;
-
-		if (meta_space_group_of(m, p.addr) < 0) {
-			w->bad(w->arg, p.addr, 0, -ERR_FORMAT);
-		} else {
-			w->page(w->arg, p.addr, level);
-			r = walk_verify(m, &p, w, buf);
-			if (r == 0 && level > 0) {
-				r = meta_page_co_get(m, &p, level, &pg);
-				if (r == 0) {
-					for (s = 0; s < META_FANOUT; s++)
-						lv[level].ptrs[s] = slot_get(pg->data, s);
-					lv[level].next = 0;
-					meta_page_put(m, pg);
-					level--;
-				}
-				r = 0; /* said by walk_verify; the subtree is not reachable */
-			}
-		}
-		for (; level < top; level++) { /* next sibling, or up */
-			struct level *up = &lv[level + 1];
-
-			while (up->next < META_FANOUT && meta_ptr_is_hole(&up->ptrs[up->next]))
-				up->next++;
-			if (up->next < META_FANOUT) {
-				p = up->ptrs[up->next++];
-				break;
-			}
-		}
-		if (level == top)
-			break;
-	}
-	xfree(buf);
-	xfree(lv);
-	return r;
 }

@@ -228,6 +228,7 @@ struct mpage *meta_page_new(struct meta *m, struct meta_array *a, unsigned level
 	}
 	pg = page_make(m, addr, level, PAGE_DIRTY);
 	pg->array = a;
+	pg->birth = m->birth;
 	if (copy_of)
 		memcpy(pg->data, copy_of, META_PAGE_BYTES);
 	else

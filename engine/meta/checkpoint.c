@@ -154,6 +154,7 @@ static void root_fill(struct meta *m, struct meta_root_disk *d, uint64_t seq)
 	memcpy(d->magic, META_ROOT_MAGIC, sizeof(d->magic));
 	d->pool = m->conf.pool;
 	d->checkpoint = le64_make(m->epoch);
+	d->birth = le32_make(m->birth + 1);
 	d->record_seq = le64_make(seq);
 	meta_journal_start_of(m, seq, &pos, &block, &prev_crc);
 	d->journal_pos = le64_make(pos);
@@ -209,6 +210,7 @@ static int checkpoint_co_freeze(struct meta *m, struct meta_root_info *root)
 		a->dirty = false;
 	}
 	m->epoch++;
+	m->birth++;
 	return 0;
 }
 

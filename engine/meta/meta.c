@@ -63,7 +63,7 @@ void meta_close(struct meta *m)
 int meta_co_format(struct meta *m)
 {
 	CHECK(m->n_groups >= 1 && m->conf.journal_off / m->conf.group_bytes == m->groups[0].group);
-	m->epoch = 1;
+	m->epoch = m->birth = 1;
 	m->open_epoch = 0; /* start makes it 1 */
 	return 0;
 }
@@ -94,6 +94,7 @@ static int root_decode(struct meta *m, const struct meta_root_disk *d, struct er
 	}
 	m->published = le64_get(d->checkpoint);
 	m->epoch = m->published + 1;
+	m->birth = le32_get(d->birth) ? le32_get(d->birth) : (uint32_t)m->epoch;
 	m->applied_seq = m->published_seq = m->j.last_seq = m->j.durable_seq = le64_get(d->record_seq);
 	m->j.pos = le64_get(d->journal_pos);
 	m->j.block = le64_get(d->journal_block);

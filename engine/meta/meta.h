@@ -37,6 +37,10 @@ struct meta_array {
 	bool dirty;	     /* has pages of the current epoch */
 	uint64_t version;    /* counts changes of shape; readers retry by it */
 	struct list link;    /* on the store's list of dirty arrays */
+	uint32_t shared_birth; /* pages born up to then may belong to other arrays too; 0: no page does */
+	/* Does not suspend; may be NULL; set again after meta_array_load(). A leaf born up to shared_birth has been made
+	 * writable: `page` is the copy that will be changed. shared: other arrays go on having the old one. */
+	void (*leaf_copied)(struct meta_array *a, void *page, bool shared);
 };
 
 struct meta_root_info {
@@ -143,12 +147,43 @@ int meta_array_co_edit(struct meta_array *a, uint64_t idx, void **entry) __must_
 /* Coroutine, likewise. Frees leaf `leaf` and what above it becomes empty. */
 int meta_array_co_drop_leaf(struct meta_array *a, uint64_t leaf) __must_check;
 
+/* ---- arrays that share pages (map arrays only; share.c) ---- */
+
+/* Only inside co_apply; does not suspend. dst, which is empty, becomes what src is at this moment. They share every page until
+ * one of them changes it: costs the checksums of what src has dirty, whatever its size. */
+void meta_array_share(struct meta_array *src, struct meta_array *dst);
+/* Likewise. dst, which is empty, takes the tree of src, which is empty then. */
+void meta_array_move(struct meta_array *src, struct meta_array *dst);
+/* Coroutine, only inside co_apply. Takes leaf `leaf`, which is not a hole, out of the array, or more: the largest subtree with it
+ * that other arrays have too. 1: such a subtree is gone from this array, nobody lost anything; 0: the leaf was this array's
+ * alone, its contents are in `page`. */
+int meta_array_co_cut(struct meta_array *a, uint64_t leaf, void *page) __must_check;
+/* Coroutine; any time. As meta_array_co_leaf(); *owner: who else has it. */
+enum meta_owner {
+	META_OWN,	/* made by this array since it was last shared */
+	META_INHERITED, /* older; nobody else has it now */
+	META_SHARED,	/* other arrays have it too */
+};
+int meta_array_co_leaf_owner(struct meta_array *a, uint64_t leaf, void *page, enum meta_owner *owner) __must_check;
+/* Coroutine; any time. What differs between two arrays of one origin, without looking at what they share: the next leaf >= *leaf
+ * whose page is not the same in both. -ENOENT: there is none. */
+int meta_array_co_next_different(struct meta_array *a, struct meta_array *b, uint64_t *leaf) __must_check;
+
+/* Coroutine; any time. The next leaf >= *leaf that no other array has, and its contents. -ENOENT. */
+int meta_array_co_next_alone(struct meta_array *a, uint64_t *leaf, void *page) __must_check;
+/* Coroutine, under meta_co_pause(). Each leaf that these arrays have, and nobody else, once. */
+int meta_co_each_alone(struct meta_array *const *a, unsigned n, int (*co_leaf)(void *arg, const void *page), void *arg) __must_check;
+
 /* ---- for pool check ---- */
 
-/* Coroutine. Walks every page of an array, verifying each copy of each page on disk that is not newer in memory. Calls
- * page() for each page address (level 0 = leaf), bad() with a sentence for each damaged copy. */
+/* Coroutine. Walks the pages of an array, verifying each copy of each page on disk that is not newer in memory. Calls
+ * page() for each page address (level 0 = leaf); false: what is below has been seen, by way of another array. left(), which may
+ * be NULL, after all below a page has been seen (not called where page() said false). bad() for each damaged copy. */
 struct meta_walk {
-	void (*page)(void *arg, uint64_t addr, unsigned level);
+	bool (*page)(void *arg, uint64_t addr, unsigned level);
+	void (*left)(void *arg, uint64_t addr, unsigned level);
+	/* May be NULL: the contents of a leaf, before left(). */
+	int (*co_leaf)(void *arg, uint64_t leaf, const void *page);
 	void (*bad)(void *arg, uint64_t addr, unsigned copy, int error);
 	void *arg;
 };

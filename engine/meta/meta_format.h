@@ -17,7 +17,7 @@
 struct meta_ptr_disk {
 	le64 addr;  /* 0: page number in the pool's logical space; bits 48..63 zero */
 	le32 crc;   /* 8: crc32c of the page */
-	le32 birth; /* 12: low 32 bits of the number of the checkpoint that wrote it */
+	le32 birth; /* 12: the store's count of checkpoints and sharings when it was made */
 };
 static_assert(sizeof(struct meta_ptr_disk) == 16, "meta pointer");
 static_assert(META_FANOUT * sizeof(struct meta_ptr_disk) == META_PAGE_BYTES, "interior page");
@@ -26,7 +26,9 @@ struct meta_array_disk {
 	struct meta_ptr_disk root;
 	uint8_t height; /* 16: interior levels above the leaves */
 	uint8_t entry_log2; /* 17 */
-	uint8_t pad[14];
+	uint8_t pad[2];
+	le32 shared_birth; /* 20: pages born up to then may belong to other arrays too */
+	uint8_t pad2[8];
 };
 static_assert(sizeof(struct meta_array_disk) == 32, "array root");
 
@@ -44,7 +46,8 @@ struct meta_root_disk {
 	le64 journal_block;	/* 48: number of the block expected there */
 	le32 journal_prev_crc;	/* 56: crc of the block before it */
 	le32 n_groups;		/* 60: metadata groups with a used count below */
-	uint8_t pad[192];	/* 64 */
+	le32 birth;		/* 64: the count, see struct meta_ptr_disk; 0: checkpoint */
+	uint8_t pad[188];	/* 68 */
 	struct meta_array_disk arrays[META_ARRAYS_MAX]; /* 256 */
 	uint8_t owner[META_OWNER_BYTES]; /* 1280: the pool's counters */
 	le32 group_used[META_GROUPS_MAX]; /* 2816: pages in use per metadata group, in label order */

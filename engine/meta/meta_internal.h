@@ -16,11 +16,12 @@ struct mpage {
 	uint64_t addr;
 	uint8_t *data;
 	unsigned pins;
+	uint32_t birth; /* dirty, frozen: m->birth when it was made */
 	uint8_t state, level;
 	bool hashed; /* found by its address; false: superseded, dropped as soon as nobody holds it */
 	uint16_t slot;	      /* dirty: place in the parent */
 	struct mpage *parent; /* dirty: parent page, dirty as well; NULL: root of array */
-	struct meta_array *array;
+	struct meta_array *array; /* dirty: whose it is; NULL: not to be changed any more (shared, or the root page) */
 	struct co_queue loaders;
 	int load_result;
 };
@@ -91,7 +92,7 @@ struct meta {
 	uint64_t pages_per_group, first_page_skip;
 	struct hash notes;
 	struct list candidates;
-	size_t n_candidates, n_quarantined;
+	size_t n_candidates, n_quarantined, n_deltas; /* deltas: counts changed by sharing, at most, since the last fold */
 	unsigned scan_group;
 	uint64_t scan_leaf;
 	bool growing;
@@ -106,6 +107,7 @@ struct meta {
 
 	/* checkpoint */
 	uint64_t epoch;	     /* number of the checkpoint being collected = last one + 1 */
+	uint32_t birth;	     /* of pages made now; counts checkpoints and sharings */
 	uint64_t open_epoch; /* of the journal */
 	uint64_t published;  /* newest durable checkpoint */
 	uint64_t published_seq;
@@ -139,7 +141,10 @@ void meta_space_init(struct meta *m);
 void meta_space_fini(struct meta *m);
 int meta_space_co_refill(struct meta *m, size_t want) __must_check;
 uint64_t meta_space_alloc(struct meta *m);
+/* The last reference is gone. */
 void meta_space_free(struct meta *m, uint64_t addr);
+/* One more, one less of several. */
+void meta_space_ref(struct meta *m, uint64_t addr, int delta);
 /* Puts all deltas into the pagerefs array, until there are none. */
 int meta_space_co_fold(struct meta *m) __must_check;
 void meta_space_published(struct meta *m, uint64_t epoch);
@@ -151,7 +156,7 @@ static inline size_t meta_space_fold_pages(const struct meta *m)
 {
 	uint64_t leaves = m->n_groups * DIV_UP(m->pages_per_group, META_PAGE_BYTES / 4);
 
-	return MIN(m->n_dirty, leaves) + 2 * META_HEIGHT_MAX;
+	return MIN(m->n_dirty + m->n_deltas, leaves) + 2 * META_HEIGHT_MAX;
 }
 int meta_space_group_of(const struct meta *m, uint64_t addr);
 
@@ -159,6 +164,26 @@ int meta_space_group_of(const struct meta *m, uint64_t addr);
 void meta_ptr_store(const struct meta_ptr *p, struct meta_ptr_disk *out);
 void meta_ptr_load(const struct meta_ptr_disk *in, struct meta_ptr *out);
 static inline bool meta_ptr_is_hole(const struct meta_ptr *p) { return p->addr == 0; }
+/* Can this array change the page as it is? */
+static inline bool meta_page_is_mine(const struct meta_array *a, const struct mpage *pg)
+{
+	return pg->state == PAGE_DIRTY && pg->array == a;
+}
+/* Makes pg (pinned; refs as from meta_page_co_refs()) writable: itself if it is mine, else a copy at a new address. The caller
+ * points to it. */
+struct mpage *meta_page_shadow(struct meta_array *a, struct mpage *pg, uint32_t birth, uint32_t refs);
+/* Puts a hole in place of the page below `parent` (pinned, mine; NULL: the root), prunes what becomes empty, unpins. */
+void meta_array_punch(struct meta_array *a, struct mpage *parent, unsigned slot);
+void meta_array_point(struct meta_array *a, struct mpage *parent, unsigned slot, struct mpage *child);
+static inline unsigned meta_slot_of(uint64_t leaf, unsigned level)
+{
+	return (unsigned)(leaf >> (8 * (level - 1))) & (META_FANOUT - 1);
+}
+struct meta_ptr meta_slot_get(const uint8_t *data, unsigned slot);
+/* Checksums of dirty pages of one array. */
+void meta_array_seal_one(struct meta_array *a);
+/* share.c. Coroutine. How many arrays or pages refer to the page that p, of this array, points to. */
+int meta_page_co_refs(struct meta_array *a, const struct meta_ptr *p, uint32_t *refs) __must_check;
 /* Checksums of all dirty pages of arrays with is_map == maps, leaves first; roots get theirs. */
 void meta_array_seal(struct meta *m, bool maps);
 

@@ -114,6 +114,15 @@ void meta_space_free(struct meta *m, uint64_t addr)
 	m->groups[meta_space_group_of(m, addr)].used--;
 }
 
+void meta_space_ref(struct meta *m, uint64_t addr, int delta)
+{
+	struct page_note *note = note_get(m, addr);
+
+	note->delta += delta;
+	note_put(m, note);
+	m->n_deltas++;
+}
+
 static bool note_release(struct hash_node *n, void *arg)
 {
 	struct meta *m = arg;
@@ -271,6 +280,8 @@ int meta_space_co_fold(struct meta *m)
 		}
 		xfree(v);
 	} while (n && r == 0);
+	if (r == 0)
+		m->n_deltas = 0;
 	return r;
 }
 

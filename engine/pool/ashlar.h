@@ -218,10 +218,11 @@ struct ashlar_volume_spec {
 #define ASHLAR_FULL_WAIT_DEFAULT_NS (60 * 1000000000ULL)
 
 int ashlar_co_volume_create(struct ashlar_pool *p, const struct ashlar_volume_spec *s, struct err *e) __must_check;
-/* Refused while attached, unless force: then clients lose their connection first. Space comes back in the background;
- * *freed_bytes (may be NULL) says how much it will be. dry_run changes nothing. */
-int ashlar_co_volume_delete(struct ashlar_pool *p, const char *name, bool force, bool dry_run, uint64_t *freed_bytes,
-			    struct err *e) __must_check;
+/* Refused while attached, unless force: then clients lose their connection first; and while it has snapshots, unless
+ * snapshots: then they go with it. Clones of them stay what they are. Space comes back in the background; *freed_bytes (may be
+ * NULL) says how much it will be. dry_run changes nothing. */
+int ashlar_co_volume_delete(struct ashlar_pool *p, const char *name, bool force, bool snapshots, bool dry_run,
+			    uint64_t *freed_bytes, struct err *e) __must_check;
 /* Smaller only with force: what is beyond the new end is discarded. */
 int ashlar_co_volume_resize(struct ashlar_pool *p, const char *name, uint64_t size_bytes, bool force, struct err *e) __must_check;
 int ashlar_co_volume_rename(struct ashlar_pool *p, const char *name, const char *new_name, struct err *e) __must_check;
@@ -233,7 +234,11 @@ struct ashlar_volume_info {
 	uint64_t size_bytes;
 	uint64_t refer_bytes;	  /* data it refers to (valid subclusters) */
 	uint64_t used_bytes;	  /* clusters it refers to */
-	uint64_t exclusive_bytes; /* clusters that its deletion would free */
+	uint64_t exclusive_bytes; /* clusters that its deletion would free, its snapshots staying */
+	unsigned n_snapshots;
+	char origin[2 * ASHLAR_VOLUME_NAME_MAX + 2]; /* of a clone: the snapshot VOLUME@SNAP it was made of, if that is still there */
+	uint64_t policy_every_ns; /* a snapshot is taken so often, 0: none; */
+	unsigned policy_keep;	  /* and so many of those are kept */
 	const char *layout;
 	uint64_t full_wait_ns;
 	unsigned n_attached;
@@ -244,9 +249,56 @@ struct ashlar_volume_info {
 int ashlar_co_volume_list(struct ashlar_pool *p, struct ashlar_volume_info **out, size_t *n, struct err *e) __must_check;
 int ashlar_co_volume_info(struct ashlar_pool *p, const char *name, struct ashlar_volume_info *out, struct err *e) __must_check;
 
+/* ---- snapshots and clones. A snapshot is named VOLUME@SNAP; SNAP obeys the rules of volume names. ---- */
+
+/* All of them at one instant, of any volumes of the pool, in use or not; durable. None exists if it fails. */
+int ashlar_co_snapshot_create(struct ashlar_pool *p, const char *const *names, size_t n, struct err *e) __must_check;
+/* In any order, whatever clones were made of them. Refused while attached, unless force. *freed_bytes (may be NULL): what deleting
+ * all of them frees, in the background. */
+int ashlar_co_snapshot_delete(struct ashlar_pool *p, const char *const *names, size_t n, bool force, bool dry_run,
+			      uint64_t *freed_bytes, struct err *e) __must_check;
+/* The volume gets the snapshot's contents and size; later snapshots stay. Refused while the volume is attached, unless force: its
+ * clients then see the change as a whole, between two requests. *freed_bytes: what only the volume's present contents hold. */
+int ashlar_co_snapshot_rollback(struct ashlar_pool *p, const char *name, bool force, bool dry_run, uint64_t *freed_bytes,
+				struct err *e) __must_check;
+int ashlar_co_snapshot_rename(struct ashlar_pool *p, const char *name, const char *new_snap, struct err *e) __must_check;
+/* A writable volume that starts as the snapshot, at no cost, and depends on nothing. */
+int ashlar_co_clone(struct ashlar_pool *p, const char *snapshot, const char *new_name, struct err *e) __must_check;
+
+struct ashlar_snapshot_info {
+	char name[2 * ASHLAR_VOLUME_NAME_MAX + 2]; /* VOLUME@SNAP */
+	char volume[ASHLAR_VOLUME_NAME_MAX + 1];
+	uint64_t id;
+	struct uuid guid; /* of its contents */
+	uint64_t size_bytes, refer_bytes, used_bytes, exclusive_bytes; /* as of a volume */
+	uint64_t created_wall_ns;
+	unsigned n_attached, n_clones;
+	bool made_by_policy;
+};
+/* In order of creation. volume NULL: of all volumes. */
+int ashlar_co_snapshot_list(struct ashlar_pool *p, const char *volume, struct ashlar_snapshot_info **out, size_t *n,
+			    struct err *e) __must_check;
+int ashlar_co_snapshot_info(struct ashlar_pool *p, const char *name, struct ashlar_snapshot_info *out, struct err *e) __must_check;
+
+/* A snapshot is taken every so often (at least a minute; 0: no more), named auto-YYYYMMDD-HHMMSS (UTC); of those the newest
+ * `keep` (1 ..) are kept. One that is attached is not deleted. Kept in the pool. */
+int ashlar_co_snapshot_policy(struct ashlar_pool *p, const char *volume, uint64_t every_ns, unsigned keep, struct err *e)
+	__must_check;
+
+/* What differs between two points of one family: each VOLUME@SNAP, or VOLUME for its contents as of now. Ranges in ascending
+ * order, from *off_bytes on, at most *n (in: room; out: filled): whole subclusters that were written or discarded between the two;
+ * some may have the same contents after all, none that differ are missing. *off_bytes: where to go on; past the larger of
+ * the two sizes at the end (*n may be 0). What lies beyond the end of the smaller one differs. */
+struct ashlar_range {
+	uint64_t off_bytes, len_bytes;
+	bool is_data; /* false: reads as zeros in `to` */
+};
+int ashlar_co_diff(struct ashlar_pool *p, const char *from, const char *to, uint64_t *off_bytes, struct ashlar_range *out,
+		   size_t *n, struct err *e) __must_check;
+
 /* ---- exports: volumes made reachable by a frontend ---- */
 
-/* By default a volume is exported read-write as POOL/VOL. `add` gives it another name and mode, `remove` hides it. Kept
+/* By default a volume is exported read-write as POOL/VOL, its snapshots read-only as POOL/VOL@SNAP. `add` (volume: or VOLUME@SNAP) gives it another name and mode, `remove` hides it. Kept
  * in the pool. */
 struct ashlar_export_info {
 	char name[ASHLAR_EXPORT_NAME_MAX + 1];

@@ -52,25 +52,28 @@ static void thin_say(void *arg, const char *sentence)
 
 /* ---- pages ---- */
 
-static void seen_add(struct hash *h, uint64_t key)
+/* True: for the first time. */
+static bool seen_add(struct hash *h, uint64_t key)
 {
 	struct hash_node *n = hash_find(h, key);
 	struct page_seen *s;
 
 	if (n) {
 		container_of(n, struct page_seen, node)->refs++;
-		return;
+		return false;
 	}
 	s = xcalloc(1, sizeof(*s));
 	s->refs = 1;
 	hash_add(h, &s->node, key);
+	return true;
 }
 
-static void walk_page(void *arg, uint64_t addr, unsigned level)
+/* What is below a page that snapshots and clones share is seen once. */
+static bool walk_page(void *arg, uint64_t addr, unsigned level)
 {
 	struct check *c = arg;
 
-	seen_add(&c->pages, addr);
+	return seen_add(&c->pages, addr);
 }
 
 static void walk_bad(void *arg, uint64_t addr, unsigned copy, int error)
@@ -290,7 +293,7 @@ static int check_labels(struct check *c)
 
 static int64_t check_co_paused(struct check *c)
 {
-	struct meta_walk w = { walk_page, walk_bad, c };
+	struct meta_walk w = { .page = walk_page, .bad = walk_bad, .arg = c };
 	struct thin_check tc = { .say = thin_say, .co_data = c->o->data ? check_data : NULL, .walk = &w, .arg = c };
 	int64_t n;
 	int r;

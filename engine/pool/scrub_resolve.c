@@ -175,7 +175,7 @@ static int volume_co_walk(struct scrub_run *s, uint64_t id)
 	for (;; leaf++) {
 		r = thin_co_next_leaf(s->p->thin, id, &leaf);
 		if (r == 0)
-			r = thin_co_leaf(s->p->thin, id, leaf, d);
+			r = thin_co_leaf(s->p->thin, id, leaf, false, d);
 		for (i = 0; i < THIN_MAP_PER_LEAF && r == 0; i++) {
 			struct thin_entry e = thin_entry_load(&d[i]);
 

@@ -128,7 +128,8 @@ int ashlar_co_volume_create(struct ashlar_pool *p, const struct ashlar_volume_sp
 	return r;
 }
 
-static int delete_co_locked(struct ashlar_pool *p, const char *name, bool force, bool dry_run, uint64_t *freed, struct err *e)
+static int delete_co_locked(struct ashlar_pool *p, const char *name, bool force, bool snapshots, bool dry_run, uint64_t *freed,
+			    struct err *e)
 {
 	struct thin_vol *v = vol_find(p, name, e);
 	int r;
@@ -149,15 +150,15 @@ static int delete_co_locked(struct ashlar_pool *p, const char *name, bool force,
 	return err_default(e, r, "deleting the volume");
 }
 
-int ashlar_co_volume_delete(struct ashlar_pool *p, const char *name, bool force, bool dry_run, uint64_t *freed_bytes,
-			    struct err *e)
+int ashlar_co_volume_delete(struct ashlar_pool *p, const char *name, bool force, bool snapshots, bool dry_run,
+			    uint64_t *freed_bytes, struct err *e)
 {
 	int r = dry_run ? 0 : check_writable(p, e);
 
 	if (r < 0)
 		return r;
 	co_mutex_lock(&p->a->admin);
-	r = delete_co_locked(p, name, force, dry_run, freed_bytes, e);
+	r = delete_co_locked(p, name, force, snapshots, dry_run, freed_bytes, e);
 	co_mutex_unlock(&p->a->admin);
 	return r;
 }

@@ -175,7 +175,7 @@ int control_co_volume_delete(struct rpc_call *c, struct err *e)
 	int r = control_call_volume(c, &name, &p, e);
 
 	if (r == 0)
-		r = ashlar_co_volume_delete(p, name.volume, rpc_bool(c, "force"), dry_run, &freed, e);
+		r = ashlar_co_volume_delete(p, name.volume, rpc_bool(c, "force"), rpc_bool(c, "snapshots"), dry_run, &freed, e);
 	if (r < 0)
 		return r;
 	c->result = json_pack("{s:s+++, s:I, s:b}", "name", name.pool, "/", name.volume, "", "freed_bytes", (json_int_t)freed,

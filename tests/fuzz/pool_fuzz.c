@@ -276,7 +276,7 @@ static int use_writing(void *arg)
 		(void)co_volume_io(s, "p/v", (struct writing){ .len_bytes = 8 * MIB, .step_bytes = 512 * KIB, .fill = 8 });
 		co_look(s, p);
 		memset(&e, 0, sizeof(e));
-		r = ashlar_co_volume_delete(p, "v", true, false, NULL, &e);
+		r = ashlar_co_volume_delete(p, "v", true, false, false, NULL, &e);
 		CHECK((r < 0) == (e.text[0] != 0));
 		co_sleep_ns(20 * NS_PER_SEC); /* space comes back, a checkpoint is written */
 		ashlar_co_pool_close(p, NULL);

@@ -305,7 +305,7 @@ int rig_co_place(struct rig *g, const char *volume, uint64_t off_bytes, struct r
 	int r = ashlar_co_volume_info(g->p, volume, &info, NULL);
 
 	if (r == 0)
-		r = thin_co_leaf(g->p->thin, info.id, cluster / THIN_MAP_PER_LEAF, v);
+		r = thin_co_leaf(g->p->thin, info.id, cluster / THIN_MAP_PER_LEAF, false, v);
 	if (r == 0)
 		e = thin_entry_load(&v[cluster % THIN_MAP_PER_LEAF]);
 	xfree(v);
@@ -527,7 +527,7 @@ int rig_co_vol_delete(struct rig *g, struct model_vol *v)
 
 	rig_note(g, "delete %s", v->name);
 	model_vol_delete(g->model, v);
-	r = ashlar_co_volume_delete(g->p, v->name, true, false, NULL, &e);
+	r = ashlar_co_volume_delete(g->p, v->name, true, false, false, NULL, &e);
 	rig_note(g, "delete %s: %d", v->name, r);
 	if (!is_unknown(g, r, &e, "delete", v->name))
 		model_vol_deleted(g->model, v, r == 0);

@@ -381,7 +381,8 @@ static int attach_there(void *arg)
 {
 	struct thin_vol *v = arg;
 
-	return thin_volume_co_open(v->thin, v->id, v->size_bytes, v->cls, v->full_wait_ns, &v->open);
+	return thin_volume_co_open(v->thin, v->id, v->size_bytes, v->cls, v->full_wait_ns, v->kind == THIN_KIND_SNAPSHOT,
+				   &v->open);
 }
 
 int thin_rig_co_attach(struct thin_rig *r, struct thin_vol *vol)
@@ -403,13 +404,31 @@ void thin_rig_co_detach(struct thin_rig *r, struct thin_vol *vol)
 	CHECK(reactor_co_call(thin_volume_home(r->thin, vol->id), detach_there, v) == 0);
 }
 
+struct page_seen {
+	struct hash_node node;
+};
+
 static void check_say(void *arg, const char *sentence)
 {
 	fprintf(stderr, "seed %llu: check: %s\n", (unsigned long long)((struct thin_rig *)arg)->conf.seed, sentence);
 }
 
-static void check_page(void *arg, uint64_t addr, unsigned level)
+/* What is shared is seen once. */
+static bool check_page(void *arg, uint64_t addr, unsigned level)
 {
+	struct page_seen *s;
+
+	if (hash_find(arg, addr))
+		return false;
+	s = xcalloc(1, sizeof(*s));
+	hash_add(arg, &s->node, addr);
+	return true;
+}
+
+static bool page_fini(struct hash_node *n, void *arg)
+{
+	xfree(container_of(n, struct page_seen, node));
+	return true;
 }
 
 static void check_bad(void *arg, uint64_t addr, unsigned copy, int error)
@@ -419,13 +438,17 @@ static void check_bad(void *arg, uint64_t addr, unsigned copy, int error)
 
 int64_t thin_rig_co_check(struct thin_rig *r)
 {
-	struct meta_walk walk = { .page = check_page, .bad = check_bad, .arg = r };
+	struct hash pages;
+	struct meta_walk walk = { .page = check_page, .bad = check_bad, .arg = &pages };
 	struct thin_check c = { .say = check_say, .walk = &walk, .arg = r };
 	int64_t n = meta_co_pause(r->meta);
 
 	if (n < 0)
 		return n;
+	hash_init(&pages);
 	n = thin_co_check(r->thin, &c);
+	hash_each(&pages, page_fini, NULL);
+	hash_fini(&pages);
 	meta_resume(r->meta);
 	return n;
 }

@@ -88,7 +88,7 @@ static uint64_t co_some_data(struct sim_run *s, const char *volume, uint16_t *ma
 	if (ashlar_co_volume_info(s->rig.p, volume, &info, NULL) < 0)
 		goto out;
 	for (; leaf < 64 && thin_co_next_leaf(s->rig.p->thin, info.id, &leaf) == 0; leaf++) {
-		if (thin_co_leaf(s->rig.p->thin, info.id, leaf, v) < 0)
+		if (thin_co_leaf(s->rig.p->thin, info.id, leaf, false, v) < 0)
 			break;
 		for (i = 0; i < THIN_MAP_PER_LEAF; i++) {
 			e = thin_entry_load(&v[i]);

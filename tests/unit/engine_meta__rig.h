@@ -500,7 +500,7 @@ struct rig_check {
 	unsigned bad_copies, wrong;
 };
 
-static void rig_seen(void *arg, uint64_t addr, unsigned level)
+static bool rig_seen(void *arg, uint64_t addr, unsigned level)
 {
 	struct rig_check *c = arg;
 	struct hash_node *n = hash_find(&c->pages, addr);
@@ -508,11 +508,12 @@ static void rig_seen(void *arg, uint64_t addr, unsigned level)
 
 	if (n) {
 		container_of(n, struct rig_page, node)->refs++;
-		return;
+		return false;
 	}
 	p = xcalloc(1, sizeof(*p));
 	p->refs = 1;
 	hash_add(&c->pages, &p->node, addr);
+	return true;
 }
 
 static void rig_bad(void *arg, uint64_t addr, unsigned copy, int error)
@@ -545,7 +546,7 @@ static bool rig_left(struct hash_node *n, void *arg)
 static int rig_co_check(struct rig *r)
 {
 	struct rig_check c = { 0 };
-	struct meta_walk w = { rig_seen, rig_bad, &c };
+	struct meta_walk w = { .page = rig_seen, .bad = rig_bad, .arg = &c };
 	struct meta_array *a;
 	unsigned i;
 	int e = meta_co_pause(r->m);

@@ -507,7 +507,7 @@ static int body_brim(struct rig *g)
 	xfree(d);
 	r = rig_co_verify(g);
 	if (r == 0)
-		r = ashlar_co_volume_delete(g->p, "big", false, false, NULL, &g->e);
+		r = ashlar_co_volume_delete(g->p, "big", false, false, false, NULL, &g->e);
 	if (r == 0) {
 		model_vol_delete(g->model, model_vol(g->model, 0));
 		model_vol_deleted(g->model, model_vol(g->model, 0), true);
@@ -553,7 +553,7 @@ static int body_full_of_mirrors(struct rig *g)
 	g->vol_layout = "raid5";
 	CU_ASSERT_EQUAL(body_refused(g), 0);
 	CU_ASSERT_PTR_NOT_NULL(strstr(g->e.text, "delete or discard something"));
-	r = ashlar_co_volume_delete(g->p, "big", false, false, NULL, &g->e);
+	r = ashlar_co_volume_delete(g->p, "big", false, false, false, NULL, &g->e);
 	if (r < 0)
 		return r;
 	model_vol_delete(g->model, model_vol(g->model, 0));

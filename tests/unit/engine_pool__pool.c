@@ -186,7 +186,7 @@ static int body_reuse(struct run *run, struct ashlar_pool *p)
 	int r = fill_volume(p, "mirrored", "raid1", 18 * MIB);
 
 	if (r == 0)
-		r = ashlar_co_volume_delete(p, "mirrored", false, false, NULL, &e);
+		r = ashlar_co_volume_delete(p, "mirrored", false, false, false, NULL, &e);
 	co_sleep_ns(10 * NS_PER_SEC);
 	return r < 0 ? r : fill_volume(p, "striped", "raid0", 34 * MIB);
 }

@@ -317,7 +317,8 @@ static int base_co(void *arg)
 	EXPECT(co_is(bd, 86016, 512, 2) && co_is(bd, 86016 + 512, 512, 0) && co_is(bd, 86016 + 1024, 3072, 2));
 	EXPECT(bdev_co_discard(bd, 65536, 24576, 0) == 0); /* all of own: base takes its place */
 	EXPECT(co_is(bd, 65536, 24576, 0) && co_is(bd, 90112, 8192, 2));
-	EXPECT(co_fill(bd, 90112, 4096, 5, 0) == -EOPNOTSUPP);
+	EXPECT(co_fill(bd, 90112, 4096, 5, 0) == 0 && co_is(bd, 90112, 4096, 5) && co_is(bd, 94208, 4096, 2));
+	EXPECT(co_is(sp, c[1] * 65536 + 24576, 4096, 5)); /* in place: it is nobody else's */
 	EXPECT(bdev_co_flush(bd) == 0 && thin_rig_co_check(&rig) == 0);
 	EXPECT(bdev_co_discard(bd, 90112, 8192, 0) == 0 && co_is(bd, 65536, 65536, 0));
 	EXPECT(bdev_co_flush(bd) == 0 && vol->used_clusters == 0);

@@ -1,0 +1,243 @@
+/*
+ * family.c: snapshots, clones, rollback: the home half. A snapshot is a volume record whose map shares every page with its
+ * volume's; a clone likewise. They differ in what may be done with them.
+ *
+ * Taking one, step by step:
+ *   1. Every source that is open is frozen on its reactor: writes that come are held, those under way end. Their records have
+ *      then been handed in. With all of them frozen, nothing that is in one volume and was acknowledged is missing in another.
+ *   2. One record for each copy, all handed in at once. A crash that keeps only some leaves those pending; opening deletes them.
+ *   3. Every source marks what its cached leaves map as shared and goes on: overwrites go to new places from now on.
+ *   4. The records are committed. A write after step 3 that becomes durable does so by a later record, so never without them.
+ */
+#include <string.h>
+
+#include "engine/base/mutant.h"
+#include "thin/home_internal.h"
+
+/* ---- records ---- */
+
+static void vol_share(struct thin_vol *from, struct thin_vol *to)
+{
+	meta_array_share(&from->map, &to->map);
+	to->size_bytes = from->size_bytes;
+	to->used_clusters = from->used_clusters;
+	to->valid_subs = from->valid_subs;
+	from->changed = to->changed = true;
+}
+
+static void pending_go_live(struct thin *t)
+{
+	struct thin_vol *v;
+
+	list_for_each (v, &t->vols, link) {
+		if (v->state != THIN_VOLUME_PENDING)
+			continue;
+		v->state = THIN_VOLUME_LIVE;
+		v->changed = true;
+		t->n_live += thin_vol_counts(v);
+	}
+}
+
+int thin_apply_copy(struct thin *t, const void *payload, size_t len)
+{
+	const struct thin_rec_copy *rec = payload;
+	struct thin_vol *from, *to;
+
+	if (len != sizeof(*rec) || rec->kind > THIN_KIND_SNAPSHOT || rec->name[THIN_COPY_NAME - 1] ||
+	    le64_get(rec->id) > THIN_VOLUME_ID_MAX)
+		return -ERR_FORMAT;
+	from = thin_vol_by_id(t, le64_get(rec->source));
+	if (!from || from->state != THIN_VOLUME_LIVE || thin_vol_by_id(t, le64_get(rec->id)))
+		return -ERR_FORMAT;
+	to = thin_vol_new(t, le64_get(rec->id));
+	to->state = THIN_VOLUME_PENDING;
+	to->kind = rec->kind;
+	to->family = from->family;
+	to->parent = le64_get(rec->parent);
+	to->origin = rec->kind == THIN_KIND_VOLUME ? from->id : 0;
+	to->made_by_policy = rec->by_policy != 0;
+	to->guid = rec->guid;
+	to->cls = from->cls;
+	to->full_wait_ns = from->full_wait_ns;
+	to->created_wall_ns = le64_get(rec->created_wall_ns);
+	memcpy(to->name, rec->name, THIN_COPY_NAME);
+	vol_share(from, to);
+	if (rec->last)
+		pending_go_live(t);
+	return 0;
+}
+
+int thin_apply_rollback(struct thin *t, const void *payload, size_t len)
+{
+	const struct thin_rec_rollback *rec = payload;
+	struct thin_vol *v, *snap, *trash;
+
+	if (len != sizeof(*rec) || le64_get(rec->trash) > THIN_VOLUME_ID_MAX)
+		return -ERR_FORMAT;
+	v = thin_vol_by_id(t, le64_get(rec->volume));
+	snap = thin_vol_by_id(t, le64_get(rec->snapshot));
+	if (!v || !snap || v == snap || v->state != THIN_VOLUME_LIVE || snap->state != THIN_VOLUME_LIVE ||
+	    thin_vol_by_id(t, le64_get(rec->trash)))
+		return -ERR_FORMAT;
+	trash = thin_vol_new(t, le64_get(rec->trash));
+	trash->state = THIN_VOLUME_DELETING;
+	trash->family = v->family;
+	trash->cls = v->cls;
+	trash->size_bytes = v->size_bytes;
+	memcpy(trash->name, v->name, sizeof(trash->name));
+	trash->changed = true;
+	meta_array_move(&v->map, &trash->map);
+	vol_share(snap, v);
+	return 0;
+}
+
+void thin_family_start(struct thin *t)
+{
+	struct thin_vol *v;
+
+	list_for_each (v, &t->vols, link) {
+		if (v->state != THIN_VOLUME_PENDING)
+			continue;
+		v->state = THIN_VOLUME_DELETING;
+		v->changed = true;
+	}
+}
+
+/* ---- freezing ---- */
+
+struct freeze {
+	struct thin_volume *v;
+	uint64_t size_bytes;
+	bool reads;
+};
+
+static int freeze_there(void *arg)
+{
+	struct freeze *f = arg;
+
+	thin_volume_co_freeze(f->v, f->reads);
+	return 0;
+}
+
+static int shared_there(void *arg)
+{
+	struct freeze *f = arg;
+
+	if (!MUTANT(SNAPSHOT_NOT_MARKED))
+		thin_volume_set_shared(f->v);
+	thin_volume_thaw(f->v);
+	return 0;
+}
+
+static int replaced_there(void *arg)
+{
+	struct freeze *f = arg;
+
+	thin_volume_map_replaced(f->v, f->size_bytes);
+	thin_volume_thaw(f->v);
+	return 0;
+}
+
+/* Coroutine. On the volume's reactor, if it is open at all. */
+static void volume_co_do(struct thin *t, struct thin_vol *v, int (*fn)(void *arg), struct freeze *f)
+{
+	int r;
+
+	f->v = v->open;
+	if (!f->v)
+		return;
+	r = reactor_co_call(thin_volume_home(t, v->id), fn, f);
+	CHECK(r == 0);
+}
+
+/* ---- copies ---- */
+
+/* Is it the first in the list with this source? Each is frozen once. */
+static bool is_first_of_source(const struct thin_copy *c, unsigned i)
+{
+	unsigned k;
+
+	for (k = 0; k < i; k++)
+		if (c[k].source == c[i].source)
+			return false;
+	return true;
+}
+
+static uint64_t copy_hand_in(struct thin *t, struct thin_copy *c, bool last)
+{
+	struct thin_rec_copy rec = { .source = le64_make(c->source->id), .kind = c->kind, .last = last, .by_policy = c->by_policy };
+	struct world *w = t->conf.home->world;
+
+	c->id = t->next_id++;
+	rec.id = le64_make(c->id);
+	rec.parent = le64_make(c->kind == THIN_KIND_SNAPSHOT ? c->source->id : 0);
+	rec.created_wall_ns = le64_make(w->ops->wall_ns(w));
+	rec.guid = c->guid;
+	memcpy(rec.name, c->name, MIN(strlen(c->name), sizeof(rec.name) - 1));
+	return meta_record(t->m, THIN_REC_COPY, &rec, sizeof(rec));
+}
+
+int thin_co_copy(struct thin *t, struct thin_copy *c, unsigned n)
+{
+	struct freeze f = { 0 };
+	uint64_t seq = 0;
+	unsigned i;
+	int r = meta_co_admit(t->m, n * (sizeof(struct thin_rec_copy) + sizeof(struct journal_record_disk)), false);
+
+	if (r < 0)
+		return r;
+	for (i = 0; i < n; i++)
+		if (is_first_of_source(c, i))
+			volume_co_do(t, c[i].source, freeze_there, &f);
+	for (i = 0; i < n; i++)
+		seq = copy_hand_in(t, &c[i], i + 1 == n);
+	for (i = 0; i < n; i++)
+		c[i].source->last_seq = seq; /* who loads a leaf now sees that it is shared */
+	for (i = 0; i < n; i++)
+		if (is_first_of_source(c, i))
+			volume_co_do(t, c[i].source, shared_there, &f);
+	r = meta_co_commit(t->m, seq);
+	return r < 0 ? r : meta_co_wait_applied(t->m, seq);
+}
+
+int thin_co_rollback(struct thin *t, struct thin_vol *volume, struct thin_vol *snapshot)
+{
+	struct thin_rec_rollback rec = { .volume = le64_make(volume->id), .snapshot = le64_make(snapshot->id) };
+	struct freeze f = { .reads = true, .size_bytes = snapshot->size_bytes };
+	uint64_t seq;
+	int r = meta_co_admit(t->m, sizeof(rec) + sizeof(struct journal_record_disk), false);
+
+	if (r < 0)
+		return r;
+	volume_co_do(t, volume, freeze_there, &f);
+	rec.trash = le64_make(t->next_id++);
+	seq = volume->last_seq = meta_record(t->m, THIN_REC_ROLLBACK, &rec, sizeof(rec));
+	volume_co_do(t, volume, replaced_there, &f);
+	r = meta_co_commit(t->m, seq);
+	if (r == 0)
+		r = meta_co_wait_applied(t->m, seq);
+	thin_reaper_wake(t);
+	return r;
+}
+
+/* ---- looking them up ---- */
+
+struct thin_vol *thin_snap_find(struct thin *t, const struct thin_vol *volume, const char *name)
+{
+	struct thin_vol *v;
+
+	list_for_each (v, &t->vols, link)
+		if (v->kind == THIN_KIND_SNAPSHOT && v->state == THIN_VOLUME_LIVE && v->parent == volume->id && !strcmp(v->name, name))
+			return v;
+	return NULL;
+}
+
+unsigned thin_n_snaps(struct thin *t, const struct thin_vol *volume)
+{
+	struct thin_vol *v;
+	unsigned n = 0;
+
+	list_for_each (v, &t->vols, link)
+		n += v->kind == THIN_KIND_SNAPSHOT && v->state == THIN_VOLUME_LIVE && v->parent == volume->id;
+	return n;
+}
