@@ -187,16 +187,15 @@ static int check_group(struct checker *k, uint64_t group, const struct thin_grou
 	uint32_t used = 0;
 
 	for (i = 0; i < n; i++) {
-		uint32_t want = g ? g->counts[i] : 0;
-		le32 refs;
-		int r = meta_array_co_get(k->t->refs, group * n + i, &refs);
+		uint32_t want = g ? g->counts[i] : 0, refs;
+		int r = thin_ref_co_get(k->t, group * n + i, &refs);
 
 		if (r < 0)
 			return r;
-		used += le32_get(refs) != 0;
-		if (le32_get(refs) != want)
+		used += refs != 0;
+		if (refs != want)
 			say(k, "cluster %llu has a reference count of %u, the maps refer to it %u times",
-			    (unsigned long long)(group * n + i), le32_get(refs), want);
+			    (unsigned long long)(group * n + i), refs, want);
 	}
 	if (st->kind != THIN_GROUP_DATA && used)
 		say(k, "group %llu is not a data group and has %u clusters in use", (unsigned long long)group, used);
