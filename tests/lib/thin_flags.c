@@ -36,6 +36,7 @@ struct thin_flags_mark {
 
 struct thin_flags {
 	struct meta *m; /* NULL: nothing is known */
+	struct thin *t;
 	uint64_t seed, n_clusters, n_blocks, applied, clock;
 	uint32_t cluster_bytes, sub_bytes, block_bytes;
 	struct refs now, durable;
@@ -228,7 +229,7 @@ static int volume_co_load(struct thin_flags *f, struct thin_vol *v)
 	return r == -ENOENT ? 0 : r;
 }
 
-int thin_flags_co_load(struct thin_flags *f, struct meta *m, struct thin *t)
+int thin_flags_co_load(struct thin_flags *f, struct meta *m, struct thin *t, bool fresh)
 {
 	struct thin_vol *v;
 	int r = 0;
@@ -238,11 +239,12 @@ int thin_flags_co_load(struct thin_flags *f, struct meta *m, struct thin *t)
 	refs_init(&f->now, f->n_clusters);
 	refs_init(&f->durable, f->n_clusters);
 	memset(f->written, 0, f->n_blocks);
-	if (t)
+	if (!fresh)
 		list_for_each (v, thin_vols(t), link)
 			if (r == 0)
 				r = volume_co_load(f, v);
 	f->m = m;
+	f->t = t;
 	f->applied = meta_last_seq(m);
 	CHECK(meta_applied_seq(m) == f->applied && meta_durable_seq(m) == f->applied);
 	return r;
@@ -337,17 +339,44 @@ static void fresh_sweep(struct thin_flags *f)
 	}
 }
 
-static void leaf_drop(struct thin_flags *f, const struct thin_rec_leaf *rec, uint64_t seq)
+/* Calls change_apply() for every entry of a volume from leaf `first` up to leaf `end`: to another volume (0: it goes), or away. */
+static void volume_apply(struct thin_flags *f, uint64_t seq, uint64_t volume, uint64_t first, uint64_t end, uint64_t to)
 {
 	static const struct thin_entry none;
-	uint64_t volume = le64_get(rec->volume), first = le64_get(rec->leaf) * THIN_MAP_PER_LEAF;
-	unsigned i;
+	struct slot *all = malloc((f->now.n_used + 1) * sizeof(*all));
+	size_t n = 0, i;
 
-	for (i = 0; i < THIN_MAP_PER_LEAF; i++)
-		change_apply(f, seq, volume, first + i, &none);
+	CHECK(all);
+	for (i = 0; i < f->now.n_slots; i++) {
+		const struct slot *s = &f->now.slots[i];
+
+		if (s->volume == volume && s->e.own && s->idx / THIN_MAP_PER_LEAF >= first && s->idx / THIN_MAP_PER_LEAF < end)
+			all[n++] = *s;
+	}
+	for (i = 0; i < n; i++)
+		change_apply(f, seq, to ? to : volume, all[i].idx, to ? &all[i].e : &none);
+	free(all);
 }
 
-void thin_flags_record(struct thin_flags *f, unsigned type, const void *payload, size_t len, uint64_t seq)
+/* Coroutine. The leaf is gone, and all that went with it because other maps have it too: the next one that is there tells. */
+static void leaf_co_drop(struct thin_flags *f, const struct thin_rec_leaf *rec, uint64_t seq)
+{
+	struct thin_vol *v = thin_vol_by_id(f->t, le64_get(rec->volume));
+	uint64_t first = le64_get(rec->leaf), next = first;
+
+	if (!v || meta_array_co_next_leaf(&v->map, &next) < 0)
+		next = UINT64_MAX;
+	volume_apply(f, seq, le64_get(rec->volume), first, next, 0);
+}
+
+static void rollback(struct thin_flags *f, const struct thin_rec_rollback *rec, uint64_t seq)
+{
+	volume_apply(f, seq, le64_get(rec->volume), 0, UINT64_MAX, le64_get(rec->trash));
+	volume_apply(f, seq, le64_get(rec->volume), 0, UINT64_MAX, 0);
+	volume_apply(f, seq, le64_get(rec->snapshot), 0, UINT64_MAX, le64_get(rec->volume));
+}
+
+void thin_flags_co_record(struct thin_flags *f, unsigned type, const void *payload, size_t len, uint64_t seq)
 {
 	const struct thin_rec_map *rec = payload;
 	const struct thin_entry_disk *d = (const void *)(rec + 1);
@@ -364,7 +393,12 @@ void thin_flags_record(struct thin_flags *f, unsigned type, const void *payload,
 		change_apply(f, seq, le64_get(rec->volume), le64_get(rec->first) + i, &e);
 	}
 	if (type == THIN_REC_LEAF_DROP)
-		leaf_drop(f, payload, seq);
+		leaf_co_drop(f, payload, seq);
+	if (type == THIN_REC_COPY)
+		volume_apply(f, seq, le64_get(((const struct thin_rec_copy *)payload)->source), 0, UINT64_MAX,
+			     le64_get(((const struct thin_rec_copy *)payload)->id));
+	if (type == THIN_REC_ROLLBACK)
+		rollback(f, payload, seq);
 	f->applied = seq;
 	if (meta_durable_seq(f->m) < seq)
 		return;

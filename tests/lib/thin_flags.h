@@ -21,10 +21,10 @@ void thin_flags_destroy(struct thin_flags *f);
 
 /* The world is gone. cut: by a power cut, which disk 0 of ds has just had; else ds is NULL. */
 void thin_flags_world_gone(struct thin_flags *f, struct sim_disks *ds);
-/* Coroutine. A pool is there, and nothing has been asked of it yet: t NULL: a fresh one. */
-int thin_flags_co_load(struct thin_flags *f, struct meta *m, struct thin *t) __must_check;
-/* A record is applied. */
-void thin_flags_record(struct thin_flags *f, unsigned type, const void *payload, size_t len, uint64_t seq);
+/* Coroutine. A pool is there, and nothing has been asked of it yet; fresh: it is empty. */
+int thin_flags_co_load(struct thin_flags *f, struct meta *m, struct thin *t, bool fresh) __must_check;
+/* Coroutine. A record has been applied. */
+void thin_flags_co_record(struct thin_flags *f, unsigned type, const void *payload, size_t len, uint64_t seq);
 
 /* A write begins and ends; mark is the caller's to keep in between. */
 struct thin_flags_mark;

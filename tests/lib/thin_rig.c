@@ -116,9 +116,16 @@ static int hook_co_apply(void *ctx, unsigned type, const void *payload, size_t l
 	const struct group_rec *g = payload;
 	struct thin_rig *r = ctx;
 
-	thin_flags_record(r->flags, type, payload, len, seq);
-	if (type != POOL_REC_FIRST)
-		return thin_co_apply(r->thin, type, payload, len, seq);
+	int e;
+
+	if (type != THIN_REC_LEAF_DROP) /* how much goes with it is seen afterwards */
+		thin_flags_co_record(r->flags, type, payload, len, seq);
+	if (type != POOL_REC_FIRST) {
+		e = thin_co_apply(r->thin, type, payload, len, seq);
+		if (type == THIN_REC_LEAF_DROP && e == 0)
+			thin_flags_co_record(r->flags, type, payload, len, seq);
+		return e;
+	}
 	CHECK(len == sizeof(*g));
 	return thin_co_apply_group(r->thin, le64_get(g->group), g->kind, (struct thin_class){ g->layout, g->copies });
 }
@@ -325,7 +332,7 @@ int thin_rig_co_format(struct thin_rig *r)
 	if (e == 0)
 		e = meta_co_start(r->meta);
 	if (e == 0)
-		e = thin_flags_co_load(r->flags, r->meta, NULL);
+		e = thin_flags_co_load(r->flags, r->meta, r->thin, true);
 	return e < 0 ? e : thin_co_start(r->thin);
 }
 
@@ -354,7 +361,7 @@ int thin_rig_co_open(struct thin_rig *r)
 	if (err == 0)
 		err = meta_co_start(r->meta);
 	if (err == 0)
-		err = thin_flags_co_load(r->flags, r->meta, r->thin);
+		err = thin_flags_co_load(r->flags, r->meta, r->thin, false);
 	return err < 0 ? err : thin_co_start(r->thin);
 }
 
