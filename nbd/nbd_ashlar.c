@@ -1,6 +1,6 @@
 /*
  * Exports of an engine: names are looked up in its table, nothing else. The default export (an empty name) is the only
- * visible one, if there is exactly one.
+ * visible volume, if there is exactly one; snapshots do not count.
  */
 #include <string.h>
 
@@ -9,7 +9,7 @@
 
 struct export {
 	struct ashlar_attach *at;
-	char name[ASHLAR_EXPORT_NAME_MAX + 1];
+	char name[ASHLAR_EXPORT_DEFAULT_MAX + 1];
 };
 
 static void on_gone(void *arg)
@@ -53,7 +53,7 @@ static int default_name(struct ashlar *a, char *name)
 	if (r < 0)
 		return r;
 	for (i = 0; i < c.n; i++) {
-		if (c.v[i].hidden)
+		if (c.v[i].hidden || c.v[i].is_snapshot)
 			continue;
 		found++;
 		memcpy(name, c.v[i].name, sizeof(c.v[i].name));
@@ -67,7 +67,7 @@ static int attach(void *arg, const char *name, struct nbd_session *s, struct nbd
 	struct export *x;
 	int r = 0;
 
-	if (strlen(name) > ASHLAR_EXPORT_NAME_MAX)
+	if (strlen(name) > ASHLAR_EXPORT_DEFAULT_MAX)
 		return -ENOENT;
 	x = xcalloc(1, sizeof(*x));
 	if (*name)

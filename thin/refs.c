@@ -152,12 +152,36 @@ static int cluster_cmp(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+/* Those that lie in the same leaf as the first; returns how many. */
+static int fold_co_leaf(struct thin *t, const uint64_t *clusters, unsigned n)
+{
+	uint64_t per = meta_array_per_leaf(t->refs), leaf = clusters[0] / per;
+	void *entry;
+	unsigned i;
+	int r = meta_array_co_edit(t->refs, clusters[0], &entry);
+
+	for (i = 0; r == 0 && i < n && clusters[i] / per == leaf; i++) { /* nothing suspends */
+		struct ref_delta *d = delta_find(t, clusters[i]);
+		uint8_t *at = (uint8_t *)entry + (clusters[i] - clusters[0]) * sizeof(le32);
+		uint64_t now;
+		le32 refs;
+
+		memcpy(&refs, at, sizeof(refs));
+		now = (uint64_t)le32_get(refs) + d->n;
+		if (!le32_get(refs) || now > UINT32_MAX)
+			return -ERR_FORMAT;
+		refs = le32_make((uint32_t)now);
+		memcpy(at, &refs, sizeof(refs));
+		delta_drop(t, d);
+	}
+	return r < 0 ? r : (int)i;
+}
+
 int thin_refs_co_fold(struct thin *t)
 {
 	uint64_t *v = xmalloc((t->n_deltas + 1u) * sizeof(*v));
 	unsigned n = 0, i;
 	struct hash_node *h;
-	uint32_t old, now;
 	size_t b;
 	int r = 0;
 
@@ -165,13 +189,8 @@ int thin_refs_co_fold(struct thin *t)
 		for (h = t->deltas.buckets[b]; h; h = h->next)
 			v[n++] = h->key;
 	qsort(v, n, sizeof(*v), cluster_cmp);
-	for (i = 0; i < n && r == 0; i++) {
-		r = stored_change(t, v[i], delta_find(t, v[i])->n, &old, &now);
-		if (r == 0 && !old)
-			r = -ERR_FORMAT;
-		if (r == 0)
-			delta_drop(t, delta_find(t, v[i]));
-	}
+	for (i = 0; i < n && r >= 0; i += (unsigned)r)
+		r = fold_co_leaf(t, v + i, n - i);
 	xfree(v);
-	return r;
+	return r < 0 ? r : 0;
 }

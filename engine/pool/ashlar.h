@@ -17,6 +17,7 @@
 #define ASHLAR_POOL_NAME_MAX 63	  /* bytes; letters, digits, '_', '-', '.', ':'; not starting with '-' or '.' */
 #define ASHLAR_VOLUME_NAME_MAX 127 /* likewise */
 #define ASHLAR_EXPORT_NAME_MAX 255 /* bytes of UTF-8 without control characters */
+#define ASHLAR_EXPORT_DEFAULT_MAX (ASHLAR_POOL_NAME_MAX + 2 * ASHLAR_VOLUME_NAME_MAX + 2) /* POOL/VOLUME@SNAP */
 #define ASHLAR_VOLUME_SIZE_MAX (1ULL << 60)
 #define ASHLAR_PATH_MAX 255	   /* disk path that a label remembers */
 
@@ -234,10 +235,10 @@ struct ashlar_volume_info {
 	uint64_t size_bytes;
 	uint64_t refer_bytes;	  /* data it refers to (valid subclusters) */
 	uint64_t used_bytes;	  /* clusters it refers to */
-	uint64_t exclusive_bytes; /* clusters that its deletion would free, its snapshots staying */
+	uint64_t exclusive_bytes; /* clusters that its deletion would free, its snapshots staying; 0 once the pool has stopped */
 	unsigned n_snapshots;
 	char origin[2 * ASHLAR_VOLUME_NAME_MAX + 2]; /* of a clone: the snapshot VOLUME@SNAP it was made of, if that is still there */
-	uint64_t policy_every_ns; /* a snapshot is taken so often, 0: none; */
+	uint64_t policy_every_ns; /* a snapshot is taken so often; 0: none */
 	unsigned policy_keep;	  /* and so many of those are kept */
 	const char *layout;
 	uint64_t full_wait_ns;
@@ -251,7 +252,8 @@ int ashlar_co_volume_info(struct ashlar_pool *p, const char *name, struct ashlar
 
 /* ---- snapshots and clones. A snapshot is named VOLUME@SNAP; SNAP obeys the rules of volume names. ---- */
 
-/* All of them at one instant, of any volumes of the pool, in use or not; durable. None exists if it fails. */
+/* All of them at one instant, of any volumes of the pool, in use or not; durable. None exists if it fails. How many there may be
+ * at once depends on the journal: at least 64. */
 int ashlar_co_snapshot_create(struct ashlar_pool *p, const char *const *names, size_t n, struct err *e) __must_check;
 /* In any order, whatever clones were made of them. Refused while attached, unless force. *freed_bytes (may be NULL): what deleting
  * all of them frees, in the background. */
@@ -261,6 +263,7 @@ int ashlar_co_snapshot_delete(struct ashlar_pool *p, const char *const *names, s
  * clients then see the change as a whole, between two requests. *freed_bytes: what only the volume's present contents hold. */
 int ashlar_co_snapshot_rollback(struct ashlar_pool *p, const char *name, bool force, bool dry_run, uint64_t *freed_bytes,
 				struct err *e) __must_check;
+/* NEW, without the volume. One that a policy has made is not the policy's any more. */
 int ashlar_co_snapshot_rename(struct ashlar_pool *p, const char *name, const char *new_snap, struct err *e) __must_check;
 /* A writable volume that starts as the snapshot, at no cost, and depends on nothing. */
 int ashlar_co_clone(struct ashlar_pool *p, const char *snapshot, const char *new_name, struct err *e) __must_check;
@@ -280,8 +283,10 @@ int ashlar_co_snapshot_list(struct ashlar_pool *p, const char *volume, struct as
 			    struct err *e) __must_check;
 int ashlar_co_snapshot_info(struct ashlar_pool *p, const char *name, struct ashlar_snapshot_info *out, struct err *e) __must_check;
 
-/* A snapshot is taken every so often (at least a minute; 0: no more), named auto-YYYYMMDD-HHMMSS (UTC); of those the newest
- * `keep` (1 ..) are kept. One that is attached is not deleted. Kept in the pool. */
+/* A snapshot is taken every so often (at least a minute; 0: no more, and keep does not count), named auto-YYYYMMDD-HHMMSS (UTC);
+ * of those the newest `keep` (1 ..) are kept. The first one is taken at once; after a time when the pool was closed, one and not
+ * all that were missed. One that is attached is not deleted, nor one that has been renamed. Works while the pool is open for
+ * writing; kept in it. Events: snapshot.taken, snapshot.expired, snapshot.failed. */
 int ashlar_co_snapshot_policy(struct ashlar_pool *p, const char *volume, uint64_t every_ns, unsigned keep, struct err *e)
 	__must_check;
 
@@ -298,13 +303,13 @@ int ashlar_co_diff(struct ashlar_pool *p, const char *from, const char *to, uint
 
 /* ---- exports: volumes made reachable by a frontend ---- */
 
-/* By default a volume is exported read-write as POOL/VOL, its snapshots read-only as POOL/VOL@SNAP. `add` (volume: or VOLUME@SNAP) gives it another name and mode, `remove` hides it. Kept
- * in the pool. */
+/* By default a volume is exported read-write as POOL/VOL, its snapshots read-only as POOL/VOL@SNAP. `add` (volume: VOLUME, or
+ * VOLUME@SNAP, which is read-only whatever is asked for) gives it another name and mode, `remove` hides it. Kept in the pool. */
 struct ashlar_export_info {
-	char name[ASHLAR_EXPORT_NAME_MAX + 1];
+	char name[ASHLAR_EXPORT_DEFAULT_MAX + 1];
 	char pool[ASHLAR_POOL_NAME_MAX + 1];
-	char volume[ASHLAR_VOLUME_NAME_MAX + 1];
-	bool read_only, hidden, is_default;
+	char volume[2 * ASHLAR_VOLUME_NAME_MAX + 2]; /* or VOLUME@SNAP */
+	bool read_only, hidden, is_default, is_snapshot;
 	uint64_t size_bytes;
 	unsigned n_attached;
 };

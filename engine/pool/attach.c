@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "engine/pool/attach.h"
+#include "engine/pool/volumes.h"
 
 struct ashlar_attach {
 	struct list link; /* p->attached */
@@ -23,13 +23,14 @@ struct ashlar_attach {
 
 /* ---- names ---- */
 
-static bool export_matches(const struct ashlar_pool *p, const struct thin_vol *v, const char *name)
+/* By the name that it has if it has been given none: POOL/VOLUME or POOL/VOLUME@SNAP. */
+static struct thin_vol *default_find(const struct ashlar_pool *p, const char *name)
 {
 	size_t n = strlen(p->label->name);
 
-	if (v->export_kind == THIN_EXPORT_NAMED)
-		return !strcmp(v->export_name, name);
-	return !strncmp(name, p->label->name, n) && name[n] == '/' && !strcmp(name + n + 1, v->name);
+	if (strncmp(name, p->label->name, n) || name[n] != '/')
+		return NULL;
+	return pool_point_find((struct ashlar_pool *)p, name + n + 1, NULL);
 }
 
 struct thin_vol *pool_export_find(struct ashlar *a, const char *name, struct ashlar_pool **out)
@@ -38,14 +39,31 @@ struct thin_vol *pool_export_find(struct ashlar *a, const char *name, struct ash
 	struct thin_vol *v;
 
 	list_for_each (p, &a->pools, link) {
-		list_for_each (v, thin_vols(p->thin), link) {
-			if (v->state == THIN_VOLUME_LIVE && export_matches(p, v, name)) {
-				*out = p;
+		*out = p;
+		v = default_find(p, name);
+		if (v && v->export_kind != THIN_EXPORT_NAMED)
+			return v;
+		list_for_each (v, thin_vols(p->thin), link)
+			if (v->state == THIN_VOLUME_LIVE && v->export_kind == THIN_EXPORT_NAMED && !strcmp(v->export_name, name))
 				return v;
-			}
-		}
 	}
 	return NULL;
+}
+
+static void export_info_fill(const struct ashlar_pool *p, const struct thin_vol *v, struct ashlar_export_info *x)
+{
+	snprintf(x->pool, sizeof(x->pool), "%.63s", p->label->name);
+	pool_point_name(p, v, x->volume);
+	if (v->export_kind == THIN_EXPORT_NAMED)
+		snprintf(x->name, sizeof(x->name), "%s", v->export_name);
+	else
+		snprintf(x->name, sizeof(x->name), "%.63s/%.255s", p->label->name, x->volume);
+	x->is_snapshot = v->kind == THIN_KIND_SNAPSHOT;
+	x->read_only = v->export_flags & THIN_EXPORT_READ_ONLY || p->read_only || x->is_snapshot;
+	x->hidden = v->export_kind == THIN_EXPORT_HIDDEN;
+	x->is_default = v->export_kind == THIN_EXPORT_DEFAULT;
+	x->size_bytes = v->size_bytes;
+	x->n_attached = v->n_attached;
 }
 
 int ashlar_co_export_list(struct ashlar *a, struct ashlar_export_info **out, size_t *n, struct err *e)
@@ -55,31 +73,14 @@ int ashlar_co_export_list(struct ashlar *a, struct ashlar_export_info **out, siz
 	size_t cap = 0;
 
 	*n = 0;
-	*out = NULL;
 	list_for_each (p, &a->pools, link)
-		cap += thin_n_vols(p->thin);
+		list_for_each (v, thin_vols(p->thin), link)
+			cap += v->state == THIN_VOLUME_LIVE;
 	*out = xcalloc(cap + 1, sizeof(**out));
-	list_for_each (p, &a->pools, link) {
-		list_for_each (v, thin_vols(p->thin), link) {
-			struct ashlar_export_info *x = &(*out)[*n];
-
-			if (v->state != THIN_VOLUME_LIVE)
-				continue;
-			CHECK(*n < cap);
-			++*n;
-			snprintf(x->pool, sizeof(x->pool), "%.63s", p->label->name);
-			snprintf(x->volume, sizeof(x->volume), "%.127s", v->name);
-			if (v->export_kind == THIN_EXPORT_NAMED)
-				snprintf(x->name, sizeof(x->name), "%s", v->export_name);
-			else
-				snprintf(x->name, sizeof(x->name), "%s/%.127s", p->label->name, v->name);
-			x->read_only = v->export_flags & THIN_EXPORT_READ_ONLY || p->read_only;
-			x->hidden = v->export_kind == THIN_EXPORT_HIDDEN;
-			x->is_default = v->export_kind == THIN_EXPORT_DEFAULT;
-			x->size_bytes = v->size_bytes;
-			x->n_attached = v->n_attached;
-		}
-	}
+	list_for_each (p, &a->pools, link)
+		list_for_each (v, thin_vols(p->thin), link)
+			if (v->state == THIN_VOLUME_LIVE)
+				export_info_fill(p, v, &(*out)[(*n)++]);
 	return 0;
 }
 
@@ -183,7 +184,7 @@ static int attach_there(void *arg)
 	at->volume = id;
 	at->tv = v->open;
 	at->home = thin_volume_home(at->p->thin, id);
-	at->read_only = v->export_flags & THIN_EXPORT_READ_ONLY || at->p->read_only;
+	at->read_only = v->export_flags & THIN_EXPORT_READ_ONLY || at->p->read_only || v->kind == THIN_KIND_SNAPSHOT;
 	list_push_back(&at->p->attached, &at->link);
 	return 0;
 }
@@ -337,6 +338,11 @@ void pool_co_detach_all(struct ashlar_pool *p)
 	list_for_each (v, thin_vols(p->thin), link)
 		if (v->state == THIN_VOLUME_LIVE)
 			pool_co_vol_quiesce(p, v);
+}
+
+void pool_co_vol_tell_resized(struct ashlar_pool *p, struct thin_vol *v)
+{
+	vol_co_tell(p, v->id, false);
 }
 
 int pool_co_vol_resize_open(struct ashlar_pool *p, struct thin_vol *v, uint64_t size)

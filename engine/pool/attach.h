@@ -1,17 +1,19 @@
 /*
- * attach.h: what volumes.c and attach.c share: export names, and volumes that are open.
+ * attach.h: what attach.c offers to the commands: export names, and volumes that are open.
  */
 #ifndef ENGINE_POOL_ATTACH_H
 #define ENGINE_POOL_ATTACH_H
 
 #include "engine/pool/pool_internal.h"
 
-/* The volume that this export name reaches, hidden ones too by their default name; NULL. */
+/* The volume or snapshot that this export name reaches, hidden ones too by their default name; NULL. */
 struct thin_vol *pool_export_find(struct ashlar *a, const char *name, struct ashlar_pool **p);
 /* Coroutine. Ends the sessions of a volume, waits until they have detached, closes its data path. */
 void pool_co_vol_quiesce(struct ashlar_pool *p, struct thin_vol *v);
 /* Coroutine. New size for the data path (opened for a shrink if it is not) and for who is attached. */
 int pool_co_vol_resize_open(struct ashlar_pool *p, struct thin_vol *v, uint64_t size) __must_check;
+/* Coroutine. Who is attached hears that the bdev has another size. */
+void pool_co_vol_tell_resized(struct ashlar_pool *p, struct thin_vol *v);
 void pool_co_vol_set_full_wait(struct ashlar_pool *p, struct thin_vol *v, uint64_t ns);
 
 #endif

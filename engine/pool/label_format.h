@@ -27,7 +27,8 @@
 #define LABEL_COMPAT_KNOWN 0ULL
 #define LABEL_RO_COMPAT_KNOWN 0ULL
 #define LABEL_INCOMPAT_PARITY (1ULL << 0) /* groups of raid5 or raid6, and stripe logs that must be replayed */
-#define LABEL_INCOMPAT_KNOWN LABEL_INCOMPAT_PARITY
+#define LABEL_INCOMPAT_SNAPSHOTS (1ULL << 1) /* snapshots, clones: volumes and maps share pages and clusters */
+#define LABEL_INCOMPAT_KNOWN (LABEL_INCOMPAT_PARITY | LABEL_INCOMPAT_SNAPSHOTS)
 
 enum label_disk_state { LABEL_DISK_FREE = 0, LABEL_DISK_ONLINE = 1, LABEL_DISK_OUT = 2 };
 

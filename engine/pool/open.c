@@ -443,6 +443,7 @@ static struct ashlar_pool *pool_new(struct ashlar *a, struct assembly *as)
 	co_mutex_init(&p->alloc);
 	co_mutex_init(&p->labels);
 	co_mutex_init(&p->group_load);
+	co_mutex_init(&p->directory);
 	co_queue_init(&p->idle);
 	disks_take(p);
 	return p;

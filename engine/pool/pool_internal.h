@@ -114,6 +114,7 @@ struct ashlar_pool {
 	struct co_mutex alloc; /* group creation */
 	struct co_mutex labels; /* label writing */
 	struct co_mutex group_load;
+	struct co_mutex directory; /* while it is held no volume or snapshot begins to be deleted */
 	bool meta_group_added; /* label lists groups that no published label has */
 	bool virtual_space;    /* read-only replay went beyond the metadata groups */
 

@@ -7,12 +7,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "engine/pool/attach.h"
-#include "engine/pool/pool_internal.h"
+#include "engine/pool/volumes.h"
 
 /* ---- checks ---- */
 
-static int check_writable(struct ashlar_pool *p, struct err *e)
+int pool_check_writable(struct ashlar_pool *p, struct err *e)
 {
 	if (p->failed)
 		return err_set(e, -ERR_POOL_FAILED, "pool %s has stopped (%s): close and open it again", p->label->name, p->failed_why);
@@ -34,13 +33,18 @@ static int check_size(struct ashlar_pool *p, const char *name, uint64_t size, st
 	return 0;
 }
 
-static struct thin_vol *vol_find(struct ashlar_pool *p, const char *name, struct err *e)
+struct thin_vol *pool_vol_find(struct ashlar_pool *p, const char *name, struct err *e)
 {
 	struct thin_vol *v = thin_vol_find(p->thin, name);
 
 	if (!v)
 		err_set(e, -ENOENT, "there is no volume %s/%.127s", p->label->name, name);
 	return v;
+}
+
+struct thin_vol *pool_point_find(struct ashlar_pool *p, const char *name, struct err *e)
+{
+	return strchr(name, '@') ? pool_snap_find(p, name, e) : pool_vol_find(p, name, e);
 }
 
 /* No volume is safer than the metadata that says where it lies. */
@@ -76,21 +80,22 @@ static int check_layout(struct ashlar_pool *p, const char *name, const char *lay
 	return check_metadata_copies(p, name, *prof, e);
 }
 
-/* An export name may be used once, and never as another volume's default name. */
-static int check_export_name_free(struct ashlar *a, const char *export_name, const struct thin_vol *self, struct err *e)
+int pool_check_export_free(struct ashlar *a, const char *export_name, const struct thin_vol *self, struct err *e)
 {
+	char buf[POOL_POINT_NAME];
 	struct ashlar_pool *p;
 	struct thin_vol *v;
 
 	v = pool_export_find(a, export_name, &p);
 	if (v && v != self)
-		return err_set(e, -EEXIST, "the export name %s is taken by volume %s/%s", export_name, p->label->name, v->name);
+		return err_set(e, -EEXIST, "the export name %s is taken by %s %s/%s", export_name,
+			       v->kind == THIN_KIND_SNAPSHOT ? "snapshot" : "volume", p->label->name, pool_point_name(p, v, buf));
 	return 0;
 }
 
 /* ---- commands ---- */
 
-static int full_to_sentence(struct ashlar_pool *p, int r, const char *doing, struct err *e)
+int pool_full_sentence(struct ashlar_pool *p, int r, const char *doing, struct err *e)
 {
 	if (r == -ERR_POOL_FULL)
 		return err_set(e, r, "pool %s is full: %s needs a little space: delete or discard something", p->label->name, doing);
@@ -105,7 +110,7 @@ int ashlar_co_volume_create(struct ashlar_pool *p, const struct ashlar_volume_sp
 	int r = name_check("volume", s->name, ASHLAR_VOLUME_NAME_MAX, e);
 
 	if (r == 0)
-		r = check_writable(p, e);
+		r = pool_check_writable(p, e);
 	if (r == 0)
 		r = check_size(p, s->name, s->size_bytes, e);
 	if (r == 0)
@@ -117,11 +122,11 @@ int ashlar_co_volume_create(struct ashlar_pool *p, const struct ashlar_volume_sp
 	if (thin_vol_find(p->thin, s->name))
 		r = err_set(e, -EEXIST, "volume %s exists already", export_name);
 	if (r == 0)
-		r = check_export_name_free(p->a, export_name, NULL, e);
+		r = pool_check_export_free(p->a, export_name, NULL, e);
 	if (r == 0 && pool_layout_is_parity(prof.layout))
 		r = pool_co_stripe_logs_ensure(p, e);
 	if (r == 0)
-		r = full_to_sentence(p, thin_co_volume_create(p->thin, s->name, s->size_bytes,
+		r = pool_full_sentence(p, thin_co_volume_create(p->thin, s->name, s->size_bytes,
 							      (struct thin_class){ prof.layout, prof.copies }, s->full_wait_ns, &v),
 				     "creating a volume", e);
 	co_mutex_unlock(&p->a->admin);
@@ -131,29 +136,27 @@ int ashlar_co_volume_create(struct ashlar_pool *p, const struct ashlar_volume_sp
 static int delete_co_locked(struct ashlar_pool *p, const char *name, bool force, bool snapshots, bool dry_run, uint64_t *freed,
 			    struct err *e)
 {
-	struct thin_vol *v = vol_find(p, name, e);
+	struct thin_vol *v = pool_vol_find(p, name, e), **all;
+	unsigned n;
 	int r;
 
 	if (!v)
 		return -ENOENT;
-	if (freed)
-		*freed = v->used_clusters * p->label->cluster_bytes;
-	if (v->n_attached && !force)
-		return err_set(e, -EBUSY, "volume %s/%s is in use by %u clients: end them first, or use --force to disconnect them",
-			       p->label->name, name, v->n_attached);
-	if (dry_run)
-		return 0;
-	pool_co_vol_quiesce(p, v);
-	r = thin_co_volume_delete(p->thin, v);
-	if (r < 0)
-		v->leaving = false;
-	return err_default(e, r, "deleting the volume");
+	all = pool_snaps_of(p, v, &n);
+	all[n] = v; /* last: without it nobody could name them */
+	if (n && !snapshots)
+		r = err_set(e, -EBUSY, "volume %s/%s has %u snapshot%s: delete %s first, or use --snapshots to delete all of them with it",
+			    p->label->name, name, n, n == 1 ? "" : "s", n == 1 ? "it" : "them");
+	else
+		r = pool_co_vols_delete(p, all, n + 1, force, dry_run, freed, e);
+	xfree(all);
+	return r;
 }
 
 int ashlar_co_volume_delete(struct ashlar_pool *p, const char *name, bool force, bool snapshots, bool dry_run,
 			    uint64_t *freed_bytes, struct err *e)
 {
-	int r = dry_run ? 0 : check_writable(p, e);
+	int r = dry_run ? 0 : pool_check_writable(p, e);
 
 	if (r < 0)
 		return r;
@@ -163,15 +166,14 @@ int ashlar_co_volume_delete(struct ashlar_pool *p, const char *name, bool force,
 	return r;
 }
 
-/* Coroutine. Hands in a changed copy of the volume's attributes. */
-static int update_co(struct ashlar_pool *p, struct thin_vol *v, const struct thin_vol *to, struct err *e)
+int pool_co_vol_update(struct ashlar_pool *p, struct thin_vol *v, const struct thin_vol *to, struct err *e)
 {
-	return full_to_sentence(p, thin_co_volume_update(p->thin, v, to), "changing a volume", e);
+	return pool_full_sentence(p, thin_co_volume_update(p->thin, v, to), "changing a volume", e);
 }
 
 static int resize_co_locked(struct ashlar_pool *p, const char *name, uint64_t size, bool force, struct err *e)
 {
-	struct thin_vol *v = vol_find(p, name, e), *to;
+	struct thin_vol *v = pool_vol_find(p, name, e), *to;
 	uint64_t old;
 	int r;
 
@@ -190,7 +192,7 @@ static int resize_co_locked(struct ashlar_pool *p, const char *name, uint64_t si
 	 * volume of the old size with a discarded tail, which was not acknowledged. */
 	r = size < old ? pool_co_vol_resize_open(p, v, size) : 0;
 	if (r == 0)
-		r = update_co(p, v, to, e);
+		r = pool_co_vol_update(p, v, to, e);
 	if (r == 0 && size > old)
 		r = pool_co_vol_resize_open(p, v, size);
 	xfree(to);
@@ -199,7 +201,7 @@ static int resize_co_locked(struct ashlar_pool *p, const char *name, uint64_t si
 
 int ashlar_co_volume_resize(struct ashlar_pool *p, const char *name, uint64_t size_bytes, bool force, struct err *e)
 {
-	int r = check_writable(p, e);
+	int r = pool_check_writable(p, e);
 
 	if (r == 0)
 		r = check_size(p, name, size_bytes, e);
@@ -211,10 +213,27 @@ int ashlar_co_volume_resize(struct ashlar_pool *p, const char *name, uint64_t si
 	return r;
 }
 
+/* With the volume its snapshots' default exports get new names. Is somebody called so already? */
+static int check_snap_exports(struct ashlar_pool *p, const struct thin_vol *v, const char *new_name, struct err *e)
+{
+	char prefix[ASHLAR_POOL_NAME_MAX + ASHLAR_VOLUME_NAME_MAX + 3], buf[POOL_POINT_NAME];
+	size_t n = (size_t)snprintf(prefix, sizeof(prefix), "%s/%s@", p->label->name, new_name);
+	struct ashlar_pool *q;
+	struct thin_vol *x;
+
+	list_for_each (q, &p->a->pools, link)
+		list_for_each (x, thin_vols(q->thin), link)
+			if (x->state == THIN_VOLUME_LIVE && x->export_kind == THIN_EXPORT_NAMED && !strncmp(x->export_name, prefix, n) &&
+			    thin_snap_find(p->thin, v, x->export_name + n) && thin_snap_find(p->thin, v, x->export_name + n) != x)
+				return err_set(e, -EEXIST, "the export name %s is taken by %s/%s, and snapshot %s of this volume would get it",
+					       x->export_name, q->label->name, pool_point_name(q, x, buf), x->export_name + n);
+	return 0;
+}
+
 static int rename_co_locked(struct ashlar_pool *p, const char *name, const char *new_name, struct err *e)
 {
 	char export_name[ASHLAR_POOL_NAME_MAX + ASHLAR_VOLUME_NAME_MAX + 2];
-	struct thin_vol *v = vol_find(p, name, e), *to;
+	struct thin_vol *v = pool_vol_find(p, name, e), *to;
 	int r;
 
 	if (!v)
@@ -224,21 +243,23 @@ static int rename_co_locked(struct ashlar_pool *p, const char *name, const char 
 	if (thin_vol_find(p->thin, new_name))
 		return err_set(e, -EEXIST, "volume %s/%s exists already", p->label->name, new_name);
 	snprintf(export_name, sizeof(export_name), "%s/%s", p->label->name, new_name);
-	r = check_export_name_free(p->a, export_name, v, e);
+	r = pool_check_export_free(p->a, export_name, v, e);
+	if (r == 0)
+		r = check_snap_exports(p, v, new_name, e);
 	if (r < 0)
 		return r;
 	to = xmalloc(sizeof(*to));
 	*to = *v;
 	memset(to->name, 0, sizeof(to->name));
 	memcpy(to->name, new_name, strlen(new_name));
-	r = update_co(p, v, to, e);
+	r = pool_co_vol_update(p, v, to, e);
 	xfree(to);
 	return r;
 }
 
 int ashlar_co_volume_rename(struct ashlar_pool *p, const char *name, const char *new_name, struct err *e)
 {
-	int r = check_writable(p, e);
+	int r = pool_check_writable(p, e);
 
 	if (r == 0)
 		r = name_check("volume", new_name, ASHLAR_VOLUME_NAME_MAX, e);
@@ -253,18 +274,18 @@ int ashlar_co_volume_rename(struct ashlar_pool *p, const char *name, const char 
 int ashlar_co_volume_set_full_wait(struct ashlar_pool *p, const char *name, uint64_t ns, struct err *e)
 {
 	struct thin_vol *v, *to;
-	int r = check_writable(p, e);
+	int r = pool_check_writable(p, e);
 
 	if (r < 0)
 		return r;
 	co_mutex_lock(&p->a->admin);
-	v = vol_find(p, name, e);
+	v = pool_vol_find(p, name, e);
 	r = v ? 0 : -ENOENT;
 	if (v) {
 		to = xmalloc(sizeof(*to));
 		*to = *v;
 		to->full_wait_ns = ns;
-		r = update_co(p, v, to, e);
+		r = pool_co_vol_update(p, v, to, e);
 		if (r == 0)
 			pool_co_vol_set_full_wait(p, v, ns);
 		xfree(to);
@@ -286,35 +307,41 @@ static int export_co_update(struct ashlar_pool *p, struct thin_vol *v, unsigned 
 	to->export_flags = (uint8_t)flags;
 	memset(to->export_name, 0, sizeof(to->export_name));
 	memcpy(to->export_name, name, strlen(name));
-	r = update_co(p, v, to, e);
+	r = pool_co_vol_update(p, v, to, e);
 	xfree(to);
 	return r;
 }
 
+static int export_add_co_locked(struct ashlar_pool *p, const char *volume, const char *export_name, bool read_only, struct err *e)
+{
+	struct thin_vol *v = pool_point_find(p, volume, e);
+	bool named = export_name && *export_name;
+	char dflt[POOL_EXPORT_NAME];
+	int r;
+
+	if (!v)
+		return -ENOENT;
+	read_only |= v->kind == THIN_KIND_SNAPSHOT;
+	if (v->n_attached && v->kind == THIN_KIND_VOLUME && read_only != !!(v->export_flags & THIN_EXPORT_READ_ONLY))
+		return err_set(e, -EBUSY, "volume %s/%s is in use by %u clients: its mode can be changed when they have gone",
+			       p->label->name, volume, v->n_attached);
+	snprintf(dflt, sizeof(dflt), "%s/%s", p->label->name, volume);
+	named = named && strcmp(export_name, dflt);
+	r = pool_check_export_free(p->a, named ? export_name : dflt, v, e);
+	return r < 0 ? r : export_co_update(p, v, named ? THIN_EXPORT_NAMED : THIN_EXPORT_DEFAULT,
+					    read_only ? THIN_EXPORT_READ_ONLY : 0, named ? export_name : "", e);
+}
+
 int ashlar_co_export_add(struct ashlar_pool *p, const char *volume, const char *export_name, bool read_only, struct err *e)
 {
-	struct thin_vol *v;
-	bool named = export_name && *export_name;
-	char dflt[ASHLAR_POOL_NAME_MAX + ASHLAR_VOLUME_NAME_MAX + 2];
-	int r = check_writable(p, e);
+	int r = pool_check_writable(p, e);
 
-	if (r == 0 && named)
+	if (r == 0 && export_name && *export_name)
 		r = export_name_check(export_name, e);
 	if (r < 0)
 		return r;
 	co_mutex_lock(&p->a->admin);
-	v = vol_find(p, volume, e);
-	r = v ? 0 : -ENOENT;
-	if (v && v->n_attached && read_only != !!(v->export_flags & THIN_EXPORT_READ_ONLY))
-		r = err_set(e, -EBUSY, "volume %s/%s is in use by %u clients: its mode can be changed when they have gone",
-			    p->label->name, volume, v->n_attached);
-	if (r == 0) {
-		snprintf(dflt, sizeof(dflt), "%s/%s", p->label->name, volume);
-		r = check_export_name_free(p->a, named ? export_name : dflt, v, e);
-	}
-	if (r == 0)
-		r = export_co_update(p, v, named ? THIN_EXPORT_NAMED : THIN_EXPORT_DEFAULT,
-				     read_only ? THIN_EXPORT_READ_ONLY : 0, named ? export_name : "", e);
+	r = export_add_co_locked(p, volume, export_name, read_only, e);
 	co_mutex_unlock(&p->a->admin);
 	return r;
 }
@@ -322,15 +349,16 @@ int ashlar_co_export_add(struct ashlar_pool *p, const char *volume, const char *
 int ashlar_co_export_remove(struct ashlar_pool *p, const char *volume, struct err *e)
 {
 	struct thin_vol *v;
-	int r = check_writable(p, e);
+	int r = pool_check_writable(p, e);
 
 	if (r < 0)
 		return r;
 	co_mutex_lock(&p->a->admin);
-	v = vol_find(p, volume, e);
+	v = pool_point_find(p, volume, e);
 	r = v ? 0 : -ENOENT;
 	if (v && v->n_attached)
-		r = err_set(e, -EBUSY, "volume %s/%s is in use by %u clients: end them first", p->label->name, volume, v->n_attached);
+		r = err_set(e, -EBUSY, "%s %s/%s is in use by %u clients: end them first",
+			    v->kind == THIN_KIND_SNAPSHOT ? "snapshot" : "volume", p->label->name, volume, v->n_attached);
 	if (r == 0)
 		r = export_co_update(p, v, THIN_EXPORT_HIDDEN, v->export_flags, "", e);
 	co_mutex_unlock(&p->a->admin);

@@ -14,6 +14,13 @@
  *
  * Volumes are created, deleted, resized and renamed whole or not at all: one such operation at a time per volume.
  *
+ *   - A snapshot shows each volume as of one instant between the begin and the end of the call. Its sectors have candidates
+ *     too: what the volume could return when the call began, and what was begun until it ended. The first read decides, for
+ *     good. All that is read in snapshots taken by one call bounds that instant: it is after the begin of what is in, and not
+ *     after the end of what is not; where no instant is left, something was acknowledged before something that is in, and is not.
+ *   - A clone and a rolled back volume have as candidates what the snapshot has, as if one operation had written it all. What is
+ *     read there decides about the snapshot as well. A rollback is seen as a whole by each read, and by what follows a crash.
+ *
  * No engine in here, no I/O; one thread. Violations are printed to stderr, with the sector's history.
  */
 #ifndef TESTS_LIB_MODEL_H
@@ -26,7 +33,11 @@
 
 struct model;
 
-enum model_kind { MODEL_WRITE, MODEL_ZERO /* zero, and discard of what it promises to clear */ };
+enum model_kind {
+	MODEL_WRITE,
+	MODEL_ZERO, /* zero, and discard of what it promises to clear */
+	MODEL_COPY, /* clone, rollback: the values are those of other operations */
+};
 
 enum model_vol_state {
 	MODEL_CREATING, /* there or not */
@@ -37,17 +48,19 @@ enum model_vol_state {
 
 struct model_cand {
 	uint32_t op;	/* 0: never written, zeros */
+	uint32_t val;	/* whose value it is: the operation itself, or what a copy found */
 	uint32_t hidden; /* when; UINT32_MAX: visible */
 };
 
 struct model_sector {
 	struct model_cand one; /* the only one while n <= 1 */
-	struct model_cand *many;
 	uint16_t n, cap;
+	struct model_cand *many;
 };
 
+/* A volume, or a snapshot. */
 struct model_vol {
-	unsigned index; /* in the stamp, + 1 */
+	unsigned index; /* of volumes: in the stamp, + 1 */
 	enum model_vol_state state;
 	char name[MODEL_NAME_MAX], new_name[MODEL_NAME_MAX]; /* new_name: being renamed to, or empty */
 	uint64_t size_bytes, new_size_bytes;		     /* new_size: being resized to, or 0 */
@@ -56,8 +69,16 @@ struct model_vol {
 	struct model_sector *sectors;
 	uint32_t *unflushed; /* ops that have ended well and are not durable */
 	size_t n_unflushed, cap_unflushed;
-	unsigned n_changes; /* resizes and deletions begun */
+	unsigned n_changes; /* resizes, deletions and rollbacks begun */
+	unsigned n_busy;    /* operations under way that want nobody else to change it */
+	uint32_t rollback_op; /* the newest */
+	bool rolling;	      /* it is under way, or was at the last crash */
+	uint8_t rolled;	      /* then: MODEL_FATE_*, by what has been read since */
+	/* snapshots */
+	struct model_vol *parent;
+	unsigned set; /* those of one call */
 };
+enum { MODEL_FATE_UNKNOWN, MODEL_FATE_YES, MODEL_FATE_NO };
 
 struct model *model_create(void);
 struct model *model_clone(const struct model *m);
@@ -99,8 +120,29 @@ void model_vol_rename(struct model_vol *v, const char *name);
 void model_vol_renamed(struct model_vol *v, bool ok);
 void model_vol_resize(struct model *m, struct model_vol *v, uint64_t size_bytes);
 void model_vol_resized(struct model *m, struct model_vol *v, bool ok);
+/* ---- snapshots: model_family.c. They are not among the volumes. ---- */
+
+unsigned model_n_snaps(const struct model *m);
+struct model_vol *model_snap(struct model *m, unsigned i);
+/* By either name, in this volume; not those that are gone. */
+struct model_vol *model_snap_find(struct model *m, const struct model_vol *volume, const char *name);
+unsigned model_snaps_of(struct model *m, const struct model_vol *volume); /* LIVE ones */
+
+/* A call that takes snapshots begins: a number for model_snap_take(). */
+unsigned model_snap_set(struct model *m);
+struct model_vol *model_snap_take(struct model *m, unsigned set, struct model_vol *volume, const char *name);
+void model_snap_taken(struct model *m, unsigned set, bool ok);
+/* model_vol_delete(), _deleted(), _rename(), _renamed() are for snapshots too. */
+
+struct model_vol *model_vol_clone(struct model *m, struct model_vol *snap, const char *name); /* MODEL_CREATING */
+void model_vol_cloned(struct model *m, struct model_vol *v, bool ok);
+void model_vol_rollback(struct model *m, struct model_vol *v, struct model_vol *snap);
+void model_vol_rolled_back(struct model *m, struct model_vol *v, bool ok);
+/* After a crash, all volumes and snapshots settled: were snapshots of one call all there, or none? */
+bool model_sets_settle(struct model *m);
+
 /* After a crash: what is there. NULL name: no volume with either name. False, after printing, if that cannot be. */
-bool model_vol_settle(const struct model *m, struct model_vol *v, const char *name, uint64_t size_bytes);
+bool model_vol_settle(struct model *m, struct model_vol *v, const char *name, uint64_t size_bytes);
 
 /* Power cut, or the end of the process. What is under way may have happened. */
 void model_crash(struct model *m);
