@@ -106,6 +106,7 @@ bool thin_write_try(struct thin_volume *v, struct io *io)
 
 /* The new place of a cluster, and what becomes of the old ones. */
 struct write_place {
+	uint64_t at; /* cluster of the volume */
 	uint64_t cluster, base; /* base: 0: none is left */
 	uint16_t base_mask;
 	uint16_t copied; /* subclusters that are copied into the new one */
@@ -153,15 +154,35 @@ static int write_co_pin(struct write_op *w)
 	return 0;
 }
 
-/* Is the cluster at pos written to a new place? Under the lock that does not change before write_map() comes by: nobody else
- * sets or clears a bit of a cluster that is covered wholly, and one that is shared is locked wholly. */
-static bool write_moves(const struct write_op *w, const struct thin_entry *e, uint64_t pos)
+/* Should the cluster at pos be written to a new place? */
+static bool write_wants_move(const struct write_op *w, const struct thin_entry *e, uint64_t pos)
 {
 	uint64_t start = ALIGN_DOWN(pos, (uint64_t)w->v->tr->cluster_bytes);
 
 	if (e->shared && e->own_mask)
 		return true;
 	return w->redirect && e->own_mask && start >= w->off && start + w->v->tr->cluster_bytes <= w->end;
+}
+
+/* Where the cluster at pos goes; NULL: it is written in place. Decided once (write_assign()): meanwhile somebody may find out that
+ * it is not shared any more. Nothing else changes until write_map() comes by: nobody else sets or clears a bit of a cluster that
+ * is covered wholly, and one that was shared is locked wholly. */
+static struct write_place *write_place_of(const struct write_op *w, uint64_t pos)
+{
+	uint64_t at = pos >> w->v->tr->cluster_shift;
+	unsigned lo = 0, hi = w->n_moved;
+
+	while (lo < hi) {
+		unsigned mid = (lo + hi) / 2;
+
+		if (w->moved[mid].at == at)
+			return &w->moved[mid];
+		if (w->moved[mid].at < at)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return NULL;
 }
 
 /* Coroutine. Do shared clusters stand in the way of this lock? First makes sure that they are shared. */
@@ -224,7 +245,7 @@ static void write_plan(struct write_op *w, struct write_plan *p)
 
 		n = thin_piece(w->v, pos, w->end);
 		mask = thin_sub_mask(w->v, thin_in_cluster(w->v, pos), n);
-		moves = write_moves(w, &e, pos);
+		moves = write_wants_move(w, &e, pos);
 		p->n_missing += !e.own;
 		p->n_moved += moves;
 		if (pos % thin_leaf_bytes(w->v) == 0)
@@ -250,7 +271,7 @@ static unsigned write_assign(struct write_op *w, const struct write_plan *p, con
 		struct thin_entry e = thin_entry_load(write_slot(w, pos));
 
 		n = thin_piece(w->v, pos, w->end);
-		if (e.own && !write_moves(w, &e, pos))
+		if (e.own && !write_wants_move(w, &e, pos))
 			continue; /* perhaps since a moment ago: somebody else writes beside us */
 		CHECK(used < p->n_missing + p->n_moved);
 		if (!e.own) {
@@ -259,10 +280,10 @@ static unsigned write_assign(struct write_op *w, const struct write_plan *p, con
 		} else {
 			CHECK(w->n_moved < p->n_moved);
 			place_plan(&w->moved[w->n_moved], &e, thin_sub_mask(w->v, thin_in_cluster(w->v, pos), n));
+			w->moved[w->n_moved].at = pos >> w->v->tr->cluster_shift;
 			w->moved[w->n_moved++].cluster = clusters[used++];
 		}
 	}
-	CHECK(w->n_moved == p->n_moved);
 	return used;
 }
 
@@ -329,7 +350,7 @@ static bool write_sub_is_valid(struct write_op *w, uint64_t pos)
 {
 	struct thin_entry e = thin_entry_load(write_slot(w, pos));
 
-	return (e.own_mask & thin_sub_mask(w->v, thin_in_cluster(w->v, pos), 1)) && !write_moves(w, &e, pos);
+	return (e.own_mask & thin_sub_mask(w->v, thin_in_cluster(w->v, pos), 1)) && !write_place_of(w, pos);
 }
 
 /* Coroutine. Widens the request to whole subclusters where they are new. */
@@ -366,7 +387,7 @@ static unsigned write_hint(const struct write_op *w, const struct thin_entry *e,
 {
 	uint16_t mask = thin_sub_mask(w->v, thin_in_cluster(w->v, pos), n);
 
-	if (write_moves(w, e, pos))
+	if (write_place_of(w, pos))
 		return IO_FRESH;
 	if ((e->own_mask & mask) == mask)
 		return IO_OVERWRITE;
@@ -401,18 +422,13 @@ static int write_co_copy(struct write_op *w, uint64_t from, uint64_t to, uint16_
 /* Coroutine. What must come together with new data. */
 static int write_co_merges(struct write_op *w)
 {
-	unsigned n_moved = 0;
-	uint64_t pos, n;
+	unsigned i;
 	int r = 0;
 
-	for (pos = w->off; pos < w->end && n_moved < w->n_moved && r == 0; pos += n) {
-		struct thin_entry e = thin_entry_load(write_slot(w, pos));
-		struct write_place *p;
+	for (i = 0; i < w->n_moved && r == 0; i++) {
+		struct write_place *p = &w->moved[i];
+		struct thin_entry e = thin_entry_load(write_slot(w, p->at << w->v->tr->cluster_shift));
 
-		n = thin_piece(w->v, pos, w->end);
-		if (!write_moves(w, &e, pos))
-			continue;
-		p = &w->moved[n_moved++];
 		if (p->copied)
 			r = write_co_copy(w, p->copied & e.own_mask ? e.own : e.base, p->cluster, p->copied);
 	}
@@ -422,9 +438,10 @@ static int write_co_merges(struct write_op *w)
 static int write_co_data(struct write_op *w)
 {
 	struct thin_run x = { .v = w->v, .op = IO_WRITE, .iov = w->iov, .iov_n = w->iov_n };
-	unsigned n_moved = 0, hint;
-	uint64_t pos, n, cluster;
+	struct write_place *p;
 	struct co_join join;
+	uint64_t pos, n;
+	unsigned hint;
 
 	co_join_init(&join);
 	x.join = &join;
@@ -437,10 +454,9 @@ static int write_co_data(struct write_op *w)
 		if (w->v->runs && hint != x.flags)
 			thin_run_submit(&x); /* whole stripes must not lose their hint; others do not need it */
 		x.flags = x.len ? x.flags & hint : hint;
-		cluster = write_moves(w, &e, pos) ? w->moved[n_moved++].cluster : e.own;
-		thin_run_add(&x, (cluster << w->v->tr->cluster_shift) + thin_in_cluster(w->v, pos), pos - w->pad_off, n);
+		p = write_place_of(w, pos);
+		thin_run_add(&x, ((p ? p->cluster : e.own) << w->v->tr->cluster_shift) + thin_in_cluster(w->v, pos), pos - w->pad_off, n);
 	}
-	CHECK(n_moved == w->n_moved);
 	thin_run_submit(&x);
 	return co_join_wait(&join);
 }
@@ -493,12 +509,12 @@ static void write_map(struct write_op *w)
 {
 	struct thin_entry chunk[THIN_REC_MAP_ENTRIES_MAX];
 	struct thin_volume *v = w->v;
-	unsigned n_chunk = 0, n_send = 0, n_moved = 0; /* from the first changed one; to the last */
+	unsigned n_chunk = 0, n_send = 0; /* from the first changed one; to the last */
 	uint64_t pos, n, first = 0;
 
 	for (pos = w->off; pos < w->end; pos += n) {
 		struct thin_entry_disk *slot = write_slot(w, pos);
-		struct thin_entry e = thin_entry_load(slot);
+		struct write_place *place;
 		uint16_t mask;
 		bool changed;
 
@@ -509,8 +525,9 @@ static void write_map(struct write_op *w)
 			n_chunk = n_send = 0;
 		}
 		mask = thin_sub_mask(v, thin_in_cluster(v, pos), n);
-		if (write_moves(w, &e, pos))
-			changed = write_entry_move(v, slot, mask, &w->moved[n_moved++], &chunk[n_chunk]);
+		place = write_place_of(w, pos);
+		if (place)
+			changed = write_entry_move(v, slot, mask, place, &chunk[n_chunk]);
 		else
 			changed = write_entry_update(v, slot, mask, &chunk[n_chunk]);
 		if (!n_chunk && !changed)
@@ -525,7 +542,7 @@ static void write_map(struct write_op *w)
 		thin_map_hand_in(v, first, chunk, n_send);
 		CHECK(w->n_records-- > 0);
 	}
-	thin_count(&v->redirected, w->redirect ? n_moved : 0);
+	thin_count(&v->redirected, w->redirect ? w->n_moved : 0);
 	thin_grace_kick(v);
 }
 
