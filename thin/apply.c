@@ -6,6 +6,7 @@
  */
 #include <string.h>
 
+#include "engine/base/mutant.h"
 #include "thin/home_internal.h"
 
 /* ---- volume records ---- */
@@ -27,6 +28,8 @@ void thin_vol_encode(const struct thin_vol *v, struct thin_volume_disk *d)
 	d->policy_keep = le32_make(v->policy_keep);
 	d->made_by_policy = v->made_by_policy;
 	d->guid = v->guid;
+	d->base_guid = v->base_guid;
+	d->received_bytes = le64_make(v->received_bytes);
 	d->size_bytes = le64_make(v->size_bytes);
 	d->used_clusters = le64_make(v->used_clusters);
 	d->valid_subs = le64_make(v->valid_subs);
@@ -52,6 +55,8 @@ static void vol_set_attributes(struct thin_vol *v, const struct thin_volume_disk
 	v->policy_keep = le32_get(d->policy_keep);
 	v->made_by_policy = d->made_by_policy != 0;
 	v->guid = d->guid;
+	v->base_guid = d->base_guid;
+	v->received_bytes = le64_get(d->received_bytes);
 	v->size_bytes = le64_get(d->size_bytes);
 	v->full_wait_ns = le64_get(d->full_wait_ns);
 	v->created_wall_ns = le64_get(d->created_wall_ns);
@@ -61,7 +66,7 @@ static void vol_set_attributes(struct thin_vol *v, const struct thin_volume_disk
 
 static bool record_is_sane(const struct thin_volume_disk *d)
 {
-	return d->state >= THIN_VOLUME_LIVE && d->state <= THIN_VOLUME_PENDING && d->kind <= THIN_KIND_SNAPSHOT && d->name[sizeof(d->name) - 1] == 0 &&
+	return d->state >= THIN_VOLUME_LIVE && d->state <= THIN_VOLUME_RECEIVING && d->kind <= THIN_KIND_SNAPSHOT && d->name[sizeof(d->name) - 1] == 0 &&
 	       d->export_name[sizeof(d->export_name) - 1] == 0 && d->export_kind <= THIN_EXPORT_HIDDEN &&
 	       le64_get(d->size_bytes) <= 1ULL << 60 && le64_get(d->id) <= THIN_VOLUME_ID_MAX;
 }
@@ -80,7 +85,7 @@ static void map_leaf_copied(struct meta_array *a, void *page, bool shared)
 			continue;
 		e.shared = true;
 		thin_entry_store(&e, &d[i]);
-		if (!shared)
+		if (!shared || MUTANT(LEAF_COPY_NOT_COUNTED))
 			continue;
 		thin_ref_add(t, e.own);
 		if (e.base)
@@ -274,6 +279,8 @@ static int apply_leaf_drop(struct thin *t, const void *payload, size_t len, uint
 	v->changed = true;
 	d = xaligned(16, META_PAGE_BYTES);
 	r = meta_array_co_cut(&v->map, le64_get(rec->leaf), d);
+	if (r == 1)
+		t->lost_seq = seq; /* others may be alone with what is in it */
 	for (i = 0; i < THIN_MAP_PER_LEAF && r == 0; i++) {
 		struct thin_entry e = thin_entry_load(&d[i]);
 
@@ -300,6 +307,8 @@ static int apply_one(struct thin *t, unsigned type, const void *payload, size_t 
 		return thin_apply_copy(t, payload, len);
 	case THIN_REC_ROLLBACK:
 		return thin_apply_rollback(t, payload, len);
+	case THIN_REC_RECEIVED:
+		return thin_apply_received(t, payload, len);
 	default:
 		return -ERR_FORMAT;
 	}
