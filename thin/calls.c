@@ -117,7 +117,7 @@ static int leaf_co_shares(struct call *c, enum meta_owner owner)
 {
 	struct thin_entry_disk *d = c->page;
 	struct thin *t = c->t;
-	bool sure = meta_durable_seq(t->m) >= t->lost_seq || t->conf.read_only;
+	bool sure = meta_durable_seq(t->m) >= t->lost_seq || t->conf.read_only || MUTANT(SHARES_NOT_SURE);
 	uint32_t count;
 	unsigned i;
 	int r;
@@ -169,6 +169,43 @@ int thin_co_leaf(struct thin *t, uint64_t volume, uint64_t leaf, bool exact, str
 	struct call c = { .t = t, .volume = volume, .leaf = leaf, .exact = exact, .page = entries };
 
 	return reactor_co_call(t->conf.home, leaf_there, &c);
+}
+
+static int bases_there(void *arg)
+{
+	struct call *c = arg;
+	struct thin *t = c->t;
+	struct thin_vol *v = thin_vol_by_id(t, c->volume);
+	struct thin_entry_disk *d = xaligned(16, META_PAGE_BYTES);
+	uint64_t *bits = c->clusters;
+	enum meta_owner owner = META_SHARED;
+	uint32_t count;
+	unsigned i;
+	int r = v ? meta_co_wait_applied(t->m, v->last_seq) : -ENOENT;
+
+	if (r == 0 && meta_durable_seq(t->m) < t->lost_seq)
+		r = meta_co_commit(t->m, t->lost_seq);
+	if (r == 0)
+		r = meta_array_co_leaf_owner(&v->map, c->leaf, d, &owner);
+	for (i = 0; i < THIN_MAP_PER_LEAF && r == 0 && owner != META_SHARED; i++) {
+		struct thin_entry e = thin_entry_load(&d[i]);
+
+		if (!e.base)
+			continue;
+		r = thin_ref_co_get(t, e.base, &count);
+		if (r == 0 && count == 1)
+			bits[i / 64] |= 1ULL << (i % 64);
+	}
+	xfree(d);
+	return r < 0 ? r : 0;
+}
+
+int thin_co_bases_alone(struct thin *t, uint64_t volume, uint64_t leaf, uint64_t bits[THIN_MAP_PER_LEAF / 64])
+{
+	struct call c = { .t = t, .volume = volume, .leaf = leaf, .clusters = bits };
+
+	memset(bits, 0, THIN_MAP_PER_LEAF / 8);
+	return reactor_co_call(t->conf.home, bases_there, &c);
 }
 
 int thin_co_next_leaf(struct thin *t, uint64_t volume, uint64_t *leaf)

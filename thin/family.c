@@ -50,7 +50,7 @@ int thin_apply_copy(struct thin *t, const void *payload, size_t len)
 	if (!from || from->state != THIN_VOLUME_LIVE || thin_vol_by_id(t, le64_get(rec->id)))
 		return -ERR_FORMAT;
 	to = thin_vol_new(t, le64_get(rec->id));
-	to->state = THIN_VOLUME_PENDING;
+	to->state = rec->receiving ? THIN_VOLUME_RECEIVING : THIN_VOLUME_PENDING;
 	to->kind = rec->kind;
 	to->family = from->family;
 	to->parent = le64_get(rec->parent);
@@ -62,7 +62,7 @@ int thin_apply_copy(struct thin *t, const void *payload, size_t len)
 	to->created_wall_ns = le64_get(rec->created_wall_ns);
 	memcpy(to->name, rec->name, THIN_COPY_NAME);
 	vol_share(from, to);
-	if (rec->last)
+	if (rec->last || MUTANT(SNAPSHOT_LIVE_SINGLY))
 		pending_go_live(t);
 	return 0;
 }
@@ -91,12 +91,72 @@ int thin_apply_rollback(struct thin *t, const void *payload, size_t len)
 	return 0;
 }
 
+/* Whole: the receiver is a volume now. */
+static void receiver_go_live(struct thin *t, struct thin_vol *v)
+{
+	static const struct uuid none;
+
+	v->state = THIN_VOLUME_LIVE;
+	v->guid = v->base_guid = none;
+	v->received_bytes = 0;
+	memset(v->export_name, 0, sizeof(v->export_name));
+	t->n_live += thin_vol_counts(v);
+}
+
+/* What the receiver has becomes the volume's, and the other way round. `spare` has nothing. */
+static void receiver_exchange(struct thin_vol *receiver, struct thin_vol *v, struct thin_vol *spare)
+{
+	uint64_t used = v->used_clusters, subs = v->valid_subs, size = v->size_bytes;
+
+	meta_array_move(&v->map, &spare->map);
+	meta_array_move(&receiver->map, &v->map);
+	meta_array_move(&spare->map, &receiver->map);
+	v->used_clusters = receiver->used_clusters;
+	v->valid_subs = receiver->valid_subs;
+	v->size_bytes = receiver->size_bytes;
+	receiver->used_clusters = used;
+	receiver->valid_subs = subs;
+	receiver->size_bytes = size;
+	receiver->state = THIN_VOLUME_DELETING;
+	receiver->changed = true;
+}
+
+int thin_apply_received(struct thin *t, const void *payload, size_t len)
+{
+	const struct thin_rec_received *rec = payload;
+	struct thin_vol *from, *v, *snap;
+
+	if (len != sizeof(*rec) || le64_get(rec->snapshot) > THIN_VOLUME_ID_MAX)
+		return -ERR_FORMAT;
+	from = thin_vol_by_id(t, le64_get(rec->receiver));
+	v = le64_get(rec->volume) ? thin_vol_by_id(t, le64_get(rec->volume)) : from;
+	if (!from || !v || from->state != THIN_VOLUME_RECEIVING || (v != from && !thin_vol_counts(v)) ||
+	    thin_vol_by_id(t, le64_get(rec->snapshot)))
+		return -ERR_FORMAT;
+	snap = thin_vol_new(t, le64_get(rec->snapshot));
+	snap->state = THIN_VOLUME_LIVE;
+	snap->kind = THIN_KIND_SNAPSHOT;
+	snap->family = v->family;
+	snap->parent = v->id;
+	snap->guid = from->guid;
+	snap->cls = v->cls;
+	snap->full_wait_ns = v->full_wait_ns;
+	snap->created_wall_ns = le64_get(rec->created_wall_ns);
+	memcpy(snap->name, from->export_name, sizeof(snap->name));
+	if (v == from)
+		receiver_go_live(t, v);
+	else
+		receiver_exchange(from, v, snap);
+	vol_share(v, snap);
+	return 0;
+}
+
 void thin_family_start(struct thin *t)
 {
 	struct thin_vol *v;
 
 	list_for_each (v, &t->vols, link) {
-		if (v->state != THIN_VOLUME_PENDING)
+		if (v->state != THIN_VOLUME_PENDING && (v->state != THIN_VOLUME_RECEIVING || v->export_name[0]))
 			continue;
 		v->state = THIN_VOLUME_DELETING;
 		v->changed = true;
@@ -170,22 +230,21 @@ static uint64_t copy_hand_in(struct thin *t, struct thin_copy *c, bool last)
 
 	c->id = t->next_id++;
 	rec.id = le64_make(c->id);
-	rec.parent = le64_make(c->kind == THIN_KIND_SNAPSHOT ? c->source->id : 0);
+	rec.parent = le64_make(c->receiving ? c->parent : c->kind == THIN_KIND_SNAPSHOT ? c->source->id : 0);
+	rec.receiving = c->receiving;
 	rec.created_wall_ns = le64_make(w->ops->wall_ns(w));
 	rec.guid = c->guid;
 	memcpy(rec.name, c->name, MIN(strlen(c->name), sizeof(rec.name) - 1));
 	return meta_record(t->m, THIN_REC_COPY, &rec, sizeof(rec));
 }
 
-int thin_co_copy(struct thin *t, struct thin_copy *c, unsigned n)
+/* Coroutine. Frozen, recorded, marked, thawed. */
+static uint64_t copies_co_take(struct thin *t, struct thin_copy *c, unsigned n)
 {
 	struct freeze f = { 0 };
 	uint64_t seq = 0;
 	unsigned i;
-	int r = meta_co_admit(t->m, n * (sizeof(struct thin_rec_copy) + sizeof(struct journal_record_disk)), false);
 
-	if (r < 0)
-		return r;
 	for (i = 0; i < n; i++)
 		if (is_first_of_source(c, i))
 			volume_co_do(t, c[i].source, freeze_there, &f);
@@ -196,6 +255,22 @@ int thin_co_copy(struct thin *t, struct thin_copy *c, unsigned n)
 	for (i = 0; i < n; i++)
 		if (is_first_of_source(c, i))
 			volume_co_do(t, c[i].source, shared_there, &f);
+	return seq;
+}
+
+int thin_co_copy(struct thin *t, struct thin_copy *c, unsigned n)
+{
+	uint64_t seq;
+	unsigned i;
+	int r = meta_co_admit(t->m, n * (sizeof(struct thin_rec_copy) + sizeof(struct journal_record_disk)), false);
+
+	if (r < 0)
+		return r;
+	for (i = 0; MUTANT(SNAPSHOT_ONE_BY_ONE) && i + 1 < n; i++)
+		copies_co_take(t, &c[i], 1);
+	seq = copies_co_take(t, c + i, n - i);
+	if (MUTANT(SNAPSHOT_NOT_COMMITTED))
+		return meta_co_wait_applied(t->m, seq);
 	r = meta_co_commit(t->m, seq);
 	return r < 0 ? r : meta_co_wait_applied(t->m, seq);
 }
@@ -213,6 +288,33 @@ int thin_co_rollback(struct thin *t, struct thin_vol *volume, struct thin_vol *s
 	rec.trash = le64_make(t->next_id++);
 	seq = volume->last_seq = meta_record(t->m, THIN_REC_ROLLBACK, &rec, sizeof(rec));
 	volume_co_do(t, volume, replaced_there, &f);
+	r = meta_co_commit(t->m, seq);
+	if (r == 0)
+		r = meta_co_wait_applied(t->m, seq);
+	thin_reaper_wake(t);
+	return r;
+}
+
+int thin_co_received(struct thin *t, struct thin_vol *receiver, struct thin_vol *volume)
+{
+	struct thin_rec_received rec = { .receiver = le64_make(receiver->id), .volume = le64_make(volume ? volume->id : 0) };
+	struct freeze f = { .reads = true, .size_bytes = receiver->size_bytes };
+	struct world *w = t->conf.home->world;
+	uint64_t seq;
+	int r = meta_co_admit(t->m, sizeof(rec) + sizeof(struct journal_record_disk), false);
+
+	CHECK(!receiver->open && !receiver->n_attached && receiver->parent == (volume ? volume->id : 0));
+	if (r < 0)
+		return r;
+	if (volume)
+		volume_co_do(t, volume, freeze_there, &f);
+	rec.snapshot = le64_make(t->next_id++);
+	rec.created_wall_ns = le64_make(w->ops->wall_ns(w));
+	seq = receiver->last_seq = meta_record(t->m, THIN_REC_RECEIVED, &rec, sizeof(rec));
+	if (volume) {
+		volume->last_seq = seq;
+		volume_co_do(t, volume, replaced_there, &f);
+	}
 	r = meta_co_commit(t->m, seq);
 	if (r == 0)
 		r = meta_co_wait_applied(t->m, seq);

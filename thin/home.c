@@ -25,6 +25,7 @@ struct thin *thin_open(const struct thin_conf *c)
 	co_queue_init(&t->reaper_end);
 	thin_alloc_init(t);
 	thin_refs_init(t);
+	thin_merge_init(t);
 	for (i = 0; i < w->n_reactors; i++)
 		t->reactors[i] = thin_reactor_create(t, i);
 	return t;
@@ -134,6 +135,7 @@ int thin_co_start(struct thin *t)
 	if (!t->conf.read_only) {
 		t->reaper_runs = true;
 		co_spawn(CO_SERVICE, reaper_co_run, t, "volume reaper");
+		thin_merge_start(t);
 	}
 	return 0;
 }
@@ -154,6 +156,7 @@ void thin_co_stop(struct thin *t)
 	int r;
 
 	t->stopping = true;
+	thin_merge_co_stop(t);
 	list_for_each (v, &t->vols, link) {
 		struct volume_close c = { v->open };
 
@@ -190,6 +193,7 @@ void thin_close(struct thin *t)
 	hash_fini(&t->vols_by_id);
 	thin_alloc_fini(t);
 	thin_refs_fini(t);
+	thin_merge_fini(t);
 	xfree(t);
 }
 
@@ -227,7 +231,7 @@ static int volume_co_put(struct thin *t, const struct thin_vol *v)
 {
 	struct thin_volume_disk *d;
 	uint64_t seq;
-	int r = meta_co_admit(t->m, sizeof(*d) + 64, v->state == THIN_VOLUME_LIVE);
+	int r = meta_co_admit(t->m, sizeof(*d) + 64, v->state != THIN_VOLUME_DELETING);
 
 	if (r < 0)
 		return r;
@@ -260,6 +264,27 @@ int thin_co_volume_create(struct thin *t, const char *name, uint64_t size_bytes,
 	return r;
 }
 
+int thin_co_receiver_create(struct thin *t, const struct thin_vol *as, struct thin_vol **out)
+{
+	struct thin_vol *v = xcalloc(1, sizeof(*v));
+	int r;
+
+	v->id = t->next_id++;
+	v->state = THIN_VOLUME_RECEIVING;
+	v->cls = as->cls;
+	v->size_bytes = as->size_bytes;
+	v->full_wait_ns = as->full_wait_ns;
+	v->created_wall_ns = t->conf.home->world->ops->wall_ns(t->conf.home->world);
+	v->guid = as->guid;
+	memcpy(v->name, as->name, sizeof(v->name));
+	memcpy(v->export_name, as->export_name, sizeof(v->export_name));
+	r = volume_co_put(t, v);
+	if (r == 0)
+		*out = thin_vol_by_id(t, v->id);
+	xfree(v);
+	return r;
+}
+
 int thin_co_volume_delete(struct thin *t, struct thin_vol *v)
 {
 	struct thin_vol *to = xmalloc(sizeof(*to));
@@ -276,7 +301,7 @@ int thin_co_volume_delete(struct thin *t, struct thin_vol *v)
 
 int thin_co_volume_update(struct thin *t, struct thin_vol *v, const struct thin_vol *to)
 {
-	CHECK(v->id == to->id && to->state == THIN_VOLUME_LIVE);
+	CHECK(v->id == to->id && to->state == v->state && v->state != THIN_VOLUME_DELETING);
 	return volume_co_put(t, to);
 }
 

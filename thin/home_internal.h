@@ -72,6 +72,12 @@ struct thin {
 	unsigned n_starving;   /* wait for one of them */
 	struct co_queue starving;
 
+	/* merge.c: leaves in which some map may have a base for itself alone */
+	struct list merges;
+	unsigned n_merges;
+	struct co_queue merger, merger_end;
+	bool merger_runs;
+
 	bool started, stopping, replaying;
 	struct co_queue reaper; /* deletes leaves of deleted volumes */
 	bool reaper_runs;
@@ -112,6 +118,7 @@ int thin_ref_co_get(struct thin *t, uint64_t cluster, uint32_t *count) __must_ch
 /* family.c: records */
 int thin_apply_copy(struct thin *t, const void *payload, size_t len) __must_check;
 int thin_apply_rollback(struct thin *t, const void *payload, size_t len) __must_check;
+int thin_apply_received(struct thin *t, const void *payload, size_t len) __must_check;
 /* What a crash left pending is deleted. */
 void thin_family_start(struct thin *t);
 
@@ -122,6 +129,14 @@ int thin_vol_decode(struct thin *t, const struct thin_volume_disk *d, struct thi
 void thin_vol_free(struct thin *t, struct thin_vol *v);
 /* Could this entry have been made by us? From disk, every field is suspect. */
 bool thin_entry_is_valid(const struct thin *t, const struct thin_entry *e);
+
+/* merge.c */
+void thin_merge_init(struct thin *t);
+void thin_merge_fini(struct thin *t);
+/* Inside co_apply, does not suspend. A map of this family has given up the leaf, and others may have become alone in it. */
+void thin_merge_want(struct thin *t, uint64_t family, uint64_t leaf);
+void thin_merge_start(struct thin *t);
+void thin_merge_co_stop(struct thin *t);
 
 /* home.c */
 void thin_reaper_wake(struct thin *t);

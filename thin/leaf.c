@@ -7,6 +7,7 @@
  *
  * Eviction is by a clock: a lookup sets one flag, nothing moves.
  */
+#include "engine/base/mutant.h"
 #include "thin/volume_internal.h"
 
 static struct thin_leaf *leaf_any(struct thin_volume *v, uint64_t leaf)
@@ -116,6 +117,8 @@ void thin_leaves_forget(struct thin_volume *v)
 {
 	struct thin_leaf *l, *next;
 
+	if (MUTANT(ROLLBACK_KEEPS_LEAVES))
+		return;
 	list_for_each_safe (l, next, &v->leaf_list, link) {
 		l->dropped = l->loading;
 		l->set_shared = false;

@@ -93,6 +93,8 @@ struct thin_vol {
 	uint8_t kind;  /* THIN_KIND_* */
 	uint64_t family, parent, origin; /* see thin_format.h */
 	struct uuid guid;
+	struct uuid base_guid;	 /* RECEIVING */
+	uint64_t received_bytes; /* likewise */
 	uint64_t policy_every_ns;
 	uint32_t policy_keep;
 	bool made_by_policy;
@@ -134,7 +136,9 @@ struct thin_copy {
 	const char *name; /* less than THIN_COPY_NAME bytes */
 	uint8_t kind;
 	bool by_policy;
-	struct uuid guid; /* of snapshots; zero: a fresh one is made */
+	bool receiving; /* VOLUME: it is RECEIVING, in the name of the volume `parent` */
+	uint64_t parent;
+	struct uuid guid; /* of snapshots */
 	uint64_t id;	  /* out */
 };
 /* Coroutine. All of them, of one instant: no write is in them that began after one that is not has been acknowledged. Durable, or
@@ -144,6 +148,14 @@ int thin_co_copy(struct thin *t, struct thin_copy *c, unsigned n) __must_check;
 /* Coroutine, admin lock of the volume held. The volume gets the contents and size of the snapshot, at one instant for its clients;
  * durable. What it had is freed in the background. */
 int thin_co_rollback(struct thin *t, struct thin_vol *volume, struct thin_vol *snapshot) __must_check;
+/* ---- receiving: thin_format.h says what a RECEIVING volume is ---- */
+
+/* Coroutine. As thin_co_volume_create(), RECEIVING: name, size, cls, full_wait, guid and export_name are taken from *as. */
+int thin_co_receiver_create(struct thin *t, const struct thin_vol *as, struct thin_vol **out) __must_check;
+/* Coroutine. The receiver, whose data path is closed, has all it shall have, durable: in one step its contents are visible, and the
+ * snapshot of them. volume: NULL, or its parent, admin lock held, whose clients see the change at one instant. */
+int thin_co_received(struct thin *t, struct thin_vol *receiver, struct thin_vol *volume) __must_check;
+
 /* Coroutine. Clusters that deleting all of these (n volumes and snapshots, in any order) would free. Looks only at what each has
  * for itself or shares with these alone. */
 int thin_co_freed_by(struct thin *t, struct thin_vol *const *v, unsigned n, uint64_t *clusters) __must_check;
@@ -205,6 +217,8 @@ void thin_release(struct thin *t, const uint64_t *clusters, unsigned n);
  * after a crash may have, their own cluster too; exact: what takes a commit to be sure about is made sure. */
 int thin_co_leaf(struct thin *t, uint64_t volume, uint64_t leaf, bool exact, struct thin_entry_disk entries[THIN_MAP_PER_LEAF])
 	__must_check;
+/* Which entries of a leaf have a base that nobody else has, durably: bit i of bits[i / 64]. */
+int thin_co_bases_alone(struct thin *t, uint64_t volume, uint64_t leaf, uint64_t bits[THIN_MAP_PER_LEAF / 64]) __must_check;
 /* First leaf >= *leaf that is not a hole; -ENOENT. */
 int thin_co_next_leaf(struct thin *t, uint64_t volume, uint64_t *leaf) __must_check;
 /* All records that this reactor has handed in become durable (disks flushed before). */
@@ -250,6 +264,7 @@ void thin_volume_set_full_wait(struct thin_volume *v, uint64_t ns); /* there */
 struct thin_volume_stats {
 	uint64_t reads, writes, bytes_read, bytes_written, fast, slow, parked;
 	uint64_t redirected; /* clusters written anew instead of over their contents */
+	uint64_t merged;     /* bases given up by copying what was left of them */
 	bool full_waiting;
 };
 /* Reads and writes of all volumes of a reactor, by how long they took (those held back for lack of space not counted): adds to

@@ -84,6 +84,9 @@ enum {
 	THIN_VOLUME_LIVE = 1,
 	THIN_VOLUME_DELETING = 2, /* its map is being taken apart */
 	THIN_VOLUME_PENDING = 3,  /* one of several that come into being at once, and not all have been recorded yet */
+	THIN_VOLUME_RECEIVING = 4, /* being filled by a stream, hidden. Its name: the volume that it will be, or change; export_name:
+				    * the snapshot's to come (empty: only just begun, nothing worth keeping); parent: the
+				    * volume that it will change, 0: it will be one */
 };
 enum { THIN_KIND_VOLUME = 0, THIN_KIND_SNAPSHOT = 1 };
 enum { THIN_EXPORT_DEFAULT = 0, THIN_EXPORT_NAMED = 1, THIN_EXPORT_HIDDEN = 2 };
@@ -113,7 +116,9 @@ struct thin_volume_disk {
 	uint8_t made_by_policy;	    /* 132: this snapshot was */
 	uint8_t pad3[3];
 	struct uuid guid;	    /* 136: of a snapshot: names its contents, in all pools that received them */
-	uint8_t reserved[104];	    /* 152 */
+	struct uuid base_guid;	    /* 152: RECEIVING: of the snapshot that the stream began from; zero: from nothing */
+	le64 received_bytes;	    /* 168: RECEIVING: what lies before is there; guid is the stream's */
+	uint8_t reserved[80];	    /* 176 */
 	uint8_t name[256];	    /* 256: NUL padded */
 	uint8_t export_name[256];   /* 512 */
 	uint8_t pad4[256];
@@ -131,6 +136,7 @@ enum {
 	THIN_REC_LEAF_DROP = 4,	  /* struct thin_rec_leaf: frees a whole leaf of a deleted or shrunk volume */
 	THIN_REC_COPY = 5,	  /* struct thin_rec_copy: a snapshot or clone comes into being */
 	THIN_REC_ROLLBACK = 6,	  /* struct thin_rec_rollback */
+	THIN_REC_RECEIVED = 7,	  /* struct thin_rec_received: the end of a stream */
 	POOL_REC_FIRST = 32,	  /* from here on: the pool's */
 };
 
@@ -159,10 +165,20 @@ struct thin_rec_copy {
 	uint8_t kind;	 /* 48: THIN_KIND_*; a volume's origin is the source */
 	uint8_t last;	 /* 49: 1: it, and all that are pending, are live from now on; 0: it is pending */
 	uint8_t by_policy; /* 50 */
-	uint8_t pad[5];
+	uint8_t receiving; /* 51: 1: the copy is RECEIVING, and `last` means others */
+	uint8_t pad[4];
 	uint8_t name[THIN_COPY_NAME]; /* 56: NUL padded */
 };
 static_assert(sizeof(struct thin_rec_copy) == 184, "copy record");
+
+/* What has been received is there: volume 0: the receiver is a volume from now on; else that volume has the receiver's size and
+ * contents, and the receiver, DELETING, has what that had. Of it there is a snapshot, of the receiver's guid and snapshot name. */
+struct thin_rec_received {
+	le64 receiver;
+	le64 volume;
+	le64 snapshot; /* its id */
+	le64 created_wall_ns;
+};
 
 /* The volume has the snapshot's size and contents from now on; what it had becomes a volume of state DELETING. */
 struct thin_rec_rollback {

@@ -370,6 +370,7 @@ void thin_volume_stats_get(const struct thin_volume *v, struct thin_volume_stats
 		.fast = stat_of(&v->fast),
 		.slow = stat_of(&v->slow),
 		.redirected = stat_of(&v->redirected),
+		.merged = stat_of(&v->merged),
 		.parked = stat_of(&v->n_parked),
 		.full_waiting = atomic_load_explicit(&v->full_waiting, memory_order_relaxed),
 	};

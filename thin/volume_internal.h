@@ -125,7 +125,7 @@ struct thin_volume {
 	uint64_t retry_at_ns;
 	struct co_queue idle;
 	char name[32];
-	_Atomic uint64_t reads, writes, bytes_read, bytes_written, fast, slow, redirected, n_parked;
+	_Atomic uint64_t reads, writes, bytes_read, bytes_written, fast, slow, redirected, merged, n_parked;
 	_Atomic bool full_waiting;
 };
 
@@ -307,6 +307,9 @@ int thin_co_write(struct thin_volume *v, uint64_t off_bytes, uint64_t len_bytes,
 int thin_co_clear(struct thin_volume *v, uint64_t off_bytes, uint64_t len_bytes, bool edges, bool shrinking) __must_check;
 /* Hands in the changed ones of n neighbouring entries as one record; own without bits goes as nothing. */
 void thin_map_hand_in(struct thin_volume *v, uint64_t first, struct thin_entry *entries, unsigned n);
+
+/* merge.c. Coroutine. Brings own and base together in the entries of a leaf where that frees a cluster. */
+int thin_volume_co_merge(struct thin_volume *v, uint64_t leaf) __must_check;
 
 int thin_volume_co_status(struct bdev *b, uint64_t off_bytes, uint64_t len_bytes, struct bdev_extent *ext, size_t *n);
 

@@ -32,7 +32,7 @@ static void space_done(struct io *io)
 	struct io *parent = x->parent;
 	int result = io->result;
 
-	if (io->op == IO_WRITE)
+	if (io->op == IO_WRITE && !x->rig->conf.unjudged)
 		thin_flags_write_end(x->rig->flags, x->mark, io, result);
 	else if (io->op == IO_FLUSH && result == 0)
 		thin_flags_flush_end(x->rig->flags, x->since);
@@ -50,7 +50,7 @@ static struct io *space_io_make(struct thin_rig *r, struct io *parent)
 	list_init(&x->io.link);
 	x->parent = parent;
 	x->rig = r;
-	if (parent->op == IO_WRITE)
+	if (parent->op == IO_WRITE && !r->conf.unjudged)
 		x->mark = thin_flags_write_begin(r->flags, parent);
 	else if (parent->op == IO_FLUSH)
 		x->since = thin_flags_flush_begin(r->flags);
@@ -118,11 +118,11 @@ static int hook_co_apply(void *ctx, unsigned type, const void *payload, size_t l
 
 	int e;
 
-	if (type != THIN_REC_LEAF_DROP) /* how much goes with it is seen afterwards */
+	if (type != THIN_REC_LEAF_DROP && !r->conf.unjudged) /* how much goes with it is seen afterwards */
 		thin_flags_co_record(r->flags, type, payload, len, seq);
 	if (type != POOL_REC_FIRST) {
 		e = thin_co_apply(r->thin, type, payload, len, seq);
-		if (type == THIN_REC_LEAF_DROP && e == 0)
+		if (type == THIN_REC_LEAF_DROP && e == 0 && !r->conf.unjudged)
 			thin_flags_co_record(r->flags, type, payload, len, seq);
 		return e;
 	}
@@ -331,7 +331,7 @@ int thin_rig_co_format(struct thin_rig *r)
 	e = meta_co_format(r->meta);
 	if (e == 0)
 		e = meta_co_start(r->meta);
-	if (e == 0)
+	if (e == 0 && !r->conf.unjudged)
 		e = thin_flags_co_load(r->flags, r->meta, r->thin, true);
 	return e < 0 ? e : thin_co_start(r->thin);
 }
@@ -360,7 +360,7 @@ int thin_rig_co_open(struct thin_rig *r)
 		fprintf(stderr, "seed %llu: opening: %s\n", (unsigned long long)r->conf.seed, e.text);
 	if (err == 0)
 		err = meta_co_start(r->meta);
-	if (err == 0)
+	if (err == 0 && !r->conf.unjudged)
 		err = thin_flags_co_load(r->flags, r->meta, r->thin, false);
 	return err < 0 ? err : thin_co_start(r->thin);
 }
