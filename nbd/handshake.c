@@ -28,7 +28,8 @@ struct handshake {
 	uint8_t *out;
 	size_t out_len, out_cap;
 	char *ctx_export;  /* for which contexts were set; NULL: none */
-	bool ctx_allocation;
+	unsigned n_contexts;
+	struct nbd_context contexts[NBD_CONTEXTS_MAX];
 };
 
 /* A reader over an option's data: after a read beyond its end everything is zero and bad is set. */
@@ -232,7 +233,8 @@ static int start(struct handshake *h, const char *name)
 	struct nbd_session *s = h->s;
 	const char *shown = s->at.name ? s->at.name : name;
 
-	s->ctx_allocation = h->ctx_allocation && h->ctx_export && !strcmp(h->ctx_export, name);
+	s->n_contexts = h->ctx_export && !strcmp(h->ctx_export, name) ? h->n_contexts : 0;
+	memcpy(s->contexts, h->contexts, sizeof(s->contexts));
 	snprintf(s->export_name, sizeof(s->export_name), "%s", shown);
 	return HS_START;
 }
@@ -397,6 +399,49 @@ static int opt_starttls(struct handshake *h)
 	return rep_error(h, NBD_REP_ERR_UNSUP, "no TLS here");
 }
 
+/* ---- metadata contexts ---- */
+
+struct ctx_query {
+	struct handshake *h;
+	bool set, too_many;
+	uint32_t n;
+	struct cursor queries; /* n strings; looked at already */
+};
+
+/* 0 or the reply type of the error. */
+static uint32_t ctx_queries(struct ctx_query *q, struct cursor *c)
+{
+	uint32_t i, len;
+	const uint8_t *p;
+
+	q->n = cursor_u32(c);
+	q->queries = *c;
+	if (!c->bad && q->n > QUERIES_MAX)
+		return NBD_REP_ERR_TOO_BIG;
+	for (i = 0; i < q->n && !c->bad; i++) {
+		p = cursor_string(c, &len);
+		if (p && len > NBD_STRING_MAX)
+			return NBD_REP_ERR_TOO_BIG;
+	}
+	return c->bad || c->left ? NBD_REP_ERR_INVALID : 0;
+}
+
+/* By its name; in a list also by a part of it up to a colon, or because nothing is asked for. */
+static bool ctx_is_asked(const struct ctx_query *q, const char *name)
+{
+	struct cursor c = q->queries;
+	size_t n = strlen(name);
+	const uint8_t *p;
+	uint32_t i, len;
+
+	for (i = 0; i < q->n; i++) {
+		p = cursor_string(&c, &len);
+		if (len <= n && !memcmp(p, name, len) && (len == n || (!q->set && len && p[len - 1] == ':')))
+			return true;
+	}
+	return !q->set && !q->n;
+}
+
 static void rep_context(struct handshake *h, uint32_t id, const char *name)
 {
 	be32 x = be32_make(id);
@@ -406,50 +451,64 @@ static void rep_context(struct handshake *h, uint32_t id, const char *name)
 	out_add(h, name, strlen(name));
 }
 
-static bool query_is(const uint8_t *q, uint32_t len, const char *text)
+static void ctx_add(struct ctx_query *q, const char *name, struct nbd_context c)
 {
-	return len == strlen(text) && !memcmp(q, text, len);
+	struct handshake *h = q->h;
+
+	if (q->too_many || !ctx_is_asked(q, name))
+		return;
+	q->too_many = q->set ? h->n_contexts == NBD_CONTEXTS_MAX : h->out_len > LIST_BYTES_MAX;
+	if (q->too_many)
+		return;
+	if (q->set)
+		h->contexts[h->n_contexts++] = c;
+	rep_context(h, q->set ? h->n_contexts : 0, name);
 }
 
-/* Looks at the queries. *allocation: base:allocation is asked for. 0 or the reply type of the error. */
-static uint32_t ctx_queries(struct handshake *h, struct cursor *c, bool *allocation)
+static void ctx_each(void *arg, const char *name, uint64_t key)
 {
-	bool list = h->opt == NBD_OPT_LIST_META_CONTEXT;
-	uint32_t i, len, n = cursor_u32(c);
-	const uint8_t *q;
+	ctx_add(arg, name, (struct nbd_context){.key = key});
+}
 
-	*allocation = list && n == 0;
-	if (!c->bad && n > QUERIES_MAX)
-		return NBD_REP_ERR_TOO_BIG;
-	for (i = 0; i < n && !c->bad; i++) {
-		q = cursor_string(c, &len);
-		if (q && len > NBD_STRING_MAX)
-			return NBD_REP_ERR_TOO_BIG;
-		if (q && (query_is(q, len, "base:allocation") || (list && query_is(q, len, "base:"))))
-			*allocation = true;
-	}
-	return c->bad || c->left ? NBD_REP_ERR_INVALID : 0;
+/* The attached export's contexts that are asked for. */
+static int ctx_reply(struct ctx_query *q)
+{
+	struct handshake *h = q->h;
+	const struct nbd_provider *p = &h->s->srv->p;
+	size_t before = h->out_len;
+	int r = 0;
+
+	ctx_add(q, "base:allocation", (struct nbd_context){.is_allocation = true});
+	if (p->co_contexts)
+		r = p->co_contexts(p->arg, &h->s->at, ctx_each, q);
+	if (r == 0 && !q->too_many)
+		return rep_plain(h, NBD_REP_ACK);
+	h->out_len = before;
+	h->n_contexts = 0;
+	if (r < 0)
+		return rep_error(h, attach_error(r), err_text(r));
+	return rep_error(h, NBD_REP_ERR_TOO_BIG, q->set ? "too many contexts at once" : "too many contexts to list them all");
 }
 
 /* LIST_META_CONTEXT and SET_META_CONTEXT. */
 static int opt_meta_context(struct handshake *h)
 {
 	struct cursor c = {.p = h->data, .left = h->len};
-	bool set = h->opt == NBD_OPT_SET_META_CONTEXT, allocation = false;
+	struct ctx_query q = {.h = h, .set = h->opt == NBD_OPT_SET_META_CONTEXT};
 	uint32_t len, bad;
 	const uint8_t *p;
 	char *name;
 	int r;
 
-	if (set) { /* replaces what was set before, also when it fails */
+	if (q.set) { /* replaces what was set before, also when it fails */
 		xfree(h->ctx_export);
 		h->ctx_export = NULL;
-		h->ctx_allocation = false;
+		h->n_contexts = 0;
 	}
 	if (!h->s->structured)
 		return rep_error(h, NBD_REP_ERR_INVALID, "structured replies come first");
 	p = cursor_string(&c, &len);
-	bad = ctx_queries(h, &c, &allocation);
+	bad = ctx_queries(&q, &c);
 	if (bad)
 		return rep_error(h, bad, "not a valid list of queries");
 	name = name_dup(p, len);
@@ -460,17 +519,13 @@ static int opt_meta_context(struct handshake *h)
 		xfree(name);
 		return rep_error(h, attach_error(r), r == -ENOENT ? "no such export" : err_text(r));
 	}
+	r = ctx_reply(&q);
 	hs_detach(h);
-	if (allocation)
-		rep_context(h, set ? NBD_CTX_BASE_ALLOCATION_ID : 0, "base:allocation");
-	rep_plain(h, NBD_REP_ACK);
-	if (set) {
-		h->ctx_allocation = allocation;
+	if (q.set)
 		h->ctx_export = name;
-	} else {
+	else
 		xfree(name);
-	}
-	return HS_NEXT;
+	return r;
 }
 
 static const struct {

@@ -30,6 +30,13 @@ struct nbd_provider {
 	void (*co_detach)(void *arg, struct nbd_attach *at);
 	/* Coroutine. Calls each() for every export to be listed; each() does not suspend; description may be NULL. */
 	int (*co_list)(void *arg, void (*each)(void *each_arg, const char *name, const char *description), void *each_arg);
+	/* Metadata contexts beside base:allocation; both NULL: there are none. Coroutine on the connection's reactor, attached: calls
+	 * each() for every one; each() does not suspend. key: the provider's, for co_status(). */
+	int (*co_contexts)(void *arg, const struct nbd_attach *at, void (*each)(void *each_arg, const char *name, uint64_t key),
+			   void *each_arg);
+	/* Coroutine on the home reactor. As bdev_co_status(), with the context's flags. The key may be from before a detachment. */
+	int (*co_status)(void *arg, const struct nbd_attach *at, uint64_t key, uint64_t off_bytes, uint64_t len_bytes,
+			 struct bdev_extent *ext, size_t *n);
 	void *arg;
 };
 

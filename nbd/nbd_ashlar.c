@@ -2,6 +2,7 @@
  * Exports of an engine: names are looked up in its table, nothing else. The default export (an empty name) is the only
  * visible volume, if there is exactly one; snapshots do not count.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "engine/pool/ashlar.h"
@@ -111,7 +112,68 @@ static int list(void *arg, void (*each)(void *each_arg, const char *name, const 
 	return 0;
 }
 
+/* ---- what has changed ---- */
+
+enum { CHANGED = 1 << 0, CHANGED_ZERO = 1 << 1 };
+enum { KIND_DIFF, KIND_BITMAP, KINDS };
+static const char *const kind_prefix[KINDS] = {[KIND_DIFF] = "ashlar:diff:", [KIND_BITMAP] = "qemu:dirty-bitmap:"};
+#define KEY(snapshot, kind) ((snapshot) * KINDS + (kind))
+#define KEY_SNAPSHOT(key) ((key) / KINDS)
+#define KEY_KIND(key) ((key) % KINDS)
+
+static int contexts(void *arg, const struct nbd_attach *at, void (*each)(void *each_arg, const char *name, uint64_t key), void *each_arg)
+{
+	const struct export *x = at->handle;
+	struct ashlar_attach_snapshot *v;
+	char name[sizeof(v->name) + 32];
+	unsigned kind;
+	size_t i, n;
+	int r = ashlar_co_attach_snapshots(x->at, &v, &n);
+
+	for (kind = 0; r == 0 && kind < KINDS; kind++) {
+		for (i = 0; i < n; i++) {
+			snprintf(name, sizeof(name), "%s%s", kind_prefix[kind], v[i].name);
+			each(each_arg, name, KEY(v[i].id, kind));
+		}
+	}
+	xfree(v);
+	return r;
+}
+
+static size_t extent_add(struct bdev_extent *ext, size_t n, uint64_t len, uint32_t flags)
+{
+	if (!len)
+		return n;
+	ext[n] = (struct bdev_extent){len, flags};
+	return n + 1;
+}
+
+/* Ranges of what has changed become extents with those between them. */
+static int status(void *arg, const struct nbd_attach *at, uint64_t key, uint64_t off, uint64_t len, struct bdev_extent *ext, size_t *n)
+{
+	const struct export *x = at->handle;
+	size_t n_ranges = MAX(*n / 2, 1), i, done = 0;
+	struct ashlar_range *v = xmalloc(n_ranges * sizeof(*v));
+	uint64_t next = off, pos = off;
+	uint32_t flags;
+	int r = ashlar_co_attach_diff(x->at, KEY_SNAPSHOT(key), &next, off + len, v, &n_ranges);
+
+	for (i = 0; r == 0 && i < n_ranges && done + 2 <= *n; i++) {
+		flags = CHANGED | (KEY_KIND(key) == KIND_DIFF && !v[i].is_data ? CHANGED_ZERO : 0);
+		done = extent_add(ext, done, v[i].off_bytes - pos, 0);
+		done = extent_add(ext, done, v[i].len_bytes, flags);
+		pos = v[i].off_bytes + v[i].len_bytes;
+	}
+	if (r == 0 && next > pos && done < *n)
+		done = extent_add(ext, done, next - pos, 0);
+	*n = done;
+	xfree(v);
+	return r;
+}
+
 void nbd_provider_from_ashlar(struct ashlar *a, struct nbd_provider *out)
 {
-	*out = (struct nbd_provider){.co_attach = attach, .co_detach = detach, .co_list = list, .arg = a};
+	*out = (struct nbd_provider){
+		.co_attach = attach, .co_detach = detach, .co_list = list, .co_contexts = contexts, .co_status = status, .arg = a,
+	};
 }

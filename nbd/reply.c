@@ -34,13 +34,23 @@ enum nbd_error nbd_err(int code)
 	}
 }
 
-static void chunk_hdr(struct nbd_chunk_hdr *h, const struct nbd_req *r, uint16_t type, uint32_t len)
+static void chunk_hdr(struct nbd_chunk_hdr *h, const struct nbd_req *r, uint16_t flags, uint16_t type, uint32_t len)
 {
 	h->magic = be32_make(NBD_STRUCTURED_REPLY_MAGIC);
-	h->flags = be16_make(NBD_REPLY_FLAG_DONE);
+	h->flags = be16_make(flags);
 	h->type = be16_make(type);
 	h->cookie = r->cookie;
 	h->len_bytes = be32_make(len);
+}
+
+uint32_t nbd_reply_status_chunk(const struct nbd_req *r, void *out, unsigned context, uint32_t n_extents, bool last)
+{
+	struct nbd_chunk_status *c = out;
+	uint32_t len = n_extents * (uint32_t)sizeof(struct nbd_extent);
+
+	chunk_hdr(&c->hdr, r, last ? NBD_REPLY_FLAG_DONE : 0, NBD_REPLY_TYPE_BLOCK_STATUS, (uint32_t)sizeof(c->context) + len);
+	c->context = be32_make(context);
+	return (uint32_t)sizeof(*c) + len;
 }
 
 /* Writes everything before the payload; returns its length, at most NBD_REPLY_HDR_MAX. */
@@ -49,7 +59,6 @@ static size_t encode(const struct nbd_req *r, void *out)
 	struct nbd_simple_reply *simple = out;
 	struct nbd_chunk_error *error = out;
 	struct nbd_chunk_data *data = out;
-	struct nbd_chunk_status *status = out;
 
 	if (!r->s->structured || (!r->result && !r->payload_bytes)) {
 		simple->magic = be32_make(NBD_SIMPLE_REPLY_MAGIC);
@@ -58,17 +67,14 @@ static size_t encode(const struct nbd_req *r, void *out)
 		return sizeof(*simple);
 	}
 	if (r->result) {
-		chunk_hdr(&error->hdr, r, NBD_REPLY_TYPE_ERROR, sizeof(*error) - sizeof(error->hdr));
+		chunk_hdr(&error->hdr, r, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_ERROR, sizeof(*error) - sizeof(error->hdr));
 		error->error = be32_make(nbd_err(r->result));
 		error->text_bytes = be16_make(0);
 		return sizeof(*error);
 	}
-	if (r->cmd == NBD_CMD_BLOCK_STATUS) {
-		chunk_hdr(&status->hdr, r, NBD_REPLY_TYPE_BLOCK_STATUS, sizeof(status->context) + r->payload_bytes);
-		status->context = be32_make(NBD_CTX_BASE_ALLOCATION_ID);
-		return sizeof(*status);
-	}
-	chunk_hdr(&data->hdr, r, NBD_REPLY_TYPE_OFFSET_DATA, sizeof(data->off_bytes) + r->payload_bytes);
+	if (r->cmd == NBD_CMD_BLOCK_STATUS)
+		return 0; /* the payload is whole chunks */
+	chunk_hdr(&data->hdr, r, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_OFFSET_DATA, sizeof(data->off_bytes) + r->payload_bytes);
 	data->off_bytes = be64_make(r->off_bytes);
 	return sizeof(*data);
 }
@@ -121,9 +127,9 @@ static unsigned gather(struct nbd_session *s)
 	for (replies = 0; replies < NBD_SEND_REPLIES && bytes < NBD_SEND_BYTES && !list_is_empty(&s->ready); replies++) {
 		r = list_entry(list_pop_front(&s->ready), struct nbd_req, link);
 		len = encode(r, h);
-		if (n && (uint8_t *)iov[n - 1].iov_base + iov[n - 1].iov_len == h)
+		if (len && n && (uint8_t *)iov[n - 1].iov_base + iov[n - 1].iov_len == h)
 			iov[n - 1].iov_len += len;
-		else
+		else if (len)
 			iov[n++] = (struct iovec){h, len};
 		h += len;
 		if (!r->payload_bytes) {

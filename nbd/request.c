@@ -42,13 +42,13 @@ static int check_more(const struct nbd_session *s, uint16_t cmd, uint16_t flags,
 	case NBD_CMD_TRIM:
 		return b->can_discard ? 0 : -EINVAL;
 	case NBD_CMD_BLOCK_STATUS:
-		return s->ctx_allocation ? 0 : -EINVAL;
+		return s->n_contexts ? 0 : -EINVAL;
 	default:
 		return 0;
 	}
 }
 
-static uint32_t need_of(uint16_t cmd, uint32_t len)
+static uint32_t need_of(const struct nbd_session *s, uint16_t cmd, uint32_t len)
 {
 	switch (cmd) {
 	case NBD_CMD_READ:
@@ -57,7 +57,7 @@ static uint32_t need_of(uint16_t cmd, uint32_t len)
 	case NBD_CMD_CACHE:
 		return len > NBD_CACHE_MAX ? 0 : MIN(len, (uint32_t)NBD_CACHE_PIECE);
 	case NBD_CMD_BLOCK_STATUS:
-		return NBD_STATUS_EXTENTS * sizeof(struct nbd_extent);
+		return NBD_STATUS_EXTENTS * (uint32_t)sizeof(struct nbd_extent) + s->n_contexts * (uint32_t)sizeof(struct nbd_chunk_status);
 	default:
 		return 0;
 	}
@@ -83,7 +83,7 @@ int nbd_request_check(const struct nbd_session *s, const struct nbd_request *h, 
 	if (!r && (traits & CMD_RANGE))
 		r = check_range(s->at.bdev, cmd, off, len);
 	if (!r)
-		*need_bytes = need_of(cmd, len);
+		*need_bytes = need_of(s, cmd, len);
 	return r;
 }
 
@@ -219,7 +219,7 @@ struct status_out {
 /* False: the list is full. */
 static bool status_add(struct status_out *o, const struct bdev_extent *e, uint64_t len)
 {
-	uint32_t flags = e->flags & (BDEV_HOLE | BDEV_ZERO);
+	uint32_t flags = e->flags;
 
 	if (o->n && o->flags == flags) {
 		o->len_bytes += len; /* at most the request's 32 bits in all */
@@ -234,8 +234,22 @@ static bool status_add(struct status_out *o, const struct bdev_extent *e, uint64
 	return true;
 }
 
+static int status_co_get(struct nbd_session *s, const struct nbd_context *c, uint64_t off, uint64_t len, struct bdev_extent *ext,
+			 size_t *n)
+{
+	size_t i;
+	int r;
+
+	if (!c->is_allocation)
+		return s->srv->p.co_status(s->srv->p.arg, &s->at, c->key, off, len, ext, n);
+	r = bdev_co_status(s->at.bdev, off, len, ext, n);
+	for (i = 0; r == 0 && i < *n; i++)
+		ext[i].flags &= BDEV_HOLE | BDEV_ZERO;
+	return r;
+}
+
 /* Coroutine. Looks until the range is covered, the list is full, or it has taken long; one extent at least. */
-static int status_collect(struct nbd_req *r, struct status_out *o)
+static int status_co_collect(struct nbd_req *r, const struct nbd_context *c, struct status_out *o)
 {
 	struct bdev_extent ext[128];
 	uint64_t off = 0, len;
@@ -245,7 +259,7 @@ static int status_collect(struct nbd_req *r, struct status_out *o)
 
 	for (round = 0; round < 64 && off < r->len_bytes; round++) {
 		n = ARRAY_LEN(ext);
-		err = bdev_co_status(r->s->at.bdev, r->off_bytes + off, r->len_bytes - off, ext, &n);
+		err = status_co_get(r->s, c, r->off_bytes + off, r->len_bytes - off, ext, &n);
 		if (err < 0)
 			return o->n ? 0 : err;
 		for (i = 0; i < n && off < r->len_bytes; i++) {
@@ -262,16 +276,22 @@ static int status_collect(struct nbd_req *r, struct status_out *o)
 	return o->n ? 0 : -EIO;
 }
 
+/* One chunk for each context. */
 static void status_co(void *arg)
 {
 	struct nbd_req *r = arg;
-	struct status_out o = {
-		.v = (struct nbd_extent *)r->buf,
-		.cap = r->flags & NBD_CMD_FLAG_REQ_ONE ? 1 : NBD_STATUS_EXTENTS,
-	};
-	int err = status_collect(r, &o);
+	struct nbd_session *s = r->s;
+	unsigned i, cap = r->flags & NBD_CMD_FLAG_REQ_ONE ? 1 : NBD_STATUS_EXTENTS / s->n_contexts;
+	uint32_t at = 0;
+	int err = 0;
 
-	r->payload_bytes = o.n * (uint32_t)sizeof(struct nbd_extent);
+	for (i = 0; i < s->n_contexts && !err; i++) {
+		struct status_out o = {.v = (struct nbd_extent *)(r->buf + at + sizeof(struct nbd_chunk_status)), .cap = cap};
+
+		err = status_co_collect(r, &s->contexts[i], &o);
+		at += nbd_reply_status_chunk(r, r->buf + at, i + 1, o.n, i + 1 == s->n_contexts);
+	}
+	r->payload_bytes = at;
 	nbd_req_finish(r, err);
 }
 
@@ -308,7 +328,7 @@ void nbd_request_start(struct nbd_req *r)
 		count(&s->bytes_written, r->len_bytes);
 		break;
 	case NBD_CMD_CACHE:
-		need = need_of(r->cmd, r->len_bytes);
+		need = need_of(s, r->cmd, r->len_bytes);
 		if (!need) {
 			nbd_req_finish(r, 0);
 			return;
@@ -316,7 +336,7 @@ void nbd_request_start(struct nbd_req *r)
 		nbd_req_buf_get(r, need);
 		break;
 	case NBD_CMD_BLOCK_STATUS:
-		nbd_req_buf_get(r, need_of(r->cmd, r->len_bytes));
+		nbd_req_buf_get(r, need_of(s, r->cmd, r->len_bytes));
 		co_start(CO_REQUEST, status_co, r, "nbd block status");
 		return;
 	}

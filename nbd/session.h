@@ -27,15 +27,21 @@
 #define NBD_SPLIT_WINDOW 8		/* pieces of one split request in flight */
 #define NBD_CACHE_PIECE (256 * KIB)
 #define NBD_CACHE_MAX (8 * MIB)		/* a longer CACHE succeeds and does nothing */
-#define NBD_STATUS_EXTENTS 4096U	/* per reply */
+#define NBD_STATUS_EXTENTS 4096U	/* per reply, all its contexts together */
 #define NBD_SEND_IOV 1024
 #define NBD_SEND_BYTES (4 * MIB)	/* payload per send, at least one reply: progress can be seen */
 #define NBD_SEND_REPLIES (NBD_SEND_IOV / 2)
 #define NBD_REPLY_HDR_MAX 32
 #define NBD_REQ_SLAB 32
-#define NBD_CTX_BASE_ALLOCATION_ID 1U
+#define NBD_CONTEXTS_MAX 16U		/* that a client can set */
 
 struct nbd_session;
+
+/* A metadata context that the client has set; its id is its place, from 1. */
+struct nbd_context {
+	bool is_allocation; /* base:allocation, else the provider's */
+	uint64_t key;
+};
 
 struct nbd_split {
 	uint64_t next_bytes; /* start of the next piece, from the request's start */
@@ -85,7 +91,9 @@ struct nbd_session {
 
 	/* result of the handshake, constant after it */
 	struct nbd_attach at;
-	bool structured, ctx_allocation;
+	bool structured;
+	unsigned n_contexts;
+	struct nbd_context contexts[NBD_CONTEXTS_MAX];
 
 	/* home reactor from here on */
 	bool gone;		/* may be set before transmission starts */
@@ -191,6 +199,8 @@ void nbd_request_start(struct nbd_req *r);
 /* reply.c */
 /* The request is done; its reply goes out at the end of this loop. */
 void nbd_req_finish(struct nbd_req *r, int result);
+/* A chunk of block status at `out`, before its extents; returns the length of both. */
+uint32_t nbd_reply_status_chunk(const struct nbd_req *r, void *out, unsigned context, uint32_t n_extents, bool last);
 /* Sends what is ready, unless a send is in flight. */
 void nbd_reply_send(struct nbd_session *s);
 /* The one mapping of our errors to the protocol's. */

@@ -111,8 +111,8 @@ proof_asan() {
 		ASAN_OPTIONS=detect_leaks=0 "$BUILD-asan/tests/crash/crash" --parity --states 1200 --jobs "$JOBS"
 }
 
-cli() { BUILD="$BUILD" bash tests/proto/cli.sh; }
-cli_asan() { BUILD="$BUILD-asan" bash tests/proto/cli.sh; }
+cli() { BUILD="$BUILD" bash tests/proto/cli.sh && bash tests/proto/cli_diff.sh "$BUILD"; }
+cli_asan() { BUILD="$BUILD-asan" bash tests/proto/cli.sh && bash tests/proto/cli_diff.sh "$BUILD-asan"; }
 
 only=("$@")
 step gcc build_gcc

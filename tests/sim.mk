@@ -1,6 +1,6 @@
 # The proof: simulation, crash explorer, and the tests of the tests.
 
-PROOF_LIB := $(addprefix $(BUILD)/tests/lib/,model.o sim_rig.o)
+PROOF_LIB := $(addprefix $(BUILD)/tests/lib/,model.o model_family.o sim_rig.o sim_family.o)
 PROOF_LAYERS := engine/pool thin engine/meta raid engine/io engine/base
 PROOF_LIBS := $(foreach l,$(PROOF_LAYERS),$(call lib_of,$(l)))
 SIM_BIN := $(BUILD)/tests/sim/sim
@@ -17,7 +17,7 @@ $(CRASH_BIN): $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/crash/*.c)) $(PROOF_L
 	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 # Unit tests of the whole pool against the model.
-PROOF_UNIT := $(addprefix $(BUILD)/tests/unit/,engine_pool__losses engine_pool__historic engine_pool__life engine_pool__watch)
+PROOF_UNIT := $(addprefix $(BUILD)/tests/unit/,engine_pool__losses engine_pool__historic engine_pool__life engine_pool__watch engine_pool__order)
 $(PROOF_UNIT): $(PROOF_LIB)
 $(PROOF_UNIT): LDLIBS := $(PROOF_LIBS) $(LDLIBS)
 

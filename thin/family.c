@@ -62,7 +62,7 @@ int thin_apply_copy(struct thin *t, const void *payload, size_t len)
 	to->created_wall_ns = le64_get(rec->created_wall_ns);
 	memcpy(to->name, rec->name, THIN_COPY_NAME);
 	vol_share(from, to);
-	if (rec->last || MUTANT(SNAPSHOT_LIVE_SINGLY))
+	if (rec->last)
 		pending_go_live(t);
 	return 0;
 }

@@ -30,7 +30,13 @@
 	X(LOG_NOT_REPLAYED, "opening does not replay the stripe logs")                   \
 	X(TARGET_SKIPS_WRITES, "writes do not go to the column that is being rebuilt")   \
 	X(SWITCH_BEFORE_FLUSH, "a rebuilt group's record is switched before its target is flushed") \
-	X(REBUILD_FORGETS_DIRTY, "a rebuild clears the dirty regions of other absent disks")
+	X(REBUILD_FORGETS_DIRTY, "a rebuild clears the dirty regions of other absent disks") \
+	X(SNAPSHOT_NOT_MARKED, "a volume goes on overwriting what a snapshot has")       \
+	X(SNAPSHOT_NOT_COMMITTED, "a snapshot is acknowledged before it is durable")     \
+	X(SNAPSHOT_ONE_BY_ONE, "snapshots of one call are not of one instant")           \
+	X(LEAF_COPY_NOT_COUNTED, "a map leaf is copied without counting what it refers to") \
+	X(SHARES_NOT_SURE, "a cluster counts as unshared before that is durable")        \
+	X(ROLLBACK_KEEPS_LEAVES, "a volume keeps its cached leaves over a rollback")
 
 enum mutant {
 	MUTANT_NONE,

@@ -301,6 +301,54 @@ struct ashlar_range {
 int ashlar_co_diff(struct ashlar_pool *p, const char *from, const char *to, uint64_t *off_bytes, struct ashlar_range *out,
 		   size_t *n, struct err *e) __must_check;
 
+/* ---- send and receive: a snapshot, or what differs between two, as a stream (docs/format.md) into another pool ---- */
+
+struct stream; /* engine/io/net.h; the caller's; on reactor 0; may be shut down by the engine */
+
+struct ashlar_transfer {
+	char snapshot[2 * ASHLAR_VOLUME_NAME_MAX + 2]; /* VOLUME@SNAP: sent, or as it is called now in the receiving pool */
+	char base[ASHLAR_VOLUME_NAME_MAX + 1];	       /* SNAP that it began from; "": whole */
+	uint64_t size_bytes, start_bytes;	       /* of the volume; where this stream began */
+	uint64_t data_bytes, zero_bytes;	       /* in this stream */
+};
+
+struct ashlar_send_spec {
+	const char *snapshot; /* VOLUME@SNAP */
+	const char *from;     /* SNAP of that volume, or VOLUME@SNAP of its family: only what differs from it; NULL: whole */
+	const char *resume;   /* token: goes on with a stream that was cut; NULL: from the beginning */
+	void (*progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes); /* of the volume's size; NULL: none */
+	void *progress_arg;
+};
+/* Also while the pool is open read-only. The snapshots count as attached until it ends. -EPIPE and the like: the other end went. */
+int ashlar_co_send(struct ashlar_pool *p, const struct ashlar_send_spec *s, struct stream *to, struct ashlar_transfer *out,
+		   struct err *e) __must_check;
+
+struct ashlar_receive_spec {
+	const char *volume; /* whole: must not be there; else: the one that has the base snapshot */
+	bool force;	    /* incremental: although the volume is in use, or has changed since its base: what was written is lost */
+	bool no_resume;	    /* keep nothing of a stream that does not come to its end */
+	uint64_t keep_bytes; /* so much may have to be sent again after a crash; 0: 64 MiB */
+	void (*progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes);
+	void *progress_arg;
+};
+/* At the stream's end volume and snapshot, or the volume's new contents and the snapshot, are there at once, durable; before, and
+ * if it fails, nothing is to be seen. What has come of a stream that was cut or damaged is kept, hidden, and the sentence has
+ * the token for going on; a new whole stream for the same volume drops it. */
+int ashlar_co_receive(struct ashlar_pool *p, const struct ashlar_receive_spec *s, struct stream *from, struct ashlar_transfer *out,
+		      struct err *e) __must_check;
+
+/* Streams that have not come to their end. */
+struct ashlar_receive_info {
+	char volume[ASHLAR_VOLUME_NAME_MAX + 1], snapshot[ASHLAR_VOLUME_NAME_MAX + 1]; /* to come */
+	uint64_t size_bytes, received_bytes; /* of the volume; up to where it is kept */
+	uint64_t used_bytes;		     /* clusters it refers to */
+	bool is_incremental, is_running;
+	char token[96];
+};
+int ashlar_co_receive_list(struct ashlar_pool *p, struct ashlar_receive_info **out, size_t *n, struct err *e) __must_check;
+/* Drops what has been kept for a volume. Refused while it is being received. */
+int ashlar_co_receive_abort(struct ashlar_pool *p, const char *volume, struct err *e) __must_check;
+
 /* ---- exports: volumes made reachable by a frontend ---- */
 
 /* By default a volume is exported read-write as POOL/VOL, its snapshots read-only as POOL/VOL@SNAP. `add` (volume: VOLUME, or
@@ -339,5 +387,18 @@ void ashlar_co_detach(struct ashlar_attach *at);
 struct bdev *ashlar_attach_bdev(struct ashlar_attach *at);
 struct reactor *ashlar_attach_home(struct ashlar_attach *at);
 bool ashlar_attach_read_only(struct ashlar_attach *at);
+
+/* What has changed since a snapshot, for who reads by way of an attachment. */
+struct ashlar_attach_snapshot {
+	uint64_t id; /* of the snapshot, whatever it is called later */
+	char name[2 * ASHLAR_VOLUME_NAME_MAX + 2]; /* SNAP, or VOLUME@SNAP if it is of another volume of the family */
+};
+/* Coroutine on any reactor. The snapshots of its family; of a snapshot: the older ones. In order of creation. */
+int ashlar_co_attach_snapshots(struct ashlar_attach *at, struct ashlar_attach_snapshot **out, size_t *n) __must_check;
+/* Coroutine on the home reactor. As ashlar_co_diff() from that snapshot, from *off_bytes to end_bytes at most: what lies before
+ * *off_bytes afterwards and in no range has not changed. Holds what this attachment's clients wrote and were told is written.
+ * -ENOENT: the snapshot is gone. */
+int ashlar_co_attach_diff(struct ashlar_attach *at, uint64_t snapshot, uint64_t *off_bytes, uint64_t end_bytes,
+			  struct ashlar_range *out, size_t *n) __must_check;
 
 #endif

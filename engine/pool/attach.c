@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/pool/transfer.h"
 #include "engine/pool/volumes.h"
 
 struct ashlar_attach {
@@ -24,13 +25,14 @@ struct ashlar_attach {
 /* ---- names ---- */
 
 /* By the name that it has if it has been given none: POOL/VOLUME or POOL/VOLUME@SNAP. */
-static struct thin_vol *default_find(const struct ashlar_pool *p, const char *name)
+static struct thin_vol *default_find(struct ashlar_pool *p, const char *name)
 {
 	size_t n = strlen(p->label->name);
+	struct thin_vol *v;
 
 	if (strncmp(name, p->label->name, n) || name[n] != '/')
 		return NULL;
-	return pool_point_find((struct ashlar_pool *)p, name + n + 1, NULL);
+	return pool_point_find(p, name + n + 1, &v, NULL) < 0 ? NULL : v;
 }
 
 struct thin_vol *pool_export_find(struct ashlar *a, const char *name, struct ashlar_pool **out)
@@ -146,6 +148,32 @@ void pool_co_vol_set_full_wait(struct ashlar_pool *p, struct thin_vol *v, uint64
 	CHECK(r == 0);
 }
 
+/* ---- holding ---- */
+
+int pool_co_vol_hold(struct ashlar_pool *p, struct thin_vol *v)
+{
+	int r;
+
+	v->n_attached++; /* holds the volume while its data path opens */
+	p->n_opening++;
+	co_mutex_lock(&v->admin);
+	r = vol_co_open(p, v);
+	co_mutex_unlock(&v->admin);
+	p->n_opening--;
+	if (r == 0 && v->leaving)
+		r = -ESHUTDOWN;
+	if (r < 0)
+		pool_vol_release(p, v);
+	return r;
+}
+
+void pool_vol_release(struct ashlar_pool *p, struct thin_vol *v)
+{
+	CHECK(v->n_attached);
+	v->n_attached--;
+	co_queue_wake_all(&p->idle);
+}
+
 /* ---- attaching ---- */
 
 struct attach_call {
@@ -168,19 +196,9 @@ static int attach_there(void *arg)
 	if (at->p->failed)
 		return err_set(c->e, -ERR_POOL_FAILED, "pool %s has stopped: %s", at->p->label->name, at->p->failed_why);
 	id = v->id;
-	v->n_attached++; /* holds the volume while its data path opens */
-	at->p->n_opening++;
-	co_mutex_lock(&v->admin);
-	r = vol_co_open(at->p, v);
-	co_mutex_unlock(&v->admin);
-	at->p->n_opening--;
-	if (r == 0 && v->leaving)
-		r = -ESHUTDOWN;
-	if (r < 0) {
-		v->n_attached--;
-		co_queue_wake_all(&at->p->idle);
+	r = pool_co_vol_hold(at->p, v);
+	if (r < 0)
 		return err_default(c->e, r, "opening the volume");
-	}
 	at->volume = id;
 	at->tv = v->open;
 	at->home = thin_volume_home(at->p->thin, id);
@@ -219,10 +237,9 @@ static int detach_there(void *arg)
 	struct ashlar_attach *at = arg;
 	struct thin_vol *v = thin_vol_by_id(at->p->thin, at->volume);
 
-	CHECK(v && v->n_attached);
-	v->n_attached--;
+	CHECK(v);
 	list_del(&at->link);
-	co_queue_wake_all(&at->p->idle);
+	pool_vol_release(at->p, v);
 	attach_put(at);
 	return 0;
 }
@@ -249,6 +266,20 @@ struct reactor *ashlar_attach_home(struct ashlar_attach *at)
 bool ashlar_attach_read_only(struct ashlar_attach *at)
 {
 	return at->read_only;
+}
+
+struct thin_vol *pool_attach_vol(const struct ashlar_attach *at, struct ashlar_pool **p)
+{
+	struct thin_vol *v = thin_vol_by_id(at->p->thin, at->volume);
+
+	CHECK(v);
+	*p = at->p;
+	return v;
+}
+
+struct reactor *pool_attach_reactor(const struct ashlar_attach *at)
+{
+	return at->p->w->reactors[0];
 }
 
 /* ---- telling clients ---- */
@@ -316,6 +347,7 @@ void pool_co_vol_quiesce(struct ashlar_pool *p, struct thin_vol *v)
 	}
 	while (v->n_attached) {
 		vol_co_tell(p, v->id, true);
+		pool_transfers_stop(p, v->id);
 		if (v->n_attached)
 			co_queue_wait(&p->idle);
 	}
@@ -332,7 +364,15 @@ void pool_co_vol_quiesce(struct ashlar_pool *p, struct thin_vol *v)
 void pool_co_detach_all(struct ashlar_pool *p)
 {
 	struct thin_vol *v;
+	int r;
 
+	list_for_each (v, thin_vols(p->thin), link) {
+		if (v->state != THIN_VOLUME_RECEIVING || !v->open)
+			continue;
+		r = reactor_co_call(thin_volume_home(p->thin, v->id), vol_shut_there, v->open); /* a held write may wait for ever */
+		CHECK(r == 0);
+	}
+	pool_co_transfers_stop(p);
 	while (p->n_opening)
 		co_queue_wait(&p->idle);
 	list_for_each (v, thin_vols(p->thin), link)

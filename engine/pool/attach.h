@@ -8,6 +8,9 @@
 
 /* The volume or snapshot that this export name reaches, hidden ones too by their default name; NULL. */
 struct thin_vol *pool_export_find(struct ashlar *a, const char *name, struct ashlar_pool **p);
+/* Coroutine. The volume counts as attached, and v->open is there; must be released. -ESHUTDOWN: it is going away. */
+int pool_co_vol_hold(struct ashlar_pool *p, struct thin_vol *v) __must_check;
+void pool_vol_release(struct ashlar_pool *p, struct thin_vol *v);
 /* Coroutine. Ends the sessions of a volume, waits until they have detached, closes its data path. */
 void pool_co_vol_quiesce(struct ashlar_pool *p, struct thin_vol *v);
 /* Coroutine. New size for the data path (opened for a shrink if it is not) and for who is attached. */
@@ -15,5 +18,8 @@ int pool_co_vol_resize_open(struct ashlar_pool *p, struct thin_vol *v, uint64_t 
 /* Coroutine. Who is attached hears that the bdev has another size. */
 void pool_co_vol_tell_resized(struct ashlar_pool *p, struct thin_vol *v);
 void pool_co_vol_set_full_wait(struct ashlar_pool *p, struct thin_vol *v, uint64_t ns);
+/* Home: what is attached, and its pool. */
+struct thin_vol *pool_attach_vol(const struct ashlar_attach *at, struct ashlar_pool **p);
+struct reactor *pool_attach_reactor(const struct ashlar_attach *at); /* any reactor: where its pool lives */
 
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine/pool/life.h"
+#include "engine/pool/volumes.h"
 
 const char *ashlar_health_name(enum ashlar_health h)
 {
@@ -134,13 +135,19 @@ int ashlar_co_disk_list(struct ashlar_pool *p, struct ashlar_disk_info **out, si
 static void volume_info_fill(struct ashlar_pool *p, const struct thin_vol *v, struct ashlar_volume_info *x)
 {
 	struct thin_volume_stats s = { 0 };
+	const struct thin_vol *origin;
 
 	memset(x, 0, sizeof(*x));
 	snprintf(x->name, sizeof(x->name), "%.127s", v->name);
 	x->id = v->id;
 	x->size_bytes = v->size_bytes;
 	x->used_bytes = v->used_clusters * p->label->cluster_bytes;
-	x->exclusive_bytes = x->used_bytes; /* nothing is shared without snapshots */
+	x->n_snapshots = thin_n_snaps(p->thin, v);
+	origin = v->origin ? thin_vol_by_id(p->thin, v->origin) : NULL;
+	if (origin && origin->state == THIN_VOLUME_LIVE)
+		pool_point_name(p, origin, x->origin);
+	x->policy_every_ns = v->policy_every_ns;
+	x->policy_keep = v->policy_keep;
 	x->refer_bytes = v->valid_subs * (p->label->cluster_bytes / THIN_SUBS);
 	x->layout = raid_profile_name((struct raid_profile){ v->cls.layout, v->cls.copies });
 	x->full_wait_ns = v->full_wait_ns;
@@ -159,21 +166,30 @@ static void volume_info_fill(struct ashlar_pool *p, const struct thin_vol *v, st
 int ashlar_co_volume_list(struct ashlar_pool *p, struct ashlar_volume_info **out, size_t *n, struct err *e)
 {
 	struct thin_vol *v;
+	size_t i;
+	int r = 0;
 
+	pool_co_vols_now(p);
 	*n = 0;
 	*out = xcalloc(thin_n_vols(p->thin) + 1u, sizeof(**out));
 	list_for_each (v, thin_vols(p->thin), link)
-		if (v->state == THIN_VOLUME_LIVE)
+		if (v->state == THIN_VOLUME_LIVE && v->kind == THIN_KIND_VOLUME)
 			volume_info_fill(p, v, &(*out)[(*n)++]);
-	return 0;
+	for (i = 0; i < *n && r == 0; i++)
+		r = pool_co_exclusive_bytes(p, (*out)[i].id, &(*out)[i].exclusive_bytes);
+	if (r < 0)
+		xfree(*out);
+	return err_default(e, r, "reading the maps of volumes");
 }
 
 int ashlar_co_volume_info(struct ashlar_pool *p, const char *name, struct ashlar_volume_info *out, struct err *e)
 {
-	struct thin_vol *v = thin_vol_find(p->thin, name);
+	struct thin_vol *v;
 
+	pool_co_vols_now(p);
+	v = pool_vol_find(p, name, e);
 	if (!v)
-		return err_set(e, -ENOENT, "there is no volume %s/%.127s", p->label->name, name);
+		return -ENOENT;
 	volume_info_fill(p, v, out);
-	return 0;
+	return err_default(e, pool_co_exclusive_bytes(p, out->id, &out->exclusive_bytes), "reading the volume's map");
 }

@@ -56,6 +56,7 @@ void pool_life_start(struct ashlar_pool *p)
 	pool_life_spawn(p, pool_resync_co_run, p, "resync");
 	pool_life_spawn(p, pool_rebuild_co_run, p, "rebuild");
 	pool_life_spawn(p, pool_watch_co_run, p, "disk watch");
+	pool_life_spawn(p, pool_policy_co_run, p, "snapshot policy");
 }
 
 void pool_co_life_stop(struct ashlar_pool *p)

@@ -16,6 +16,7 @@
  *   rebuild.c     all columns of lost disks do
  *   scrub.c       everything is read and compared; scrub_resolve.c: what of it matters
  *   settings.c    properties of the pool
+ *   policy.c      snapshots that are taken and deleted by a schedule
  *   health.c      what redundancy there is now
  */
 #ifndef ENGINE_POOL_LIFE_H
@@ -143,6 +144,9 @@ void pool_co_disk_probe(struct ashlar_pool *p, unsigned disk);
 /* ---- rebuild.c, resync.c: workers ---- */
 void pool_rebuild_co_run(void *arg);
 void pool_resync_co_run(void *arg);
+
+/* ---- policy.c: worker ---- */
+void pool_policy_co_run(void *arg);
 
 /* ---- settings.c ---- */
 void pool_settings_default(struct ashlar_pool_settings *s);

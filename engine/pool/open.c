@@ -439,6 +439,7 @@ static struct ashlar_pool *pool_new(struct ashlar *a, struct assembly *as)
 	p->life = pool_life_create(p);
 	pool_settings_default(&p->settings);
 	list_init(&p->attached);
+	list_init(&p->transfers);
 	hash_init(&p->pgroups);
 	co_mutex_init(&p->alloc);
 	co_mutex_init(&p->labels);

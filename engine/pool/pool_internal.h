@@ -134,6 +134,7 @@ struct ashlar_pool {
 	uint64_t stale_gen;  /* counts disks that have come back */
 
 	struct list attached; /* struct ashlar_attach */
+	struct list transfers; /* struct pool_transfer: transfer.h */
 	unsigned n_opening;
 	uint64_t open_ns;
 	_Atomic uint64_t errors_read, errors_write, errors_repaired, errors_metadata_repaired;

@@ -13,6 +13,7 @@
 
 #include "engine/base/hash.h"
 #include "engine/pool/scrub.h"
+#include "engine/pool/volumes.h"
 
 void scrub_found_add(struct scrub_run *s, uint64_t off_bytes, uint64_t len_bytes)
 {
@@ -115,10 +116,10 @@ static int place_co_report(struct scrub_run *s, struct pgroup *g, const struct t
 	struct raid_scrub rs = { .bad = look_bad, .arg = &l };
 	struct raid_place place;
 	const char *done = "";
-	char where[140], name[64];
+	char where[140], name[POOL_POINT_NAME];
 	int disk, r;
 
-	snprintf(name, sizeof(name), "%.63s", v->name); /* v may be gone after this */
+	pool_point_name(s->p, v, name); /* v may be gone after this */
 	r = raid_co_scrub_range(s->p->reactors[0].raid, g->desc.group, off, len, &rs);
 	if (r < 0 || !l.bytes || row_is_known(s, &g->desc, off))
 		return r == -ERR_MISSING ? 0 : r;
@@ -159,6 +160,8 @@ static int cluster_co_report(struct scrub_run *s, const struct thin_vol *v, uint
 					    vol_off + i * (cluster_bytes / THIN_SUBS));
 	pool_co_transition_end(s->p, g);
 	pool_group_unclaim(s->p, g);
+	if (r == 0) /* once, however many snapshots have it */
+		container_of(hash_find(&s->found, cluster), struct scrub_found, node)->subs &= (uint16_t)~subs;
 	return r;
 }
 

@@ -42,11 +42,6 @@ struct thin_vol *pool_vol_find(struct ashlar_pool *p, const char *name, struct e
 	return v;
 }
 
-struct thin_vol *pool_point_find(struct ashlar_pool *p, const char *name, struct err *e)
-{
-	return strchr(name, '@') ? pool_snap_find(p, name, e) : pool_vol_find(p, name, e);
-}
-
 /* No volume is safer than the metadata that says where it lies. */
 static int check_metadata_copies(struct ashlar_pool *p, const char *name, struct raid_profile prof, struct err *e)
 {
@@ -314,13 +309,13 @@ static int export_co_update(struct ashlar_pool *p, struct thin_vol *v, unsigned 
 
 static int export_add_co_locked(struct ashlar_pool *p, const char *volume, const char *export_name, bool read_only, struct err *e)
 {
-	struct thin_vol *v = pool_point_find(p, volume, e);
 	bool named = export_name && *export_name;
 	char dflt[POOL_EXPORT_NAME];
-	int r;
+	struct thin_vol *v;
+	int r = pool_point_find(p, volume, &v, e);
 
-	if (!v)
-		return -ENOENT;
+	if (r < 0)
+		return r;
 	read_only |= v->kind == THIN_KIND_SNAPSHOT;
 	if (v->n_attached && v->kind == THIN_KIND_VOLUME && read_only != !!(v->export_flags & THIN_EXPORT_READ_ONLY))
 		return err_set(e, -EBUSY, "volume %s/%s is in use by %u clients: its mode can be changed when they have gone",
@@ -354,9 +349,8 @@ int ashlar_co_export_remove(struct ashlar_pool *p, const char *volume, struct er
 	if (r < 0)
 		return r;
 	co_mutex_lock(&p->a->admin);
-	v = pool_point_find(p, volume, e);
-	r = v ? 0 : -ENOENT;
-	if (v && v->n_attached)
+	r = pool_point_find(p, volume, &v, e);
+	if (r == 0 && v->n_attached)
 		r = err_set(e, -EBUSY, "%s %s/%s is in use by %u clients: end them first",
 			    v->kind == THIN_KIND_SNAPSHOT ? "snapshot" : "volume", p->label->name, volume, v->n_attached);
 	if (r == 0)

@@ -41,6 +41,16 @@ enum cli_opt {
 	OPT_REPAIR,
 	OPT_FOLLOW,
 	OPT_SINCE,
+	OPT_FROM,
+	OPT_RESUME,
+	OPT_NO_RESUME,
+	OPT_ABORT,
+	OPT_LIST,
+	OPT_PROGRESS,
+	OPT_SNAPSHOTS,
+	OPT_EVERY,
+	OPT_KEEP,
+	OPT_OFF,
 	OPT_COUNT
 };
 
@@ -106,8 +116,8 @@ void cli_help_overview(void);
 bool cli_help_group(const char *group);
 void cli_help_command(const struct cli_command *cmd);
 
-extern const struct cli_command cli_pool_commands[], cli_disk_commands[], cli_volume_commands[], cli_export_commands[], cli_daemon_commands[],
-	cli_job_commands[], cli_misc_commands[];
+extern const struct cli_command cli_pool_commands[], cli_disk_commands[], cli_volume_commands[], cli_snapshot_commands[], cli_diff_commands[], cli_send_commands[],
+	cli_export_commands[], cli_daemon_commands[], cli_job_commands[], cli_misc_commands[];
 
 int cli_run_scrub(struct cli *cl); /* cmd_job.c; `pool scrub` */
 

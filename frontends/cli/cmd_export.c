@@ -20,12 +20,12 @@ static int run_list(struct cli *cl) { return cli_list(cl, &export_table, "export
 
 static int export_call(struct cli *cl, const char *method, json_t *params, const char *done)
 {
-	struct volume_name name;
+	struct point_name name;
 	struct cli_session *s;
 	struct err e = { 0 };
 	json_t *row = NULL;
 	const char *as;
-	int r = control_name_split(cl->operands[0], &name, &e);
+	int r = control_point_split(cl->operands[0], &name, &e);
 
 	if (r == 0 && cli_has(cl, OPT_NAME))
 		r = control_check_export(cl->values[OPT_NAME], &e);
@@ -44,10 +44,10 @@ static int export_call(struct cli *cl, const char *method, json_t *params, const
 	if (cli_has(cl, OPT_JSON))
 		cli_print_json(row);
 	else if (as && !json_is_true(json_object_get(row, "hidden")))
-		printf("volume %s %s as %s%s\n", cl->operands[0], done, as,
+		printf("%s %s %s as %s%s\n", *name.snap ? "snapshot" : "volume", cl->operands[0], done, as,
 		       json_is_true(json_object_get(row, "read_only")) ? ", read-only" : "");
 	else
-		printf("volume %s %s\n", cl->operands[0], done);
+		printf("%s %s %s\n", *name.snap ? "snapshot" : "volume", cl->operands[0], done);
 	json_decref(row);
 	return CLI_OK;
 }
@@ -60,11 +60,13 @@ static int run_add(struct cli *cl)
 static int run_remove(struct cli *cl) { return export_call(cl, "export.remove", json_object(), "is not exported any more"); }
 
 const struct cli_command cli_export_commands[] = {
-	{ "export", "add", NULL, "POOL/VOL", 1, 1, OPT(NAME) | OPT(READ_ONLY) | OPT(JSON) | OPT(CONTROL), run_add,
+	{ "export", "add", NULL, "POOL/VOL[@SNAP]", 1, 1, OPT(NAME) | OPT(READ_ONLY) | OPT(JSON) | OPT(CONTROL), run_add,
 	  "give a volume's export a name and mode",
-	  "A served pool exports each volume as POOL/VOL, writable, without this. Kept in the pool.", NULL },
+	  "A served pool exports each volume as POOL/VOL, writable, and each snapshot as POOL/VOL@SNAP, read-only, without this.\n"
+	  "Kept in the pool.", NULL },
 	{ "export", "list", "ls", "[POOL]", 0, 1, OPTS_LIST | OPT(CONTROL), run_list, "list what clients can reach", NULL, &export_table },
-	{ "export", "remove", "rm delete", "POOL/VOL", 1, 1, OPT(JSON) | OPT(CONTROL), run_remove, "hide a volume from clients",
+	{ "export", "remove", "rm delete", "POOL/VOL[@SNAP]", 1, 1, OPT(JSON) | OPT(CONTROL), run_remove,
+	  "hide a volume or snapshot from clients",
 	  "Clients that are attached stay; `export add` brings it back. Kept in the pool.", NULL },
 	{ .verb = NULL },
 };

@@ -9,11 +9,15 @@
 static const struct column volume_cols[] = {
 	{ "name", "name", COL_TEXT, true },
 	{ "size", "size_bytes", COL_SIZE, true },
-	{ "refer", "refer_bytes", COL_SIZE, true },
 	{ "used", "used_bytes", COL_SIZE, true },
-	{ "excl", "exclusive_bytes", COL_SIZE, true },
+	{ "refer", "refer_bytes", COL_SIZE, true },
+	{ "exclusive", "exclusive_bytes", COL_SIZE, true },
+	{ "snaps", "snapshots", COL_COUNT, true },
 	{ "layout", "layout", COL_TEXT, true },
 	{ "clients", "attached", COL_COUNT, true },
+	{ "origin", "origin", COL_TEXT, false },
+	{ "every", "policy_every", COL_TEXT, false },
+	{ "keep", "policy_keep", COL_COUNT, false },
 	{ "fullwait", "full_wait", COL_TEXT, false },
 	{ "waiting", "full_waiting", COL_YES, false },
 	{ "created", "created", COL_TEXT, false },
@@ -194,7 +198,8 @@ static int run_delete(struct cli *cl)
 	char freed[16];
 	int r;
 	json_t *row = volume_call(cl, "volume.delete",
-				  json_pack("{s:b, s:b}", "force", cli_has(cl, OPT_FORCE), "dry_run", cli_has(cl, OPT_DRY_RUN)),
+				  json_pack("{s:b, s:b, s:b}", "force", cli_has(cl, OPT_FORCE), "snapshots",
+					    cli_has(cl, OPT_SNAPSHOTS), "dry_run", cli_has(cl, OPT_DRY_RUN)),
 				  cli_has(cl, OPT_DRY_RUN) ? SESSION_READ : 0, &r);
 
 	if (!row)
@@ -217,7 +222,8 @@ const struct cli_command cli_volume_commands[] = {
 	  "and then fail with \"no space\"; all others go on.",
 	  NULL },
 	{ "volume", "list", "ls", "[POOL]", 0, 1, OPTS_LIST | OPT(CONTROL), run_list, "list volumes",
-	  "REFER is the data that a volume holds, USED the space that it takes, EXCL what its deletion would free.", &volume_table },
+	  "REFER is the data that a volume holds, USED the space that this takes, whoever else shares it; EXCLUSIVE is what its\n"
+	  "deletion alone would free.", &volume_table },
 	{ "volume", "show", NULL, "POOL/VOL", 1, 1, OPTS_SHOW | OPT(CONTROL), run_show, "show all there is to know about a volume", NULL,
 	  NULL },
 	{ "volume", "resize", NULL, "POOL/VOL SIZE", 1, 2, OPT(SIZE) | OPT(FORCE) | OPT(DRY_RUN) | OPT(JSON) | OPT(CONTROL), run_resize,
@@ -226,8 +232,9 @@ const struct cli_command cli_volume_commands[] = {
 	  "NEW is a volume name, with or without its pool. Attached clients stay.", NULL },
 	{ "volume", "set", NULL, "POOL/VOL full-wait=TIME", 1, -1, OPT(FULL_WAIT) | OPT(JSON) | OPT(CONTROL), run_set,
 	  "change settings of a volume", "full-wait: how long writes are held while the pool is full: 0, 30s, 5m, 1h, forever.", NULL },
-	{ "volume", "delete", "rm remove", "POOL/VOL", 1, 1, OPT(FORCE) | OPT(DRY_RUN) | OPT(JSON) | OPT(CONTROL), run_delete,
-	  "delete a volume and all its data",
-	  "Refused while clients are attached, unless --force: they lose their connection first.", NULL },
+	{ "volume", "delete", "rm remove", "POOL/VOL", 1, 1, OPT(FORCE) | OPT(SNAPSHOTS) | OPT(DRY_RUN) | OPT(JSON) | OPT(CONTROL),
+	  run_delete, "delete a volume and all its data",
+	  "Refused while clients are attached, unless --force: they lose their connection first; and while it has snapshots, unless\n"
+	  "--snapshots: then they go too. Clones stay.", NULL },
 	{ .verb = NULL },
 };

@@ -30,6 +30,16 @@ const struct opt_desc cli_opts[OPT_COUNT] = {
 	[OPT_INSECURE] = { "insecure", 0, NULL, "allow addresses that other hosts can reach, without encryption or passwords" },
 	[OPT_REPAIR] = { "repair", 0, NULL, "rewrite what differs" },
 	[OPT_FOLLOW] = { "follow", 0, NULL, "go on with what happens from now on" },
+	[OPT_SNAPSHOTS] = { "snapshots", 0, NULL, "with all its snapshots" },
+	[OPT_EVERY] = { "every", 0, "TIME", "how often a snapshot is taken: 15m, 1h, 24h" },
+	[OPT_KEEP] = { "keep", 0, "N", "how many of those are kept" },
+	[OPT_OFF] = { "off", 0, NULL, "take no more" },
+	[OPT_FROM] = { "from", 0, "SNAP", "send only what differs from this snapshot, which the other side has" },
+	[OPT_RESUME] = { "resume", 0, "TOKEN", "go on with a stream that was cut; `ashlar receive` has said the token" },
+	[OPT_NO_RESUME] = { "no-resume", 0, NULL, "keep nothing of a stream that is cut" },
+	[OPT_ABORT] = { "abort", 0, NULL, "drop what is kept of a stream that was cut" },
+	[OPT_LIST] = { "list", 0, NULL, "list what is kept of streams that were cut" },
+	[OPT_PROGRESS] = { "progress", 0, NULL, "show how far it is, also if standard error is no terminal" },
 	[OPT_SINCE] = { "since", 0, "NUMBER", "only what came after the event of this number" },
 };
 

@@ -6,7 +6,7 @@
 
 #include "engine/base/units.h"
 
-static bool is_shown;
+static bool is_shown, is_forced;
 
 static long long number(const json_t *row, const char *key)
 {
@@ -20,7 +20,7 @@ void cli_progress_show(const json_t *job)
 	char rate[16], line[120];
 	int n;
 
-	if (!isatty(STDERR_FILENO) || !kind)
+	if ((!isatty(STDERR_FILENO) && !is_forced) || !kind)
 		return;
 	size_format((uint64_t)number(job, "bytes_per_second"), rate, sizeof(rate));
 	n = snprintf(line, sizeof(line), "%s: %3lld%%  %s/s", kind, number(job, "done_percent"), rate);
@@ -30,6 +30,8 @@ void cli_progress_show(const json_t *job)
 	fflush(stderr);
 	is_shown = true;
 }
+
+void cli_progress_force(void) { is_forced = true; }
 
 void cli_progress_end(void)
 {

@@ -8,6 +8,8 @@
 
 /* Shows the progress notifications of the calls to come, if standard error is a terminal. */
 void cli_progress_watch(struct cli_session *s);
+/* Also if it is none. */
+void cli_progress_force(void);
 /* One row as job.wait answers. */
 void cli_progress_show(const json_t *job);
 /* Wipes the line. */

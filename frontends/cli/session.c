@@ -3,15 +3,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "engine/base/units.h"
+#include "engine/io/net.h"
 #include "engine/io/uring.h"
 #include "frontends/control/client.h"
 #include "frontends/control/methods.h"
 
 #define FIRST_ANSWER_MS 10000
 #define LOCKED_WAIT_NS (2 * NS_PER_SEC)
+#define LOCAL_STREAM 1 /* the number of the only one there is in this process */
 #define LOCKED_RETRY_NS (100 * NS_PER_MS)
 
 struct cli_session {
@@ -24,6 +27,9 @@ struct cli_session {
 	bool is_env;  /* disks come from $ASHLAR_DISKS */
 	cli_notify notify;
 	void *notify_arg;
+	/* cli_session_stream(): a connection to the daemon, or two ends of one in this process; -1: closed */
+	struct control_client *data;
+	int data_ours, data_engine;
 	/* the engine in this process; NULL until needed */
 	struct world *world;
 	struct ashlar *a;
@@ -113,10 +119,18 @@ struct cli_session *cli_session_open(const struct cli *cl)
 	struct cli_session *s = xcalloc(1, sizeof(*s));
 
 	s->cl = cl;
+	s->data_ours = s->data_engine = -1;
 	s->disks = cli_disks_from_env(&s->n_disks);
 	s->is_env = s->n_disks > 0;
 	daemon_connect(s);
 	return s;
+}
+
+static void fd_close(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
 }
 
 static int local_co_end(void *arg)
@@ -134,6 +148,9 @@ void cli_session_close(struct cli_session *s)
 		uring_world_destroy(s->world);
 	}
 	control_client_close(s->daemon);
+	control_client_close(s->data);
+	fd_close(&s->data_ours);
+	fd_close(&s->data_engine);
 	json_decref(s->served);
 	cli_disks_free(s->disks, s->n_disks);
 	xfree(s);
@@ -197,6 +214,26 @@ static int local_co_call(struct local_run *run)
 	return 0;
 }
 
+/* The engine's end is its while the call runs. */
+static int local_co_call_with_data(struct local_run *run)
+{
+	struct cli_session *s = run->s;
+	struct control_stream *data;
+	int r;
+
+	if (s->data_engine < 0)
+		return local_co_call(run);
+	data = control_stream_add(&s->env);
+	CHECK(data->id == LOCAL_STREAM);
+	data->io = stream_from_fd(s->world, s->data_engine);
+	data->is_ready = true;
+	s->data_engine = -1;
+	r = local_co_call(run);
+	stream_close(data->io);
+	control_stream_remove(data);
+	return r;
+}
+
 static int local_co_here(void *arg) { return local_co_call(arg); }
 
 /* The pool may be gone by the call itself; whatever is open is closed, and a failure to do so is a failure. */
@@ -243,7 +280,7 @@ static int local_co_on_pool(void *arg)
 		run->no_pool = r == -ENOENT;
 		return r;
 	}
-	r = local_co_call(run);
+	r = local_co_call_with_data(run);
 	return local_co_close(s, r, run->e);
 }
 
@@ -404,10 +441,40 @@ int cli_session_call(struct cli_session *s, const char *pool, const char *method
 	if (daemon_holds(s, pool))
 		return control_client_call(s->daemon, method, params, 0, s->notify, s->notify_arg, result, e);
 	r = local_run(&run, local_co_on_pool);
+	fd_close(&s->data_engine); /* if it has not come so far */
 	if (r < 0 && run.no_pool)
 		nowhere_hint(s, pool, e);
 	*result = run.result;
 	return r;
+}
+
+static int daemon_stream(struct cli_session *s, int *fd, json_int_t *number, struct err *e)
+{
+	json_t *answer;
+	int r = control_client_open(s->control, &s->data, e);
+
+	if (r == 0)
+		r = control_client_call(s->data, "stream.open", NULL, FIRST_ANSWER_MS, NULL, NULL, &answer, e);
+	if (r < 0)
+		return r;
+	*number = json_integer_value(json_object_get(answer, "stream"));
+	json_decref(answer);
+	*fd = control_client_fd(s->data);
+	return 0;
+}
+
+int cli_session_stream(struct cli_session *s, const char *pool, int *fd, json_int_t *number, struct err *e)
+{
+	int sv[2];
+
+	if (daemon_holds(s, pool))
+		return daemon_stream(s, fd, number, e);
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
+		return err_set(e, -errno, "cannot make a pair of sockets: %s", strerror(errno));
+	s->data_ours = *fd = sv[0];
+	s->data_engine = sv[1];
+	*number = LOCAL_STREAM;
+	return 0;
 }
 
 int cli_session_call_here(struct cli_session *s, const char *method, const json_t *params, json_t **result, struct err *e)

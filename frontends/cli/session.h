@@ -23,6 +23,10 @@ void cli_session_on_notify(struct cli_session *s, cli_notify fn, void *arg);
 /* Runs a method on one pool (NULL: the only one there is). params: borrowed. *result: new reference. */
 int cli_session_call(struct cli_session *s, const char *pool, const char *method, const json_t *params, unsigned flags, json_t **result,
 		 struct err *e) __must_check;
+/* A stream for the data of the next call that has its number as "stream": the other end of the engine's, wherever the pool is. The
+ * session's: shut it down, do not close it. At its end the engine closes its side. */
+int cli_session_stream(struct cli_session *s, const char *pool, int *fd, json_int_t *number, struct err *e) __must_check;
+
 /* Runs a list method on every pool in reach and gathers the rows. Pools that cannot be read: a warning each, or, with_unread,
  * a row (then each row gets a "state": "served", "idle", "in use", "unreadable"). *incomplete is set if there were any. */
 int cli_session_list(struct cli_session *s, const char *method, bool with_unread, json_t **rows, bool *incomplete, struct err *e) __must_check;

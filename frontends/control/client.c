@@ -151,3 +151,5 @@ int control_client_call(struct control_client *c, const char *method, const json
 	}
 	return r;
 }
+
+int control_client_fd(const struct control_client *c) { return c->fd; }

@@ -17,4 +17,7 @@ int control_client_call(struct control_client *c, const char *method, const json
 			void (*notify)(void *arg, const char *method, const json_t *params), void *arg, json_t **result,
 			struct err *e) __must_check;
 
+/* After "stream.open": the connection, which carries data now; the client's. */
+int control_client_fd(const struct control_client *c);
+
 #endif

@@ -18,6 +18,7 @@ json_t *control_json_u64(uint64_t v);
 json_t *control_json_text(const char *text);
 json_t *control_json_uuid(const struct uuid *u);
 json_t *control_json_duration(uint64_t ns); /* as duration_parse() takes it */
+json_t *control_json_time(uint64_t wall_ns); /* UTC, ISO 8601 */
 /* The gate (methods.h), for handlers that wait long and hold it only while they use a pool. */
 void control_gate_co_enter(struct control_env *env);
 void control_gate_leave(struct control_env *env);
@@ -48,6 +49,20 @@ int control_co_volume_resize(struct rpc_call *c, struct err *e);
 int control_co_volume_rename(struct rpc_call *c, struct err *e);
 int control_co_volume_set(struct rpc_call *c, struct err *e);
 int control_co_volume_delete(struct rpc_call *c, struct err *e);
+int control_co_snapshot_create(struct rpc_call *c, struct err *e);
+int control_co_snapshot_list(struct rpc_call *c, struct err *e);
+int control_co_snapshot_show(struct rpc_call *c, struct err *e);
+int control_co_snapshot_delete(struct rpc_call *c, struct err *e);
+int control_co_snapshot_rollback(struct rpc_call *c, struct err *e);
+int control_co_snapshot_rename(struct rpc_call *c, struct err *e);
+int control_co_snapshot_policy(struct rpc_call *c, struct err *e);
+int control_co_volume_clone(struct rpc_call *c, struct err *e);
+int control_co_snapshot_diff(struct rpc_call *c, struct err *e);
+int control_co_stream_open(struct rpc_call *c, struct err *e);
+int control_co_snapshot_send(struct rpc_call *c, struct err *e);
+int control_co_snapshot_receive(struct rpc_call *c, struct err *e);
+int control_co_receive_list(struct rpc_call *c, struct err *e);
+int control_co_receive_abort(struct rpc_call *c, struct err *e);
 int control_co_export_list(struct rpc_call *c, struct err *e);
 int control_co_export_add(struct rpc_call *c, struct err *e);
 int control_co_export_remove(struct rpc_call *c, struct err *e);

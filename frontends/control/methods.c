@@ -1,6 +1,7 @@
 #include "frontends/control/methods.h"
 
 #include <string.h>
+#include <time.h>
 
 #include "engine/base/units.h"
 #include "frontends/control/handlers.h"
@@ -41,6 +42,8 @@ void control_env_init(struct control_env *env, struct ashlar *a)
 	memset(env, 0, sizeof(*env));
 	env->a = a;
 	co_queue_init(&env->gate);
+	list_init(&env->streams);
+	co_queue_init(&env->streams_changed);
 }
 
 static int co_shared(struct rpc_call *c, struct err *e, int (*fn)(struct rpc_call *, struct err *))
@@ -127,6 +130,17 @@ json_t *control_json_duration(uint64_t ns)
 	return json_sprintf("%llums", (unsigned long long)(ns / NS_PER_MS));
 }
 
+json_t *control_json_time(uint64_t wall_ns)
+{
+	time_t t = (time_t)(wall_ns / NS_PER_SEC);
+	struct tm tm;
+	char buf[32];
+
+	if (!gmtime_r(&t, &tm) || !strftime(buf, sizeof(buf), "%Y-%m-%dT%H:%M:%SZ", &tm))
+		return json_null();
+	return json_string(buf);
+}
+
 /* ---- methods of the daemon itself ---- */
 
 static int connection_co_list_call(struct rpc_call *c, struct err *e)
@@ -187,6 +201,17 @@ SHARED(control_co_volume_resize)
 SHARED(control_co_volume_rename)
 SHARED(control_co_volume_set)
 SHARED(control_co_volume_delete)
+SHARED(control_co_volume_clone)
+SHARED(control_co_snapshot_create)
+SHARED(control_co_snapshot_list)
+SHARED(control_co_snapshot_show)
+SHARED(control_co_snapshot_delete)
+SHARED(control_co_snapshot_rollback)
+SHARED(control_co_snapshot_rename)
+SHARED(control_co_snapshot_policy)
+SHARED(control_co_snapshot_diff)
+SHARED(control_co_receive_list)
+SHARED(control_co_receive_abort)
 SHARED(control_co_export_list)
 SHARED(control_co_export_add)
 SHARED(control_co_export_remove)
@@ -194,11 +219,15 @@ SHARED(control_co_export_remove)
 #define P_POOL { "pool", RPC_STRING, true, "name of the pool" }
 #define P_POOL_OPTIONAL { "pool", RPC_STRING, false, "name of the pool; absent: all" }
 #define P_VOLUME { "volume", RPC_STRING, true, "name of the volume, POOL/VOLUME" }
+#define P_POINT { "volume", RPC_STRING, true, "POOL/VOLUME, or the snapshot POOL/VOLUME@SNAPSHOT" }
+#define P_SNAPSHOT { "snapshot", RPC_STRING, true, "name of the snapshot, POOL/VOLUME@SNAPSHOT" }
+#define P_SNAPSHOTS { "snapshots", RPC_STRINGS, true, "names of snapshots of one pool, POOL/VOLUME@SNAPSHOT" }
 #define P_FORCE(text) { "force", RPC_BOOL, false, text }
 #define P_DRY_RUN { "dry_run", RPC_BOOL, false, "check and tell, change nothing" }
 #define P_FULL_WAIT { "full_wait", RPC_DURATION, false, "how long writes are held while the pool is full" }
 #define P_DISK { "disk", RPC_STRING, true, "path, last part of it, uuid or index" }
 #define P_JOB { "job", RPC_SIZE, true, "number of the job" }
+#define P_STREAM { "stream", RPC_SIZE, true, "number of the stream that carries the data" }
 #define P_END { .name = NULL }
 #define PARAMS(...) ((const struct rpc_param[]){ __VA_ARGS__, P_END })
 
@@ -249,12 +278,45 @@ const struct rpc_method control_methods[] = {
 	  PARAMS(P_VOLUME, { "new_name", RPC_STRING, true, "NEW or POOL/NEW" }), control_co_volume_rename_shared },
 	{ "volume.set", "changes settings of a volume", PARAMS(P_VOLUME, P_FULL_WAIT), control_co_volume_set_shared },
 	{ "volume.delete", "deletes a volume and all its data",
-	  PARAMS(P_VOLUME, P_FORCE("although clients are attached"), P_DRY_RUN), control_co_volume_delete_shared },
+	  PARAMS(P_VOLUME, P_FORCE("although clients are attached"), { "snapshots", RPC_BOOL, false, "with all its snapshots" }, P_DRY_RUN),
+	  control_co_volume_delete_shared },
+	{ "volume.clone", "makes a writable volume of a snapshot",
+	  PARAMS(P_SNAPSHOT, { "volume", RPC_STRING, true, "NEW or POOL/NEW" }), control_co_volume_clone_shared },
+	{ "snapshot.create", "takes snapshots of volumes, all at one instant", PARAMS(P_SNAPSHOTS), control_co_snapshot_create_shared },
+	{ "snapshot.list", "the snapshots of a pool or of a volume",
+	  PARAMS(P_POOL_OPTIONAL, { "volume", RPC_STRING, false, "POOL/VOLUME; absent: of all volumes" }), control_co_snapshot_list_shared },
+	{ "snapshot.show", "one snapshot", PARAMS(P_SNAPSHOT), control_co_snapshot_show_shared },
+	{ "snapshot.delete", "deletes snapshots", PARAMS(P_SNAPSHOTS, P_FORCE("although clients are attached"), P_DRY_RUN),
+	  control_co_snapshot_delete_shared },
+	{ "snapshot.rollback", "gives a volume the contents and size of one of its snapshots",
+	  PARAMS(P_SNAPSHOT, P_FORCE("although clients are attached"), P_DRY_RUN), control_co_snapshot_rollback_shared },
+	{ "snapshot.rename", "gives a snapshot another name", PARAMS(P_SNAPSHOT, { "new_name", RPC_STRING, true, "without the volume" }),
+	  control_co_snapshot_rename_shared },
+	{ "snapshot.policy", "changes the schedule of a volume's snapshots, or tells it",
+	  PARAMS(P_VOLUME, { "every", RPC_DURATION, false, "how often one is taken" },
+		 { "keep", RPC_SIZE, false, "how many of those are kept" }, { "off", RPC_BOOL, false, "no more are taken" }),
+	  control_co_snapshot_policy_shared },
+	{ "snapshot.diff", "ranges that differ between two snapshots, or a snapshot and a volume, from an offset on; `next`: where to go on",
+	  PARAMS({ "from", RPC_STRING, true, "POOL/VOLUME@SNAP" }, { "to", RPC_STRING, true, "POOL/VOLUME@SNAP, or POOL/VOLUME: as it is now" },
+		 { "offset", RPC_SIZE, false, "where to start; absent: 0" }),
+	  control_co_snapshot_diff_shared },
+	{ "stream.open", "this connection carries the data of a send or receive from now on; answers with its number", NULL,
+	  control_co_stream_open },
+	{ "snapshot.send", "writes a snapshot, or what differs from another, to a stream",
+	  PARAMS(P_SNAPSHOT, P_STREAM, { "from", RPC_STRING, false, "SNAP, or VOLUME@SNAP: only what differs from it" },
+		 { "resume", RPC_STRING, false, "token of a stream that was cut" }),
+	  control_co_snapshot_send },
+	{ "snapshot.receive", "makes a snapshot, and the volume if it is whole, of a stream",
+	  PARAMS(P_VOLUME, P_STREAM, P_FORCE("although the volume is in use or has changed"),
+		 { "no_resume", RPC_BOOL, false, "keep nothing of a stream that is cut" }),
+	  control_co_snapshot_receive },
+	{ "receive.list", "streams that have not come to their end", PARAMS(P_POOL_OPTIONAL), control_co_receive_list_shared },
+	{ "receive.abort", "drops what is kept of one", PARAMS(P_VOLUME), control_co_receive_abort_shared },
 	{ "export.list", "what clients can reach", PARAMS(P_POOL_OPTIONAL), control_co_export_list_shared },
-	{ "export.add", "gives a volume's export a name and mode",
-	  PARAMS(P_VOLUME, { "name", RPC_STRING, false, "absent: POOL/VOLUME" }, { "read_only", RPC_BOOL, false, "refuse writes" }),
+	{ "export.add", "gives the export of a volume or snapshot a name and mode",
+	  PARAMS(P_POINT, { "name", RPC_STRING, false, "absent: POOL/VOLUME" }, { "read_only", RPC_BOOL, false, "refuse writes" }),
 	  control_co_export_add_shared },
-	{ "export.remove", "hides a volume from clients", PARAMS(P_VOLUME), control_co_export_remove_shared },
+	{ "export.remove", "hides a volume or snapshot from clients", PARAMS(P_POINT), control_co_export_remove_shared },
 	{ "connection.list", "the clients attached now", NULL, connection_co_list_call },
 	{ "daemon.status", "version, uptime, addresses", NULL, daemon_co_status_call },
 	{ "daemon.shutdown", "closes all pools and ends the daemon", NULL, daemon_co_shutdown_call },

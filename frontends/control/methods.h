@@ -24,7 +24,27 @@ struct control_env {
 	unsigned n_shared, n_checks;
 	bool is_alone;
 	struct co_queue gate;
+	/* connections that carry data */
+	struct list streams;
+	struct co_queue streams_changed;
+	uint64_t last_stream;
 };
+
+/* Data of `snapshot.send` and `snapshot.receive` goes over a connection of its own: it calls "stream.open", which answers with a
+ * number and turns it into a plain stream; the call that has that number as "stream" uses it. So the control connection is free
+ * for progress and the answer, and whoever goes away is noticed at once. */
+struct control_stream {
+	struct list link; /* env->streams */
+	struct control_env *env;
+	uint64_t id;
+	struct stream *io;
+	bool is_ready; /* nothing else is sent on it any more */
+	bool is_taken; /* a call uses it */
+	bool is_over;  /* and has ended; it has been shut down */
+};
+struct control_stream *control_stream_add(struct control_env *env);
+/* Who added it, when nobody uses it. */
+void control_stream_remove(struct control_stream *s);
 
 void control_env_init(struct control_env *env, struct ashlar *a);
 

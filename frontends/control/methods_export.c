@@ -4,8 +4,8 @@
 
 static json_t *export_json(const struct ashlar_export_info *x)
 {
-	return json_pack("{s:o, s:s+++, s:s, s:b, s:b, s:b, s:o, s:i}", "name", control_json_text(x->name), "volume", x->pool, "/", x->volume,
-			 "", "pool", x->pool, "read_only", x->read_only, "hidden", x->hidden, "is_default", x->is_default,
+	return json_pack("{s:o, s:s+++, s:s, s:b, s:b, s:b, s:b, s:o, s:i}", "name", control_json_text(x->name), "volume", x->pool, "/", x->volume,
+			 "", "pool", x->pool, "read_only", x->read_only, "hidden", x->hidden, "is_default", x->is_default, "is_snapshot", x->is_snapshot,
 			 "size_bytes", control_json_u64(x->size_bytes), "attached", (int)x->n_attached);
 }
 
@@ -34,7 +34,14 @@ int control_co_export_list(struct rpc_call *c, struct err *e)
 	return 0;
 }
 
-static int export_row(struct control_env *env, const struct volume_name *name, json_t **out, struct err *e)
+static int call_point(struct rpc_call *c, struct point_name *name, struct ashlar_pool **p, struct err *e)
+{
+	int r = control_point_split(rpc_string(c, "volume"), name, e);
+
+	return r < 0 ? r : control_pool_find(c->env, name->pool, p, e);
+}
+
+static int export_row(struct control_env *env, const struct point_name *name, json_t **out, struct err *e)
 {
 	struct ashlar_export_info *x;
 	size_t i, n;
@@ -43,7 +50,7 @@ static int export_row(struct control_env *env, const struct volume_name *name, j
 	if (r < 0)
 		return r;
 	for (i = 0; i < n && !*out; i++)
-		if (!strcmp(x[i].pool, name->pool) && !strcmp(x[i].volume, name->volume))
+		if (!strcmp(x[i].pool, name->pool) && !strcmp(x[i].volume, name->rest))
 			*out = export_json(&x[i]);
 	xfree(x);
 	return 0;
@@ -51,36 +58,25 @@ static int export_row(struct control_env *env, const struct volume_name *name, j
 
 int control_co_export_add(struct rpc_call *c, struct err *e)
 {
-	char own[ASHLAR_EXPORT_NAME_MAX + 1];
 	const char *as = rpc_string(c, "name");
-	struct volume_name name;
+	struct point_name name;
 	struct ashlar_pool *p;
-	int r = control_call_volume(c, &name, &p, e);
+	int r = call_point(c, &name, &p, e);
 
-	if (r < 0)
-		return r;
-	if (!as) {
-		/* 63 + 1 + 127 bytes at most */
-		size_t n = strlen(name.pool);
-
-		memcpy(own, name.pool, n);
-		own[n] = '/';
-		memcpy(own + n + 1, name.volume, strlen(name.volume) + 1);
-		as = own;
-	}
-	r = control_check_export(as, e);
+	if (r == 0 && as)
+		r = control_check_export(as, e);
 	if (r == 0)
-		r = ashlar_co_export_add(p, name.volume, as, rpc_bool(c, "read_only"), e);
+		r = ashlar_co_export_add(p, name.rest, as, rpc_bool(c, "read_only"), e);
 	return r < 0 ? r : export_row(c->env, &name, &c->result, e);
 }
 
 int control_co_export_remove(struct rpc_call *c, struct err *e)
 {
-	struct volume_name name;
+	struct point_name name;
 	struct ashlar_pool *p;
-	int r = control_call_volume(c, &name, &p, e);
+	int r = call_point(c, &name, &p, e);
 
 	if (r == 0)
-		r = ashlar_co_export_remove(p, name.volume, e);
+		r = ashlar_co_export_remove(p, name.rest, e);
 	return r < 0 ? r : export_row(c->env, &name, &c->result, e);
 }

@@ -1,22 +1,6 @@
-#include <stdio.h>
-#include <string.h>
-#include <time.h>
-
-#include "engine/base/units.h"
 #include "frontends/control/handlers.h"
 
 static void set_u64(json_t *o, const char *key, uint64_t v) { json_object_set_new(o, key, control_json_u64(v)); }
-
-static json_t *time_json(uint64_t wall_ns)
-{
-	time_t t = (time_t)(wall_ns / NS_PER_SEC);
-	struct tm tm;
-	char buf[32];
-
-	if (!gmtime_r(&t, &tm) || !strftime(buf, sizeof(buf), "%Y-%m-%dT%H:%M:%SZ", &tm))
-		return json_null();
-	return json_string(buf);
-}
 
 static json_t *volume_json(const char *pool, const struct ashlar_volume_info *v)
 {
@@ -30,11 +14,15 @@ static json_t *volume_json(const char *pool, const struct ashlar_volume_info *v)
 	set_u64(o, "refer_bytes", v->refer_bytes);
 	set_u64(o, "used_bytes", v->used_bytes);
 	set_u64(o, "exclusive_bytes", v->exclusive_bytes);
+	set_u64(o, "snapshots", v->n_snapshots);
+	json_object_set_new(o, "origin", *v->origin ? json_sprintf("%s/%s", pool, v->origin) : json_null());
+	json_object_set_new(o, "policy_every", v->policy_every_ns ? control_json_duration(v->policy_every_ns) : json_null());
+	set_u64(o, "policy_keep", v->policy_keep);
 	json_object_set_new(o, "layout", json_string(v->layout));
 	json_object_set_new(o, "full_wait", control_json_duration(v->full_wait_ns));
 	json_object_set_new(o, "full_waiting", json_boolean(v->full_waiting));
 	set_u64(o, "attached", v->n_attached);
-	json_object_set_new(o, "created", time_json(v->created_wall_ns));
+	json_object_set_new(o, "created", control_json_time(v->created_wall_ns));
 	set_u64(o, "reads", v->reads);
 	set_u64(o, "writes", v->writes);
 	set_u64(o, "bytes_read", v->bytes_read);

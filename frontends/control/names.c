@@ -58,9 +58,11 @@ int control_check_volume(const char *name, struct err *e)
 	char q[QUOTED_LEN];
 
 	if (strchr(name, '@'))
-		return err_set(e, -EINVAL, "'%s' names a snapshot; this version has no snapshots yet", control_name_quote(name, q, sizeof(q)));
+		return err_set(e, -EINVAL, "'%s' names a snapshot where a volume is meant", control_name_quote(name, q, sizeof(q)));
 	return check("volume", name, ASHLAR_VOLUME_NAME_MAX, e);
 }
+
+int control_check_snapshot(const char *name, struct err *e) { return check("snapshot", name, ASHLAR_VOLUME_NAME_MAX, e); }
 
 /* Length of the well-formed UTF-8 sequence at s, 0 if there is none. */
 static unsigned utf8_len(const unsigned char *s)
@@ -122,6 +124,38 @@ int control_name_split(const char *text, struct volume_name *out, struct err *e)
 	memcpy(out->pool, pool, n + 1);
 	snprintf(out->volume, sizeof(out->volume), "%s", slash + 1);
 	return 0;
+}
+
+int control_point_split(const char *text, struct point_name *out, struct err *e)
+{
+	size_t n = strcspn(text, "@");
+	struct volume_name name;
+	char *volume;
+	int r;
+
+	volume = xcalloc(1, n + 1);
+	memcpy(volume, text, n);
+	r = control_name_split(volume, &name, e);
+	xfree(volume);
+	if (r == 0 && text[n])
+		r = control_check_snapshot(text + n + 1, e);
+	if (r < 0)
+		return r;
+	snprintf(out->pool, sizeof(out->pool), "%s", name.pool);
+	snprintf(out->volume, sizeof(out->volume), "%s", name.volume);
+	snprintf(out->snap, sizeof(out->snap), "%s", text[n] ? text + n + 1 : "");
+	snprintf(out->rest, sizeof(out->rest), "%s%s%s", out->volume, *out->snap ? "@" : "", out->snap);
+	return 0;
+}
+
+int control_snapshot_split(const char *text, struct point_name *out, struct err *e)
+{
+	char q[QUOTED_LEN];
+
+	if (!strchr(text, '@'))
+		return err_set(e, -EINVAL, "'%s' is not the name of a snapshot; it must be POOL/VOLUME@SNAPSHOT",
+			       control_name_quote(text, q, sizeof(q)));
+	return control_point_split(text, out, e);
 }
 
 int control_name_split_new(const char *text, const struct volume_name *old, struct volume_name *out, struct err *e)

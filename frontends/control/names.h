@@ -12,6 +12,7 @@
 
 int control_check_pool(const char *name, struct err *e) __must_check;
 int control_check_volume(const char *name, struct err *e) __must_check;
+int control_check_snapshot(const char *name, struct err *e) __must_check; /* the part behind the '@' */
 int control_check_export(const char *name, struct err *e) __must_check;
 
 struct volume_name {
@@ -20,6 +21,17 @@ struct volume_name {
 };
 /* "POOL/VOL". -EINVAL with a sentence. */
 int control_name_split(const char *text, struct volume_name *out, struct err *e) __must_check;
+
+struct point_name {
+	char pool[ASHLAR_POOL_NAME_MAX + 1];
+	char volume[ASHLAR_VOLUME_NAME_MAX + 1];
+	char snap[ASHLAR_VOLUME_NAME_MAX + 1]; /* "": the volume itself */
+	char rest[2 * ASHLAR_VOLUME_NAME_MAX + 2]; /* without the pool, as ashlar.h takes it */
+};
+/* "POOL/VOL" or "POOL/VOL@SNAP"; the second only. */
+int control_point_split(const char *text, struct point_name *out, struct err *e) __must_check;
+int control_snapshot_split(const char *text, struct point_name *out, struct err *e) __must_check;
+
 /* The new name of a rename: "NEW" or "POOL/NEW" in the same pool. */
 int control_name_split_new(const char *text, const struct volume_name *old, struct volume_name *out, struct err *e) __must_check;
 /* A volume's size: not 0, not beyond the limit. */

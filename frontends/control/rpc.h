@@ -46,6 +46,8 @@ struct rpc_param {
 	const char *help;
 };
 
+struct control_stream;
+
 struct rpc_call {
 	void *env;		/* the table's */
 	const json_t *params;	/* object; checked; borrowed */
@@ -53,6 +55,9 @@ struct rpc_call {
 	/* Sends a notification to the caller while the call runs; takes over params. NULL: nobody listens. Never suspends. */
 	void (*notify)(void *arg, const char *method, json_t *params);
 	void *notify_arg;
+	/* Once the answer is out, the caller's connection carries data, not messages (methods.h). False: it cannot. NULL: none can.
+	 * Its argument is notify_arg. */
+	bool (*lend)(void *arg, struct control_stream *s);
 };
 
 struct rpc_method {

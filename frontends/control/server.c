@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "engine/base/units.h"
+#include "frontends/control/methods.h"
 
 struct control_server {
 	struct world *world;
@@ -34,6 +35,8 @@ struct conn {
 	bool is_dead;	  /* nothing can be sent any more */
 	bool is_last;	  /* the writer ends when `out` is empty */
 	bool has_writer;
+	bool is_sending;  /* the writer is at it */
+	struct control_stream *lent; /* it carries data, or is about to */
 	struct co_queue out_filled, out_drained;
 };
 
@@ -119,7 +122,9 @@ static void conn_co_write(void *arg)
 		iov = (struct iovec){ .iov_base = text, .iov_len = c->out_len };
 		c->out = NULL;
 		c->out_len = c->out_cap = 0;
+		c->is_sending = true;
 		r = stream_co_send_all(c->st, &iov, 1, reactor_now_ns() + c->srv->o.send_ns);
+		c->is_sending = false;
 		xfree(text);
 		if (r < 0)
 			conn_die(c);
@@ -145,9 +150,36 @@ static void conn_refuse(struct conn *c, int code, const char *text)
 	conn_put_json(c, rpc_error_answer(NULL, &e));
 }
 
+/* Bytes in memory (tests) are not lent: nobody would come for them. */
+static bool conn_lend(void *arg, struct control_stream *s)
+{
+	struct conn *c = arg;
+
+	if (c->lent || c->st->fd < 0)
+		return false;
+	c->lent = s;
+	s->io = c->st;
+	return true;
+}
+
+/* The answer goes out; then whoever has its number uses the stream. Who does not come in time finds it closed. */
+static void conn_co_be_lent(struct conn *c)
+{
+	struct control_stream *s = c->lent;
+	uint64_t deadline = reactor_now_ns() + c->srv->o.idle_ns;
+
+	while ((c->out_len || c->is_sending) && !c->is_dead)
+		co_queue_wait(&c->out_drained);
+	s->is_ready = true;
+	co_queue_wake_all(&s->env->streams_changed);
+	while (s->is_taken ? !s->is_over : !c->srv->is_stopping && reactor_now_ns() < deadline)
+		(void)!co_queue_wait_until(&s->env->streams_changed, s->is_taken ? UINT64_MAX : deadline);
+	control_stream_remove(s);
+}
+
 static void conn_co_message(struct conn *c, const char *text, size_t len)
 {
-	struct rpc_call call = { .env = c->srv->o.env, .notify = conn_notify, .notify_arg = c };
+	struct rpc_call call = { .env = c->srv->o.env, .notify = conn_notify, .notify_arg = c, .lend = conn_lend };
 	json_t *answer;
 
 	c->is_busy = true;
@@ -175,7 +207,10 @@ static void conn_co_read(struct conn *c)
 		if (r == 1) {
 			timer_cancel(&c->idle);
 			conn_co_message(c, text, len);
-			continue;
+			if (!c->lent)
+				continue;
+			conn_co_be_lent(c);
+			break;
 		}
 		/* The clock runs from the first byte of a message, so that it cannot be fed drop by drop. */
 		if (!rpc_framer_is_partial(&c->in))
@@ -298,9 +333,12 @@ void control_server_co_destroy(struct control_server *s)
 	s->is_stopping = true;
 	if (s->listener)
 		listener_co_close(s->listener);
-	list_for_each(c, &s->conns, link)
+	list_for_each(c, &s->conns, link) {
 		if (!c->is_busy)
 			stream_shutdown(c->st);
+		if (c->lent)
+			co_queue_wake_all(&c->lent->env->streams_changed);
+	}
 	while (s->n_conns)
 		co_queue_wait(&s->ended);
 	xfree(s);

@@ -101,7 +101,7 @@ static uint64_t set_up(struct crash_run *c, uint64_t number)
 	memset(&c->rig, 0, sizeof(c->rig));
 	memset(&c->claim, 0, sizeof(c->claim));
 	c->hurt = 0;
-	c->n_running = 0;
+	c->n_running = c->n_names = 0;
 	c->watch_ends = false;
 	workload_make(c, number);
 	workload_prepare(c);

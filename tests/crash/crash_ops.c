@@ -34,6 +34,9 @@ enum op {
 	OP_REBUILD,   /* a disk is failed: what it holds is rebuilt elsewhere, if there is room */
 	OP_LATE_LABELS, /* the journal fills up while a checkpoint is being published */
 	OP_LEAVES,    /* several clients, more map leaves than the cache holds */
+	OP_SNAPS,     /* taken and deleted, in whatever order */
+	OP_CLONES,    /* and clones of clones, and what they came from deleted */
+	OP_ROLLBACKS,
 	/* where there is parity */
 	OP_PIECES,	 /* small writes to one stripe, all at once */
 	OP_STRIPE_NEW,	 /* as large as whole stripes */
@@ -48,17 +51,17 @@ static const char *const names[OP_N] = {
 	"write-new", "overwrite",     "write-small", "write-across", "fua-new", "fua-overwrite", "flush",   "discard",
 	"discard-write", "zero",      "write-large", "create",	     "delete",	"shrink",	 "grow",    "rename",
 	"time",	     "new-group",     "lose-disk",   "recycle",	     "churn", "laps",	"return",	 "rebuild",
-	"late-labels", "leaves",      "pieces",	     "stripe-new",   "stripe-over", "stripe-again",  "stripe-seq", "stripe-whole",
+	"late-labels", "leaves",      "snapshots",   "clones",	     "rollbacks", "pieces",	     "stripe-new",   "stripe-over", "stripe-again",  "stripe-seq", "stripe-whole",
 };
 
 /* First what finds most in a few thousand states. */
 static const enum op mixed_alone[] = {
-	OP_CHURN,   OP_LAPS, OP_WRITE_LARGE, OP_LEAVES, OP_LATE_LABELS, OP_REBUILD, OP_WRITE_NEW, OP_OVERWRITE, OP_WRITE_SMALL,
+	OP_CHURN,   OP_LAPS, OP_WRITE_LARGE, OP_LEAVES, OP_LATE_LABELS, OP_REBUILD, OP_SNAPS, OP_CLONES, OP_ROLLBACKS, OP_WRITE_NEW, OP_OVERWRITE, OP_WRITE_SMALL,
 	OP_WRITE_ACROSS, OP_FUA_NEW, OP_FUA_OVER, OP_FLUSH, OP_DISCARD, OP_DISCARD_WRITE, OP_ZERO, OP_CREATE, OP_DELETE,
 	OP_SHRINK,  OP_GROW, OP_RENAME, OP_TIME, OP_NEW_GROUP, OP_LOSE_DISK, OP_RECYCLE, OP_RETURN,
 };
 static const enum op parity_alone[] = {
-	OP_PIECES,     OP_STRIPE_WHOLE, OP_OVERWRITE,  OP_STRIPE_AGAIN, OP_STRIPE_OVER,	  OP_WRITE_SMALL, OP_FUA_OVER, OP_REBUILD, OP_RETURN,
+	OP_PIECES,     OP_STRIPE_WHOLE, OP_SNAPS,      OP_OVERWRITE,	OP_ROLLBACKS,	  OP_CLONES,  OP_STRIPE_AGAIN, OP_STRIPE_OVER,	  OP_WRITE_SMALL, OP_FUA_OVER, OP_REBUILD, OP_RETURN,
 	OP_STRIPE_NEW, OP_LOSE_DISK,	OP_STRIPE_SEQ, OP_WRITE_NEW,	OP_DISCARD_WRITE, OP_NEW_GROUP,	  OP_TIME,     OP_RECYCLE,
 };
 
@@ -509,6 +512,10 @@ static int co_admin_op(struct crash_run *c, unsigned op)
 		return model_vol_find(g->model, "churn") ? 0 : co_churn(c, op == OP_LATE_LABELS);
 	case OP_LEAVES:
 		return model_vol_find(g->model, "leaves") ? 0 : co_leaves(c);
+	case OP_SNAPS:
+	case OP_CLONES:
+	case OP_ROLLBACKS:
+		return family_co_run(c, (enum family_op)(op - OP_SNAPS));
 	default:
 		co_disk_op(c, op);
 		return 0;

@@ -9,6 +9,7 @@
  *   crash_main.c      the command line; each workload in a process of its own
  *   crash_workload.c  pools, and how one is prepared
  *   crash_ops.c       operations
+ *   crash_family.c    those that concern snapshots and clones
  *   crash_explore.c   from a fork to a verdict
  *
  * The family `mixed` has all layouts, and loses a disk now and then; the family `parity` has raid5 and raid6 only, and at
@@ -54,7 +55,7 @@ struct crash_run {
 	bool spare; /* made while the last disk was away: it has room for what a rebuild moves */
 	uint32_t hurt; /* disks that may have missed something */
 	struct rig_claim claim;
-	unsigned n_running;
+	unsigned n_running, n_names;
 	bool done, watch_ends;
 	int result;
 	/* only this state */
@@ -91,6 +92,13 @@ int ops_co_run(struct crash_run *c, unsigned op);
 int ops_co_write_large(struct crash_run *c);
 int ops_co_wr(struct rig *g, struct model_vol *v, enum rig_op op, uint64_t off, uint64_t len, unsigned flags);
 struct model_vol *ops_vol(struct rig *g, unsigned k); /* k-th live volume, or NULL */
+
+/* ---- crash_family.c ---- */
+enum family_op { FAMILY_SNAPS, FAMILY_CLONES, FAMILY_ROLLBACKS };
+/* Coroutines. */
+int family_co_run(struct crash_run *c, enum family_op op);
+/* After a crash and a look: some snapshots are deleted, or rolled back to. */
+void family_co_after(struct rig *g, struct rng *rng);
 
 /* ---- crash_explore.c ---- */
 /* How many variants there are of the point where the recorded run stands. */

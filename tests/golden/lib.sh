@@ -19,6 +19,7 @@ cd "$dir" || exit 1
 # start DISK...: serves, returns when it is ready
 start() {
 	local i
+	: >serve.out # not what the last one said
 	"$ashlar" serve --reactors 2 --nbd "unix:$dir/nbd.sock" "$@" >serve.out 2>&1 </dev/null &
 	daemon=$!
 	for i in $(seq 300); do

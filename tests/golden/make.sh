@@ -109,6 +109,51 @@ make_parity_crashed() {
 	pack parity-crashed d1 d2 d3 d4 d5
 }
 
-for name in ${*:-clean crashed stale parity-clean parity-crashed}; do
+# Snapshots, clones of them, one whose snapshot and origin are gone.
+family() {
+	"$ashlar" snapshot create gold/dense@one gold/sparse@one >/dev/null
+	volume gold/dense fill 5 100 200 1
+	volume gold/sparse fill 5 0 20 4001
+	"$ashlar" snapshot create gold/dense@two >/dev/null
+	volume gold/dense zero 300 20
+	volume gold/dense fill 6 50 3 7
+	"$ashlar" clone gold/dense@one copy >/dev/null
+	volume gold/copy fill 7 10 40 3
+	"$ashlar" clone gold/sparse@one orphan >/dev/null
+	"$ashlar" volume delete gold/sparse --snapshots >/dev/null
+	"$ashlar" volume create gold/sparse --size 1M >/dev/null
+	"$ashlar" snapshot create gold/copy@s >/dev/null
+	"$ashlar" snapshot policy gold/dense --every 1000h --keep 3 >/dev/null
+}
+
+# closed in order
+make_snapshots_clean() {
+	fresh raid1 3
+	start d1 d2 d3
+	populate
+	family
+	sums sums gold/dense@one gold/dense@two gold/copy gold/copy@s gold/orphan
+	stop TERM
+	pack snapshots-clean d1 d2 d3
+}
+
+# killed after a rollback and while snapshots were being deleted
+make_snapshots_crashed() {
+	fresh raid5 4
+	start d1 d2 d3 d4
+	populate
+	family
+	for i in $(seq 20); do
+		"$ashlar" snapshot create "gold/orphan@$i" >/dev/null
+		volume gold/orphan fill "$i" "$i" 10 31
+	done
+	"$ashlar" snapshot rollback gold/dense@one >/dev/null
+	"$ashlar" snapshot delete gold/orphan@{1..10} >/dev/null
+	sums sums gold/dense@one gold/dense@two gold/copy gold/copy@s gold/orphan gold/orphan@{11..20}
+	stop KILL || true
+	pack snapshots-crashed d1 d2 d3 d4
+}
+
+for name in ${*:-clean crashed stale parity-clean parity-crashed snapshots-clean snapshots-crashed}; do
 	"make_${name//-/_}"
 done

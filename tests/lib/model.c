@@ -1,34 +1,14 @@
 /*
  * model.c: see model.h.
  */
-#include "tests/lib/model.h"
+#include "tests/lib/model_internal.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define NEVER UINT32_MAX
-#define READS_MAX 512
-#define VOLS_MAX 512
-
-struct model_op {
-	uint32_t began, ended; /* ended: NEVER while under way */
-	uint32_t epoch;	       /* crashes before it began */
-	uint8_t kind;
-	bool strong, durable; /* strong: hides what was there */
-};
-
-struct model {
-	struct model_op *ops; /* [0]: the beginning of the world */
-	uint32_t n_ops, cap_ops, now, epoch;
-	struct model_vol *vols[VOLS_MAX];
-	unsigned n_vols;
-	uint32_t reads[READS_MAX]; /* when those under way began */
-	unsigned n_reads;
-};
-
-static void *grow(void *p, size_t n)
+void *model_grow(void *p, size_t n)
 {
 	p = realloc(p, n);
 	CHECK(p);
@@ -37,11 +17,11 @@ static void *grow(void *p, size_t n)
 
 struct model *model_create(void)
 {
-	struct model *m = grow(NULL, sizeof(*m));
+	struct model *m = model_grow(NULL, sizeof(*m));
 
 	memset(m, 0, sizeof(*m));
 	m->cap_ops = 256;
-	m->ops = grow(NULL, m->cap_ops * sizeof(*m->ops));
+	m->ops = model_grow(NULL, m->cap_ops * sizeof(*m->ops));
 	m->ops[0] = (struct model_op){ .kind = MODEL_ZERO, .strong = true, .durable = true };
 	m->n_ops = 1;
 	m->now = 1;
@@ -51,7 +31,7 @@ struct model *model_create(void)
 static void sector_fini(struct model_sector *s)
 {
 	free(s->many);
-	*s = (struct model_sector){ .n = 1, .one = { 0, NEVER } };
+	*s = (struct model_sector){ .n = 1, .one = { 0, 0, NEVER } };
 }
 
 static void vol_free(struct model_vol *v)
@@ -71,36 +51,46 @@ void model_destroy(struct model *m)
 
 	for (i = 0; i < m->n_vols; i++)
 		vol_free(m->vols[i]);
+	for (i = 0; i < m->n_snaps; i++)
+		vol_free(m->snaps[i]);
+	free(m->sets);
 	free(m->ops);
 	free(m);
 }
 
 static void *copy_of(const void *p, size_t len)
 {
-	void *c = grow(NULL, MAX(len, 1));
+	void *c = model_grow(NULL, MAX(len, 1));
 
 	if (len)
 		memcpy(c, p, len);
 	return c;
 }
 
+static struct model_vol *vol_copy(const struct model_vol *f)
+{
+	struct model_vol *v = copy_of(f, sizeof(*f));
+	uint64_t k;
+
+	v->sectors = copy_of(f->sectors, f->n_sectors * sizeof(*f->sectors));
+	v->unflushed = copy_of(f->unflushed, f->cap_unflushed * sizeof(*f->unflushed));
+	for (k = 0; k < f->n_sectors; k++)
+		if (f->sectors[k].many)
+			v->sectors[k].many = copy_of(f->sectors[k].many, f->sectors[k].cap * sizeof(struct model_cand));
+	return v;
+}
+
 struct model *model_clone(const struct model *from)
 {
 	struct model *m = copy_of(from, sizeof(*from));
 	unsigned i;
-	uint64_t k;
 
 	m->ops = copy_of(from->ops, from->cap_ops * sizeof(*m->ops));
-	for (i = 0; i < m->n_vols; i++) {
-		const struct model_vol *f = from->vols[i];
-		struct model_vol *v = m->vols[i] = copy_of(f, sizeof(*f));
-
-		v->sectors = copy_of(f->sectors, f->n_sectors * sizeof(*f->sectors));
-		v->unflushed = copy_of(f->unflushed, f->cap_unflushed * sizeof(*f->unflushed));
-		for (k = 0; k < f->n_sectors; k++)
-			if (f->sectors[k].many)
-				v->sectors[k].many = copy_of(f->sectors[k].many, f->sectors[k].cap * sizeof(struct model_cand));
-	}
+	m->sets = copy_of(from->sets, from->cap_sets * sizeof(*m->sets));
+	for (i = 0; i < m->n_vols; i++)
+		m->vols[i] = vol_copy(from->vols[i]);
+	for (i = 0; i < m->n_snaps; i++)
+		m->snaps[i] = vol_copy(from->snaps[i]);
 	return m;
 }
 
@@ -127,22 +117,22 @@ struct model_vol *model_vol_find(struct model *m, const char *name)
 
 /* ---- candidates ---- */
 
-static struct model_cand *cands(struct model_sector *s)
+struct model_cand *model_cands(struct model_sector *s)
 {
 	return s->many ? s->many : &s->one;
 }
 
-static void cand_add(struct model_sector *s, uint32_t op)
+void model_cand_add(struct model_sector *s, uint32_t op, uint32_t val)
 {
 	if (s->n + 1 > (s->many ? s->cap : 1)) {
 		bool first = !s->many;
 
 		s->cap = (uint16_t)MAX(4, 2 * s->cap);
-		s->many = grow(s->many, s->cap * sizeof(*s->many));
+		s->many = model_grow(s->many, s->cap * sizeof(*s->many));
 		if (first && s->n)
 			s->many[0] = s->one;
 	}
-	cands(s)[s->n++] = (struct model_cand){ op, NEVER };
+	model_cands(s)[s->n++] = (struct model_cand){ op, val, NEVER };
 }
 
 static uint32_t oldest_read(const struct model *m)
@@ -161,7 +151,7 @@ static bool is_overruled(const struct model *m, struct model_sector *s, uint32_t
 	unsigned i;
 
 	for (i = 0; i < s->n; i++) {
-		const struct model_op *w = &m->ops[cands(s)[i].op];
+		const struct model_op *w = &m->ops[model_cands(s)[i].op];
 
 		if (w->durable && w->strong && w->began > m->ops[v].ended)
 			return true;
@@ -170,9 +160,9 @@ static bool is_overruled(const struct model *m, struct model_sector *s, uint32_t
 }
 
 /* Drops candidates that are hidden, overruled and not looked for by a read under way. */
-static void sector_prune(const struct model *m, struct model_sector *s)
+void model_sector_prune(const struct model *m, struct model_sector *s)
 {
-	struct model_cand *c = cands(s);
+	struct model_cand *c = model_cands(s);
 	uint32_t oldest = oldest_read(m);
 	bool drop[64];
 	unsigned i, n = MIN(s->n, 64u), k = 0;
@@ -195,16 +185,16 @@ static void sector_set(const struct model *m, struct model_sector *s, uint32_t o
 	bool have = false;
 
 	for (i = 0; i < s->n; i++) {
-		struct model_cand c = cands(s)[i];
+		struct model_cand c = model_cands(s)[i];
 
 		if (c.op != op && m->ops[c.op].ended != NEVER)
 			continue;
 		have |= c.op == op;
-		cands(s)[k++] = (struct model_cand){ c.op, NEVER };
+		model_cands(s)[k++] = (struct model_cand){ c.op, c.val, NEVER };
 	}
 	s->n = (uint16_t)k;
 	if (!have)
-		cand_add(s, op);
+		model_cand_add(s, op, m->ops[op].kind == MODEL_COPY ? 0 : op);
 }
 
 /* ---- data ---- */
@@ -214,11 +204,11 @@ uint32_t model_now(struct model *m)
 	return ++m->now;
 }
 
-static uint32_t op_new(struct model *m, enum model_kind kind)
+uint32_t model_op_new(struct model *m, enum model_kind kind)
 {
 	if (m->n_ops == m->cap_ops) {
 		m->cap_ops *= 2;
-		m->ops = grow(m->ops, m->cap_ops * sizeof(*m->ops));
+		m->ops = model_grow(m->ops, m->cap_ops * sizeof(*m->ops));
 	}
 	m->ops[m->n_ops] = (struct model_op){ .began = ++m->now, .ended = NEVER, .epoch = m->epoch, .kind = (uint8_t)kind };
 	return m->n_ops++;
@@ -226,14 +216,17 @@ static uint32_t op_new(struct model *m, enum model_kind kind)
 
 uint32_t model_begin(struct model *m, struct model_vol *v, enum model_kind kind, uint64_t off_bytes, uint64_t len_bytes)
 {
-	uint32_t op = op_new(m, kind);
+	uint32_t op = model_op_new(m, kind);
 	uint64_t i, first = off_bytes / MODEL_SECTOR, end = (off_bytes + len_bytes) / MODEL_SECTOR;
 
 	CHECK(end <= v->n_sectors);
 	for (i = first; i < end; i++) {
-		sector_prune(m, &v->sectors[i]);
-		cand_add(&v->sectors[i], op);
+		model_sector_prune(m, &v->sectors[i]);
+		model_cand_add(&v->sectors[i], op, op);
 	}
+	m->ops[op].vol = (uint16_t)v->index;
+	if (m->n_taking)
+		model_snaps_begin(m, v, op, first, end);
 	return op;
 }
 
@@ -241,17 +234,17 @@ static void unflushed_add(struct model_vol *v, uint32_t op)
 {
 	if (v->n_unflushed == v->cap_unflushed) {
 		v->cap_unflushed = MAX(64, 2 * v->cap_unflushed);
-		v->unflushed = grow(v->unflushed, v->cap_unflushed * sizeof(*v->unflushed));
+		v->unflushed = model_grow(v->unflushed, v->cap_unflushed * sizeof(*v->unflushed));
 	}
 	v->unflushed[v->n_unflushed++] = op;
 }
 
-static void hide_before(const struct model *m, struct model_sector *s, uint32_t began, uint32_t now)
+void model_hide_before(const struct model *m, struct model_sector *s, uint32_t began, uint32_t now)
 {
 	unsigned i;
 
 	for (i = 0; i < s->n; i++) {
-		struct model_cand *c = &cands(s)[i];
+		struct model_cand *c = &model_cands(s)[i];
 
 		if (m->ops[c->op].ended < began)
 			c->hidden = MIN(c->hidden, now);
@@ -274,8 +267,8 @@ void model_end(struct model *m, struct model_vol *v, uint32_t op, uint64_t off_b
 	else
 		unflushed_add(v, op);
 	for (i = first; i < end && i < v->n_sectors; i++) {
-		hide_before(m, &v->sectors[i], o->began, o->ended);
-		sector_prune(m, &v->sectors[i]);
+		model_hide_before(m, &v->sectors[i], o->began, o->ended);
+		model_sector_prune(m, &v->sectors[i]);
 	}
 }
 
@@ -329,7 +322,7 @@ static bool is_zero(const uint8_t *p)
 }
 
 /* 1: a stamp of this sector, *op says whose; 0: zeros; -1: something else, put in words. */
-static int stamp_read(const struct model *m, const struct model_vol *v, uint64_t sector, const uint8_t *p, uint32_t *op,
+static int stamp_read(const struct model *m, uint64_t sector, const uint8_t *p, uint32_t *op,
 		      char *why, size_t len)
 {
 	struct stamp first, s;
@@ -341,7 +334,7 @@ static int stamp_read(const struct model *m, const struct model_vol *v, uint64_t
 	*op = first.op;
 	for (k = 0; k < MODEL_SECTOR / sizeof(s); k++) {
 		memcpy(&s, p + k * sizeof(s), sizeof(s));
-		if (s.vol == v->index + 1 && s.op == *op && s.sector == (sector << 8 | k) && s.op < m->n_ops)
+		if (s.op == *op && s.sector == (sector << 8 | k) && s.op < m->n_ops && s.vol == m->ops[s.op].vol + 1U)
 			continue;
 		if (k)
 			snprintf(why, len, "torn inside: begins with op %u, then vol %u op %u sector %" PRIu64, *op, s.vol - 1, s.op,
@@ -375,102 +368,154 @@ void model_read_end(struct model *m, uint32_t since)
 static void sector_print(const struct model *m, const struct model_vol *v, struct model_sector *s, uint64_t sector,
 			 uint32_t since, const char *got)
 {
+	static const char *const kinds[] = { "write", "zero", "copy" };
 	unsigned i;
 
-	fprintf(stderr, "model: volume %u (%s) sector %" PRIu64 " (byte %" PRIu64 "): read at %u..%u returned %s; allowed:\n",
-		v->index, v->name, sector, sector * MODEL_SECTOR, since, m->now, got);
+	fprintf(stderr, "model: %s %u (%s) sector %" PRIu64 " (byte %" PRIu64 "): read at %u..%u returned %s; allowed:\n",
+		v->is_snap ? "snapshot" : "volume", v->index, v->name, sector, sector * MODEL_SECTOR, since, m->now, got);
 	for (i = 0; i < s->n; i++) {
-		const struct model_cand *c = &cands(s)[i];
+		const struct model_cand *c = &model_cands(s)[i];
 		const struct model_op *o = &m->ops[c->op];
 
-		fprintf(stderr, "model:   op %u %s began %u ended %d epoch %u%s%s hidden %d\n", c->op,
-			o->kind == MODEL_ZERO ? "zero" : "write", o->began, (int)o->ended, o->epoch, o->strong ? " done" : " maybe",
+		fprintf(stderr, "model:   op %u %s of %u began %u ended %d epoch %u%s%s hidden %d\n", c->op, kinds[o->kind], c->val, o->began, (int)o->ended, o->epoch, o->strong ? " done" : " maybe",
 			o->durable ? " durable" : "", (int)c->hidden);
 	}
 }
 
-/* The candidate that explains what was read; NULL: none. several: more than one could (zeros). */
-static struct model_cand *sector_explain(const struct model *m, struct model_sector *s, uint32_t since, int kind, uint32_t op,
-					 bool *several)
+/* What a read saw in a sector. */
+struct seen {
+	uint32_t since, val;
+	int kind;
+};
+
+static bool seen_fits(const struct model *m, const struct model_cand *c, const struct seen *n)
 {
-	struct model_cand *found = NULL;
-	unsigned i;
-
-	*several = false;
-	for (i = 0; i < s->n; i++) {
-		struct model_cand *c = &cands(s)[i];
-		bool zero = m->ops[c->op].kind == MODEL_ZERO;
-
-		if (c->hidden < since || (kind == 1 ? zero || c->op != op : !zero))
-			continue;
-		*several = found != NULL;
-		found = c;
-	}
-	return found;
+	return c->hidden >= n->since && model_cand_fits(m, c, n->kind, n->val);
 }
 
-/* What the read says of the others: who had ended before it began, or before its value's write began, is over. */
-static void sector_pin(struct model *m, struct model_sector *s, uint32_t since, uint32_t op)
+/* What it says of the other candidates: whichever of those that fit it is, who had ended before the read began, or before their
+ * writes began, is over. */
+static void sector_pin(struct model *m, struct model_sector *s, const struct seen *n)
 {
-	const struct model_op *o = &m->ops[op];
+	uint32_t began = NEVER;
+	bool old = true; /* it is of before the crash, and then there is one value: others of that time are gone, durably */
 	unsigned i, k = 0;
 
 	for (i = 0; i < s->n; i++) {
-		struct model_cand *c = &cands(s)[i];
-		const struct model_op *x = &m->ops[c->op];
+		const struct model_op *o = &m->ops[model_cands(s)[i].op];
 
-		if (c->op == op)
+		if (!seen_fits(m, &model_cands(s)[i], n))
 			continue;
-		if (x->ended < o->began || x->ended < since)
-			c->hidden = MIN(c->hidden, m->now);
+		began = MIN(began, o->began);
+		old &= o->epoch != m->epoch || !o->began;
 	}
-	/* After a crash there is one value: those of before the crash are gone, durably. */
-	if (o->epoch == m->epoch && o->began)
-		return;
 	for (i = 0; i < s->n; i++) {
-		struct model_cand *c = &cands(s)[i];
+		struct model_cand *c = &model_cands(s)[i];
+		const struct model_op *x = &m->ops[c->op];
+		bool fit = seen_fits(m, c, n);
 
-		if (c->op == op || (m->ops[c->op].epoch == m->epoch && m->ops[c->op].began))
-			cands(s)[k++] = *c;
+		if (!fit && (x->ended < began || x->ended < n->since))
+			c->hidden = MIN(c->hidden, m->now);
+		if (fit || !old || (x->epoch == m->epoch && x->began))
+			model_cands(s)[k++] = *c;
 	}
 	s->n = (uint16_t)k;
+}
+
+/* What one read says about a rollback meanwhile, or before the crash. */
+struct fate {
+	bool yes, no;
+};
+
+/* Does any candidate explain it? *op: which operation it then was, if that is certain, else 0. */
+static bool sector_explain(const struct model *m, const struct model_vol *v, struct model_sector *s, const struct seen *n, uint32_t *op,
+			   struct fate *f)
+{
+	bool rolled = false, before = false, other = false, any = false, several = false;
+	unsigned i;
+
+	for (i = 0; i < s->n; i++) {
+		const struct model_cand *c = &model_cands(s)[i];
+
+		if (!seen_fits(m, c, n))
+			continue;
+		several |= any && c->op != *op;
+		any = true;
+		*op = c->op;
+		if (c->op == v->rollback_op)
+			rolled = true;
+		else if (m->ops[c->op].ended < m->ops[v->rollback_op].began)
+			before = true;
+		else
+			other = true;
+	}
+	if (v->rollback_op && !other) {
+		f->yes |= rolled && !before;
+		f->no |= before && !rolled;
+	}
+	if (several)
+		*op = 0;
+	return any;
+}
+
+static bool sector_read(struct model *m, struct model_vol *v, uint32_t since, uint64_t sector, const uint8_t *p, struct fate *f,
+			char *why, size_t len)
+{
+	struct model_sector *s = &v->sectors[sector];
+	struct seen n = { .since = since };
+	uint32_t op = 0;
+
+	n.kind = stamp_read(m, sector, p, &n.val, why, len);
+	if (n.kind < 0)
+		return false;
+	if (s->n == 1 && model_cand_fits(m, model_cands(s), n.kind, n.val))
+		return true;
+	snprintf(why, len, n.kind ? "op %u" : "zeros", n.val);
+	if (v->is_snap)
+		return model_snap_pin(m, v, sector, n.kind, n.val, why, len);
+	if (!sector_explain(m, v, s, &n, &op, f) || !model_origin_pin(m, op, sector, n.kind, n.val, why, len))
+		return false;
+	sector_pin(m, s, &n);
+	return true;
+}
+
+/* A rollback happens as a whole. */
+static bool fate_is_fine(const struct model *m, struct model_vol *v, const struct fate *f)
+{
+	uint8_t now = f->yes ? MODEL_FATE_YES : MODEL_FATE_NO;
+
+	if (!f->yes && !f->no)
+		return true;
+	if (!(f->yes && f->no) && (!v->rolling || m->ops[v->rollback_op].ended == NEVER))
+		return true; /* no crash was between */
+	if (!(f->yes && f->no) && (v->rolled == MODEL_FATE_UNKNOWN || v->rolled == now)) {
+		v->rolled = now;
+		return true;
+	}
+	fprintf(stderr, "model: volume %u (%s) is rolled back in part\n", v->index, v->name);
+	return false;
 }
 
 unsigned model_read(struct model *m, struct model_vol *v, uint32_t since, uint64_t off_bytes, uint64_t len_bytes,
 		    const void *buf)
 {
 	uint64_t i, first = off_bytes / MODEL_SECTOR, n = len_bytes / MODEL_SECTOR;
+	struct fate f = { 0 };
 	unsigned bad = 0;
+	char why[240];
 
 	m->now++;
-	for (i = 0; i < n; i++) {
-		struct model_sector *s = &v->sectors[first + i];
-		uint32_t op = 0;
-		char why[160];
-		int kind = stamp_read(m, v, first + i, (const uint8_t *)buf + i * MODEL_SECTOR, &op, why, sizeof(why));
-		struct model_cand *c;
-		bool several;
-
-		if (s->n == 1 && kind >= 0 && (kind ? cands(s)->op == op : m->ops[cands(s)->op].kind == MODEL_ZERO))
-			continue;
-		c = kind < 0 ? NULL : sector_explain(m, s, since, kind, op, &several);
-		if (!c) {
-			if (kind >= 0)
-				snprintf(why, sizeof(why), kind ? "op %u" : "zeros", op);
-			if (!bad++)
-				sector_print(m, v, s, first + i, since, why);
-		} else if (!several) {
-			sector_pin(m, s, since, c->op);
-		}
-	}
-	return bad;
+	for (i = 0; i < n; i++)
+		if (!sector_read(m, v, since, first + i, (const uint8_t *)buf + i * MODEL_SECTOR, &f, why, sizeof(why)) && !bad++)
+			sector_print(m, v, &v->sectors[first + i], first + i, since, why);
+	return bad + !fate_is_fine(m, v, &f);
 }
 
 /* ---- crash ---- */
 
 static void sector_crash(struct model *m, struct model_sector *s)
 {
-	struct model_cand *c = cands(s);
+	struct model_cand *c = model_cands(s);
 	bool drop[64];
 	unsigned i, n = MIN(s->n, 64u), k = 0;
 
@@ -480,7 +525,7 @@ static void sector_crash(struct model *m, struct model_sector *s)
 		drop[i] = is_overruled(m, s, c[i].op);
 	for (i = 0; i < s->n; i++)
 		if (i >= n || !drop[i])
-			c[k++] = (struct model_cand){ c[i].op, NEVER };
+			c[k++] = (struct model_cand){ c[i].op, c[i].val, NEVER };
 	s->n = (uint16_t)k;
 	CHECK(k > 0);
 }
@@ -499,7 +544,11 @@ void model_crash(struct model *m)
 		for (k = 0; k < v->n_sectors; k++)
 			sector_crash(m, &v->sectors[k]);
 		v->n_unflushed = 0;
+		v->n_busy = 0;
+		if (v->rolling && m->ops[v->rollback_op].ended == NEVER)
+			v->rolled = MODEL_FATE_UNKNOWN;
 	}
+	model_snaps_crash(m);
 	for (op = 1; op < m->n_ops; op++)
 		if (m->ops[op].ended == NEVER)
 			m->ops[op].ended = m->now;
@@ -509,21 +558,21 @@ void model_crash(struct model *m)
 
 /* ---- volumes ---- */
 
-static void vol_room(struct model_vol *v, uint64_t size_bytes)
+void model_vol_room(struct model_vol *v, uint64_t size_bytes)
 {
 	uint64_t n = size_bytes / MODEL_SECTOR, i;
 
 	if (n <= v->n_sectors)
 		return;
-	v->sectors = grow(v->sectors, n * sizeof(*v->sectors));
+	v->sectors = model_grow(v->sectors, n * sizeof(*v->sectors));
 	for (i = v->n_sectors; i < n; i++)
-		v->sectors[i] = (struct model_sector){ .n = 1, .one = { 0, NEVER } };
+		v->sectors[i] = (struct model_sector){ .n = 1, .one = { 0, 0, NEVER } };
 	v->n_sectors = n;
 }
 
 struct model_vol *model_vol_create(struct model *m, const char *name, uint64_t size_bytes)
 {
-	struct model_vol *v = grow(NULL, sizeof(*v));
+	struct model_vol *v = model_grow(NULL, sizeof(*v));
 
 	CHECK(m->n_vols < VOLS_MAX);
 	memset(v, 0, sizeof(*v));
@@ -531,7 +580,7 @@ struct model_vol *model_vol_create(struct model *m, const char *name, uint64_t s
 	v->state = MODEL_CREATING;
 	snprintf(v->name, sizeof(v->name), "%s", name);
 	v->size_bytes = size_bytes;
-	vol_room(v, size_bytes);
+	model_vol_room(v, size_bytes);
 	m->vols[m->n_vols++] = v;
 	m->now++;
 	return v;
@@ -591,14 +640,14 @@ void model_vol_resize(struct model *m, struct model_vol *v, uint64_t size_bytes)
 {
 	v->n_changes++;
 	v->new_size_bytes = size_bytes;
-	vol_room(v, size_bytes);
+	model_vol_room(v, size_bytes);
 	v->resize_op = 0;
 	if (size_bytes < v->size_bytes)
 		v->resize_op = model_begin(m, v, MODEL_ZERO, size_bytes, v->size_bytes - size_bytes);
 }
 
 /* The volume has this size now: what is beyond is zeros, whenever it comes back. */
-static void vol_size_is(const struct model *m, struct model_vol *v, uint64_t size_bytes, uint32_t zero_op)
+void model_size_is(const struct model *m, struct model_vol *v, uint64_t size_bytes, uint32_t zero_op)
 {
 	uint64_t i;
 
@@ -613,15 +662,17 @@ void model_vol_resized(struct model *m, struct model_vol *v, bool ok)
 	if (v->resize_op)
 		model_end(m, v, v->resize_op, v->new_size_bytes, v->size_bytes - v->new_size_bytes, ok, ok, false);
 	if (ok)
-		vol_size_is(m, v, v->new_size_bytes, v->resize_op);
+		model_size_is(m, v, v->new_size_bytes, v->resize_op);
 	v->new_size_bytes = 0;
 }
 
-bool model_vol_settle(const struct model *m, struct model_vol *v, const char *name, uint64_t size_bytes)
+bool model_vol_settle(struct model *m, struct model_vol *v, const char *name, uint64_t size_bytes)
 {
+	if (v->is_snap && v->state == MODEL_CREATING)
+		*(name ? &m->sets[v->set].is_there : &m->sets[v->set].is_absent) = true;
 	if (!name) {
 		if (v->state == MODEL_LIVE) {
-			fprintf(stderr, "model: volume %u (%s) is not there\n", v->index, v->name);
+			fprintf(stderr, "model: %s %u (%s) is not there\n", v->is_snap ? "snapshot" : "volume", v->index, v->name);
 			return false;
 		}
 		vol_gone(v);
@@ -636,6 +687,8 @@ bool model_vol_settle(const struct model *m, struct model_vol *v, const char *na
 			size_bytes, v->size_bytes, v->new_size_bytes);
 		return false;
 	}
-	vol_size_is(m, v, size_bytes, 0);
+	if (v->rolling && v->new_size_bytes)
+		v->rolled = size_bytes == v->new_size_bytes ? MODEL_FATE_YES : MODEL_FATE_NO;
+	model_size_is(m, v, size_bytes, 0);
 	return true;
 }

@@ -70,13 +70,12 @@ struct model_vol {
 	uint32_t *unflushed; /* ops that have ended well and are not durable */
 	size_t n_unflushed, cap_unflushed;
 	unsigned n_changes; /* resizes, deletions and rollbacks begun */
-	unsigned n_busy;    /* operations under way that want nobody else to change it */
+	unsigned n_busy;    /* the rig's: operations on it and its snapshots under way; 0 after a crash */
 	uint32_t rollback_op; /* the newest */
 	bool rolling;	      /* it is under way, or was at the last crash */
 	uint8_t rolled;	      /* then: MODEL_FATE_*, by what has been read since */
-	/* snapshots */
-	struct model_vol *parent;
-	unsigned set; /* those of one call */
+	bool is_snap;
+	unsigned parent, set; /* of snapshots: index of the volume; those of one call have one set */
 };
 enum { MODEL_FATE_UNKNOWN, MODEL_FATE_YES, MODEL_FATE_NO };
 

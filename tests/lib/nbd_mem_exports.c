@@ -1,5 +1,6 @@
 #include "tests/lib/nbd_mem_exports.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define SESSIONS_MAX 4096
@@ -129,9 +130,37 @@ static int co_list(void *arg, void (*each)(void *each_arg, const char *name, con
 	return 0;
 }
 
+static int co_contexts(void *arg, const struct nbd_attach *at, void (*each)(void *each_arg, const char *name, uint64_t key), void *each_arg)
+{
+	const struct attach_call *c = at->handle;
+	char name[32];
+	unsigned k;
+
+	for (k = 1; k <= c->e->spec.n_contexts; k++) {
+		snprintf(name, sizeof(name), "test:%u", k);
+		each(each_arg, name, k);
+	}
+	return 0;
+}
+
+static int co_status(void *arg, const struct nbd_attach *at, uint64_t key, uint64_t off, uint64_t len, struct bdev_extent *ext, size_t *n)
+{
+	uint64_t stretch = key * NBD_MEM_STRETCH, end = off + len, next;
+	size_t i;
+
+	CHECK(reactor_self() == at->home);
+	for (i = 0; i < *n && off < end; i++, off = next) {
+		next = MIN(end, (off / stretch + 1) * stretch);
+		ext[i] = (struct bdev_extent){next - off, off / stretch % 2 ? (uint32_t)key : 0};
+	}
+	*n = i;
+	return 0;
+}
+
 void nbd_mem_exports_provider(struct nbd_mem_exports *x, struct nbd_provider *out)
 {
-	*out = (struct nbd_provider){.co_attach = co_attach, .co_detach = co_detach, .co_list = co_list, .arg = x};
+	*out = (struct nbd_provider){.co_attach = co_attach, .co_detach = co_detach, .co_list = co_list, .co_contexts = co_contexts, .co_status = co_status,
+				     .arg = x};
 }
 
 struct mem_bdev *nbd_mem_export(struct nbd_mem_exports *x, size_t i) { return x->e[i].m; }

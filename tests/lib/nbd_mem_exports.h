@@ -11,8 +11,12 @@ struct nbd_mem_export_spec {
 	const char *name, *description;
 	bool read_only;
 	unsigned home; /* reactor, modulo their number */
+	/* Metadata contexts "test:1", "test:2", ...: of the k-th, every other stretch of k * NBD_MEM_STRETCH bytes has the flags k. */
+	unsigned n_contexts;
 	struct mem_bdev_options o;
 };
+
+#define NBD_MEM_STRETCH 65536ULL
 
 struct nbd_mem_exports;
 

@@ -74,12 +74,18 @@ void script_go(struct nbd_script *s, uint32_t opt, const char *name)
 
 void script_context(struct nbd_script *s, uint32_t opt, const char *name, const char *query)
 {
+	script_contexts(s, opt, name, &query, query ? 1 : 0);
+}
+
+void script_contexts(struct nbd_script *s, uint32_t opt, const char *name, const char *const *queries, unsigned n)
+{
 	struct nbd_script d = {0};
+	unsigned i;
 
 	add_string(&d, name);
-	add_u32(&d, query ? 1 : 0);
-	if (query)
-		add_string(&d, query);
+	add_u32(&d, n);
+	for (i = 0; i < n; i++)
+		add_string(&d, queries[i]);
 	add_option(s, opt, &d);
 }
 
@@ -140,6 +146,7 @@ static int run_co(void *arg)
 		[RUN_DELAY] = {.name = "delay", .home = 1, .o = {.size_bytes = 64 * MIB, .delay_ns = NS_PER_MS}},
 		[RUN_FAULTY] = {.name = "faulty", .o = {.size_bytes = RUN_SIZE, .max_bytes = 64 * KIB, .fault = fault}},
 		[RUN_NOFAST] = {.name = "nofast", .home = 1, .o = {.size_bytes = RUN_SIZE, .no_fast_zero = true, .no_discard = true}},
+		[RUN_MARKED] = {.name = "marked", .home = 1, .n_contexts = 20, .o = {.size_bytes = RUN_SIZE}},
 	};
 	struct nbd_run *run = arg;
 	struct nbd_provider p;
@@ -241,7 +248,10 @@ static bool chunk_reply(struct nbd_run *run, struct run_reply *r)
 	uint32_t fixed;
 	const uint8_t *p;
 
-	if (!h || be16_get(h->flags) != NBD_REPLY_FLAG_DONE)
+	if (!h || be16_get(h->flags) & ~NBD_REPLY_FLAG_DONE)
+		return false;
+	r->done = be16_get(h->flags) & NBD_REPLY_FLAG_DONE;
+	if (!r->done && be16_get(h->type) != NBD_REPLY_TYPE_BLOCK_STATUS)
 		return false;
 	r->structured = true;
 	r->cookie = be64_get(h->cookie);
@@ -255,6 +265,8 @@ static bool chunk_reply(struct nbd_run *run, struct run_reply *r)
 		r->off = be64_get(*(const be64 *)p);
 	if (r->type == NBD_REPLY_TYPE_ERROR)
 		r->error = be32_get(*(const be32 *)p);
+	if (r->type == NBD_REPLY_TYPE_BLOCK_STATUS)
+		r->context = be32_get(*(const be32 *)p);
 	r->data = p + fixed;
 	r->len -= fixed;
 	return true;

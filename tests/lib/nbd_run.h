@@ -22,6 +22,7 @@ void script_option(struct nbd_script *s, uint32_t opt, const void *data, size_t 
 void script_go(struct nbd_script *s, uint32_t opt, const char *name);
 /* LIST or SET_META_CONTEXT with one query (NULL: none). */
 void script_context(struct nbd_script *s, uint32_t opt, const char *name, const char *query);
+void script_contexts(struct nbd_script *s, uint32_t opt, const char *name, const char *const *queries, unsigned n);
 /* Flags, structured replies and base:allocation (if wanted), GO. */
 void script_handshake(struct nbd_script *s, const char *name, bool structured);
 void script_request(struct nbd_script *s, uint16_t cmd, uint16_t flags, uint64_t cookie, uint64_t off, uint32_t len);
@@ -44,7 +45,7 @@ struct nbd_run {
 	size_t in_len;
 	/* ---- set by nbd_run() ---- */
 	struct world *w;
-	struct nbd_mem_exports *exports; /* see nbd_run.c: "mem", "ro", "block4k", "delay", "faulty", "nofast" */
+	struct nbd_mem_exports *exports; /* see nbd_run.c: "mem", "ro", "block4k", "delay", "faulty", "nofast", "marked" */
 	struct nbd_server *server;
 	uint8_t *out;		 /* what the server sent; freed by nbd_run_free() */
 	size_t out_len;
@@ -53,7 +54,7 @@ struct nbd_run {
 	size_t leaked;		 /* allocations left over */
 };
 
-enum { RUN_MEM, RUN_RO, RUN_BLOCK4K, RUN_DELAY, RUN_FAULTY, RUN_NOFAST, RUN_EXPORTS };
+enum { RUN_MEM, RUN_RO, RUN_BLOCK4K, RUN_DELAY, RUN_FAULTY, RUN_NOFAST, RUN_MARKED, RUN_EXPORTS };
 #define RUN_SIZE (8u << 20)
 
 void nbd_run(struct nbd_run *run);
@@ -71,6 +72,8 @@ struct run_reply {
 	uint32_t error;
 	bool structured;
 	uint16_t type;	  /* of the chunk */
+	bool done;	  /* its last one; chunks of block status are several */
+	uint32_t context; /* of block status */
 	const uint8_t *data; /* payload of the chunk after its fixed part, or of a simple reply to a read */
 	uint32_t len;
 	uint64_t off;

@@ -137,6 +137,8 @@ static void co_settle(struct rig *g)
 			rig_fail(g, "volume %s is lost", mv->name);
 	}
 	xfree(v);
+	if (!g->failed)
+		rig_co_settle_snaps(g);
 }
 
 int rig_co_open(struct rig *g, unsigned flags)
@@ -449,12 +451,12 @@ static int io_once_there(void *arg)
 
 static int co_attached(struct rig *g, struct model_vol *v, struct io_once *o)
 {
-	char name[MODEL_NAME_MAX + 4];
+	char name[RIG_POINT_NAME + 4], point[RIG_POINT_NAME];
 	struct ashlar_attach *at;
 	struct err e = { 0 };
 	int r;
 
-	snprintf(name, sizeof(name), "p/%s", v->name);
+	snprintf(name, sizeof(name), "p/%s", rig_point_name(g, v, point));
 	r = ashlar_co_attach(g->a, name, NULL, NULL, &at, &e);
 	if (r < 0) {
 		if (!g->may_fail)
@@ -476,27 +478,33 @@ int rig_co_io_once(struct rig *g, struct model_vol *v, enum rig_op op, uint64_t 
 	return co_attached(g, v, &o);
 }
 
+static void co_verify_one(struct rig *g, struct model_vol *v)
+{
+	struct io_once o = { .all = true };
+	char name[RIG_POINT_NAME];
+	int r;
+
+	if (v->state != MODEL_LIVE || g->failed)
+		return;
+	r = co_attached(g, v, &o);
+	if (r < 0 && !g->may_fail)
+		rig_fail(g, "%s cannot be read: %s (%d)", rig_point_name(g, v, name), err_text(r), r);
+}
+
 void rig_co_verify(struct rig *g)
 {
 	unsigned i;
-	int r;
 
-	for (i = 0; i < model_n_vols(g->model) && !g->failed; i++) {
-		struct io_once o = { .all = true };
-
-		if (model_vol(g->model, i)->state != MODEL_LIVE)
-			continue;
-		r = co_attached(g, model_vol(g->model, i), &o);
-		if (r < 0 && !g->may_fail)
-			rig_fail(g, "volume %s cannot be read: %s (%d)", model_vol(g->model, i)->name, err_text(r), r);
-	}
+	for (i = 0; i < model_n_vols(g->model); i++)
+		co_verify_one(g, model_vol(g->model, i));
+	for (i = 0; i < model_n_snaps(g->model); i++)
+		co_verify_one(g, model_snap(g->model, i));
 	rig_note(g, "verified");
 }
 
 /* ---- management ---- */
 
-/* A stopped pool leaves open what happened: the next opening tells. True: the model must not be told a result. */
-static bool is_unknown(struct rig *g, int r, const struct err *e, const char *what, const char *name)
+bool rig_is_unknown(struct rig *g, int r, const struct err *e, const char *what, const char *name)
 {
 	if (r == 0 || (r == -ERR_POOL_FULL && g->may_be_full) || (r == -EINVAL && g->degraded))
 		return false;
@@ -515,9 +523,29 @@ int rig_co_vol_create(struct rig *g, const char *name, uint64_t size, const char
 	rig_note(g, "create %s, %" PRIu64 " bytes, %s", name, size, layout ? layout : "default");
 	r = ashlar_co_volume_create(g->p, &s, &e);
 	rig_note(g, "create %s: %d", name, r);
-	if (!is_unknown(g, r, &e, "create", name))
+	if (!rig_is_unknown(g, r, &e, "create", name))
 		model_vol_created(g->model, v, r == 0);
 	return r;
+}
+
+/* It and its snapshots. */
+static void model_each(struct rig *g, struct model_vol *v, void (*fn)(struct model *m, struct model_vol *v, bool ok), bool ok)
+{
+	unsigned i;
+
+	for (i = 0; i < model_n_snaps(g->model); i++) {
+		struct model_vol *s = model_snap(g->model, i);
+
+		if (s->parent == v->index && s->state != MODEL_GONE)
+			fn(g->model, s, ok);
+	}
+	fn(g->model, v, ok);
+}
+
+static void each_delete(struct model *m, struct model_vol *v, bool ok)
+{
+	(void)ok;
+	model_vol_delete(m, v);
 }
 
 int rig_co_vol_delete(struct rig *g, struct model_vol *v)
@@ -525,12 +553,14 @@ int rig_co_vol_delete(struct rig *g, struct model_vol *v)
 	struct err e = { 0 };
 	int r;
 
+	if (v->n_busy)
+		return 0;
 	rig_note(g, "delete %s", v->name);
-	model_vol_delete(g->model, v);
-	r = ashlar_co_volume_delete(g->p, v->name, true, false, false, NULL, &e);
+	model_each(g, v, each_delete, true);
+	r = ashlar_co_volume_delete(g->p, v->name, true, true, false, NULL, &e);
 	rig_note(g, "delete %s: %d", v->name, r);
-	if (!is_unknown(g, r, &e, "delete", v->name))
-		model_vol_deleted(g->model, v, r == 0);
+	if (!rig_is_unknown(g, r, &e, "delete", v->name))
+		model_each(g, v, model_vol_deleted, r == 0);
 	return r;
 }
 
@@ -539,11 +569,13 @@ int rig_co_vol_rename(struct rig *g, struct model_vol *v, const char *name)
 	struct err e = { 0 };
 	int r;
 
+	if (v->n_busy)
+		return 0;
 	rig_note(g, "rename %s to %s", v->name, name);
 	model_vol_rename(v, name);
 	r = ashlar_co_volume_rename(g->p, v->name, name, &e);
 	rig_note(g, "rename %s to %s: %d", v->name, name, r);
-	if (!is_unknown(g, r, &e, "rename", v->name))
+	if (!rig_is_unknown(g, r, &e, "rename", v->name))
 		model_vol_renamed(v, r == 0);
 	return r;
 }
@@ -553,11 +585,13 @@ int rig_co_vol_resize(struct rig *g, struct model_vol *v, uint64_t size)
 	struct err e = { 0 };
 	int r;
 
+	if (v->n_busy)
+		return 0;
 	rig_note(g, "resize %s from %" PRIu64 " to %" PRIu64, v->name, v->size_bytes, size);
 	model_vol_resize(g->model, v, size);
 	r = ashlar_co_volume_resize(g->p, v->name, size, true, &e);
 	rig_note(g, "resize %s: %d", v->name, r);
-	if (!is_unknown(g, r, &e, "resize", v->name))
+	if (!rig_is_unknown(g, r, &e, "resize", v->name))
 		model_vol_resized(g->model, v, r == 0);
 	return r;
 }

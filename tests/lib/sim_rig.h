@@ -49,9 +49,9 @@ void rig_world_start(struct rig *g, uint64_t seed);
 void rig_world_drop(struct rig *g);
 
 int rig_co_create(struct rig *g);
-/* Opens; volumes settle in the model. flags: ASHLAR_OPEN_*. */
+/* Opens; volumes and snapshots settle in the model. flags: ASHLAR_OPEN_*. */
 int rig_co_open(struct rig *g, unsigned flags);
-/* Reads every volume; failures go to g->failed. */
+/* Reads every volume and every snapshot; failures go to g->failed. */
 void rig_co_verify(struct rig *g);
 /* Pool check. data: copies too. Anything it finds is a failure. */
 void rig_co_check(struct rig *g, bool data);
@@ -108,5 +108,24 @@ int rig_co_vol_create(struct rig *g, const char *name, uint64_t size_bytes, cons
 int rig_co_vol_delete(struct rig *g, struct model_vol *v);
 int rig_co_vol_rename(struct rig *g, struct model_vol *v, const char *name);
 int rig_co_vol_resize(struct rig *g, struct model_vol *v, uint64_t size_bytes);
+/* A stopped pool leaves open what happened: the next opening tells. True: the model must not be told a result. */
+bool rig_is_unknown(struct rig *g, int r, const struct err *e, const char *what, const char *name);
+
+/* ---- snapshots and clones, likewise: sim_family.c. They do nothing where the volume is being changed by somebody else. ---- */
+
+#define RIG_SNAPS_MAX 24
+#define RIG_POINT_NAME (2 * MODEL_NAME_MAX + 4)
+/* VOLUME or VOLUME@SNAP, as of now. */
+const char *rig_point_name(const struct rig *g, const struct model_vol *v, char buf[RIG_POINT_NAME]);
+/* May something be done with the volume, or that of the snapshot, now? */
+bool rig_is_free(const struct rig *g, const struct model_vol *v);
+/* One of each of v[n], at one instant, all with this name; the second and further ones of a volume with a number behind it. */
+int rig_co_snap_create(struct rig *g, struct model_vol *const *v, unsigned n, const char *name);
+int rig_co_snap_delete(struct rig *g, struct model_vol *const *snaps, unsigned n);
+int rig_co_snap_rename(struct rig *g, struct model_vol *snap, const char *name);
+int rig_co_rollback(struct rig *g, struct model_vol *snap);
+int rig_co_clone(struct rig *g, struct model_vol *snap, const char *name);
+/* Pool open, volumes settled: which snapshots came through. */
+void rig_co_settle_snaps(struct rig *g);
 
 #endif

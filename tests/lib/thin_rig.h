@@ -22,6 +22,7 @@ struct thin_rig_conf {
 	uint64_t cache_bytes, journal_bytes;
 	unsigned co_requests_max; /* 0: default */
 	bool redirect;		  /* as for parity layouts */
+	bool unjudged;		  /* nobody looks at what it says of its writes: that costs more with each snapshot */
 	uint64_t latency_min_ns, latency_max_ns;
 };
 

@@ -65,9 +65,10 @@ t 0 help help
 says 'pool create' 'help names the commands'
 t 0 'the option --help' --help
 t 0 'list of methods' methods
-json 'methods JSON' '{"pool.list", "pool.show", "pool.create", "pool.check", "pool.destroy", "disk.list", "volume.create", "volume.list", "volume.show", "volume.resize", "volume.rename", "volume.set", "volume.delete", "export.add", "export.list", "export.remove", "connection.list", "daemon.status", "daemon.shutdown"} <= {m["name"] for m in j}'
+json 'methods JSON' '{"pool.list", "pool.show", "pool.create", "pool.check", "pool.destroy", "disk.list", "volume.create", "volume.list", "volume.show", "volume.resize", "volume.rename", "volume.set", "volume.delete", "volume.clone", "snapshot.create", "snapshot.list", "snapshot.show", "snapshot.delete", "snapshot.rollback", "snapshot.rename", "snapshot.policy", "snapshot.diff", "export.add", "export.list", "export.remove", "connection.list", "daemon.status", "daemon.shutdown"} <= {m["name"] for m in j}'
 for c in 'pool create' 'pool list' 'pool show' 'pool check' 'pool destroy' 'disk list' 'volume create' 'volume list' 'volume show' \
-	'volume resize' 'volume rename' 'volume set' 'volume delete' 'export add' 'export list' 'export remove' serve 'daemon status' \
+	'volume resize' 'volume rename' 'volume set' 'volume delete' 'snapshot create' 'snapshot list' 'snapshot show' 'snapshot delete' \
+	'snapshot rollback' 'snapshot rename' 'snapshot policy' 'snapshot diff' clone 'export add' 'export list' 'export remove' serve 'daemon status' \
 	'daemon stop' 'connection list'; do
 	# shellcheck disable=SC2086
 	t 0 "$c --help" $c --help
@@ -127,6 +128,95 @@ before=$(cat d1 d2 | sha256sum)
 t 1 'a disk of another pool is refused' pool create third d1
 [ "$before" = "$(cat d1 d2 | sha256sum)" ] && ok 'and unchanged' || not_ok 'and unchanged'
 mv d1 d2 disks/
+
+# Part of management(): vm1 of 5G and vm2 of 512M are there, and as they were afterwards.
+snapshots() {
+	t 0 'snapshot create of two' snapshot create demo/vm1@a demo/vm2@a --json
+	json 'snapshot create JSON' '[s["name"] for s in j] == ["demo/vm1@a", "demo/vm2@a"] and j[0]["size_bytes"] == 5 << 30 and len({s["guid"] for s in j}) == 2'
+	t 0 'snapshot create of one' snapshot create demo/vm1@b
+	says '^snapshot demo/vm1@b taken$' 'it says so'
+	t 1 'snapshot create again' snapshot create demo/vm1@b
+	says 'exists already' 'the reason is named'
+	t 1 'one name twice' snapshot create demo/vm1@c demo/vm1@c
+	says 'twice' 'the reason is named'
+	t 1 'two pools' snapshot create demo/vm1@c other/vm1@c
+	says 'one pool' 'the reason is named'
+	t 1 'of no volume' snapshot create demo/nothing@c
+	t 2 'snapshot create of nothing' snapshot create
+	for bad in demo/vm1 demo/vm1@ demo/@a demo@a vm1@a demo/vm1@a/b demo/vm1@a@b 'demo/vm1@a b' demo/vm1@.. $'demo/vm1@a\nb' \
+		"demo/vm1@$(printf 'x%.0s' {1..128})"; do
+		t 1 "snapshot name '$(printf %.16q "$bad")' refused" snapshot create "$bad"
+	done
+	t 0 'longest snapshot name' snapshot create "demo/vm1@$(printf 'x%.0s' {1..127})"
+	t 0 'rm of it' snapshot rm "demo/vm1@$(printf 'x%.0s' {1..127})"
+	t 0 'snapshot list' snapshot list
+	says '^demo/vm1@a ' 'they are listed'
+	t 0 'snapshot list -Hp' snapshot ls -Hp -o name,exclusive --sort -name demo/vm1
+	[ "$(cat out)" = $'demo/vm1@b\t0\ndemo/vm1@a\t0' ] && ok 'of one volume, tabs, sorted' || not_ok 'of one volume, tabs, sorted'
+	t 0 'snapshot list of a pool' snapshot list demo --json
+	json 'snapshot list JSON' 'sorted(s["name"] for s in j) == ["demo/vm1@a", "demo/vm1@b", "demo/vm2@a"] and not any(s["by_policy"] for s in j)'
+	t 1 'list of no volume' snapshot list demo/nothing
+	t 2 'snapshot list: unknown column' snapshot list -o nonsense
+	t 0 'snapshot show' snapshot show demo/vm1@a
+	t 0 'snapshot show --json' snapshot show demo/vm1@a --json
+	json 'snapshot show JSON' 'j["volume"] == "vm1" and j["snapshot"] == "a" and j["exclusive_bytes"] == 0 and j["clones"] == 0'
+	t 1 'show of no snapshot' snapshot show demo/vm1@nothing
+	t 1 'show of a volume as snapshot' snapshot show demo/vm1
+	t 0 'volume list shows how many' volume list --json
+	json 'SNAPS' '{v["name"]: v["snapshots"] for v in j} == {"demo/vm1": 2, "demo/vm2": 1}'
+	t 0 'exports of snapshots' export list --json
+	json 'read-only, POOL/VOL@SNAP' '{x["name"] for x in j if x["is_snapshot"] and x["read_only"] and not x["hidden"]} == {"demo/vm1@a", "demo/vm1@b", "demo/vm2@a"}'
+	t 0 'export of a snapshot by another name' export add demo/vm1@a --name 'old boot disk' --json
+	json 'it stays read-only' 'j["name"] == "old boot disk" and j["read_only"] and j["volume"] == "demo/vm1@a"'
+	t 0 'hide it' export remove demo/vm1@a
+	t 0 'clone' clone demo/vm1@a vm4
+	t 0 'clone, the other form' clone demo/vm1@a demo/vm5 --json
+	json 'clone JSON' 'j["name"] == "demo/vm5" and j["origin"] == "demo/vm1@a" and j["size_bytes"] == 5 << 30'
+	t 1 'clone onto a volume' clone demo/vm1@a vm4
+	t 1 'clone into another pool' clone demo/vm1@a other/vm4
+	says 'must be in pool demo' 'the reason is named'
+	t 0 'clones are counted' snapshot show demo/vm1@a --json
+	json 'two clones' 'j["clones"] == 2'
+	t 0 'resize after the snapshot' volume resize demo/vm1 6G
+	t 0 'rollback, dry run' snapshot rollback demo/vm1@a --dry-run --json
+	json 'rollback JSON' 'j["dry_run"] and j["volume"] == "demo/vm1" and j["freed_bytes"] >= 0'
+	t 0 'rollback' snapshot rollback demo/vm1@a
+	t 0 'the size comes back' volume show demo/vm1 --json
+	json 'rolled back' 'j["size_bytes"] == 5 << 30'
+	t 0 'snapshot rename' snapshot rename demo/vm1@a z
+	t 0 'snapshot mv, the other form' snapshot mv demo/vm1@z demo/vm1@a
+	t 1 'rename onto another' snapshot rename demo/vm1@a b
+	t 1 'rename to another volume' snapshot rename demo/vm1@a demo/vm2@z
+	t 0 'policy: none' snapshot policy demo/vm2
+	says 'no snapshot policy' 'it says so'
+	t 1 'policy: too often' snapshot policy demo/vm2 --every 1s --keep 2
+	t 1 'policy: no number' snapshot policy demo/vm2 --every 1h
+	t 2 'policy: a number that is none' snapshot policy demo/vm2 --every 1h --keep 0
+	t 2 'policy: off and on' snapshot policy demo/vm2 --off --keep 3
+	t 0 'policy' snapshot policy demo/vm2 --every 1h --keep 24 --json
+	json 'policy JSON' 'j["every"] == "3600s" and j["keep"] == 24'
+	t 0 'policy: only the number' snapshot policy demo/vm2 --keep 3
+	t 0 'policy: shown' snapshot policy demo/vm2
+	says 'every 3600s, the newest 3' 'as it was set'
+	t 0 'policy: off' snapshot policy demo/vm2 --off
+	t 1 'volume delete with snapshots' volume delete demo/vm1
+	says '2 snapshots: .*--snapshots' 'how many, and the way out'
+	t 0 'dry run with them' volume delete demo/vm1 --snapshots --dry-run --json
+	json 'dry run JSON' 'j["dry_run"] and j["freed_bytes"] == 0'
+	t 1 'snapshot delete: not there' snapshot delete demo/vm1@a demo/vm1@nothing
+	t 0 'snapshot delete, dry run' snapshot delete demo/vm1@a demo/vm1@b --dry-run
+	says 'would be deleted' 'it says so'
+	t 0 'snapshot delete of two' snapshot delete demo/vm1@b demo/vm1@a --json
+	json 'delete JSON' 'j["names"] == ["demo/vm1@b", "demo/vm1@a"] and not j["dry_run"]'
+	t 0 'the clone is still there' volume show demo/vm4 --json
+	json 'its origin is not' 'j["origin"] is None'
+	t 0 'a snapshot of a clone' snapshot create demo/vm4@s
+	t 0 'volume delete --snapshots' volume delete demo/vm4 --snapshots
+	t 0 'rm of the other clone' volume rm demo/vm5
+	"$ashlar" snapshot list demo/vm2 -H -o name | xargs -r "$ashlar" snapshot delete >/dev/null
+	t 0 'no snapshots left' snapshot list --json
+	json 'none' 'j == []'
+}
 
 # Everything here runs twice: in the command's own process, and in a daemon.
 management() {
@@ -199,6 +289,7 @@ management() {
 	t 1 'export name with a newline' export add demo/vm2 --name $'a\nb'
 	t 0 'export add again' export add demo/vm2
 	t 0 'back to the default' export add demo/vm1
+	snapshots
 	t 0 'check' pool check demo --json
 	json 'check finds nothing' 'j["problems"] == 0 and j["findings"] == []'
 	t 0 'check with data' pool check --data
@@ -276,6 +367,27 @@ if daemon_start --nbd "unix:$dir/nbd.sock" --reactors 2 --metadata-cache 64M; th
 	if command -v nbdinfo >/dev/null; then
 		nbdinfo --size "nbd+unix:///demo/vm1?socket=$dir/nbd.sock" >out 2>err
 		[ "$(cat out)" = 1073741824 ] && ok 'an NBD client sees it' || not_ok 'an NBD client sees it'
+	fi
+	if command -v nbdcopy >/dev/null; then
+		head -c 3M /dev/urandom >data
+		nbd() { echo "nbd+unix:///$1?socket=$dir/nbd.sock"; }
+		nbdcopy data "$(nbd demo/vm1)" && t 0 'a snapshot of what a client wrote' snapshot create demo/vm1@s
+		head -c 1M /dev/zero | tr '\0' x >over && nbdcopy over "$(nbd demo/vm1)"
+		nbdcopy "$(nbd demo/vm1@s)" copy 2>err && cmp -n $((3 << 20)) data copy >out && ok 'a client reads it as it was' || not_ok 'a client reads it as it was'
+		nbdinfo --size "nbd+unix://?socket=$dir/nbd.sock" >out 2>err
+		[ "$(cat out)" = 1073741824 ] && ok 'the only volume is the default export' || not_ok 'the only volume is the default export'
+		t 0 'what it holds alone' snapshot show demo/vm1@s --json
+		json 'space' 'j["exclusive_bytes"] == 1 << 20 and j["used_bytes"] == 3 << 20 and j["refer_bytes"] == 3 << 20'
+		t 0 'rollback' snapshot rollback demo/vm1@s
+		nbdcopy "$(nbd demo/vm1)" copy 2>err && cmp -n $((3 << 20)) data copy >out && ok 'a client reads the old' || not_ok 'a client reads the old'
+		t 0 'a policy with a daemon' snapshot policy demo/vm1 --every 1m --keep 1
+		sleep 1
+		t 0 'it has taken one' snapshot list demo/vm1 --json
+		json 'auto-' 'len([s for s in j if s["by_policy"] and s["snapshot"].startswith("auto-")]) == 1'
+		t 0 'and said so' events
+		says 'snapshot.taken' 'an event'
+		t 0 'no more' snapshot policy demo/vm1 --off
+		"$ashlar" snapshot list demo/vm1 -H -o name | xargs "$ashlar" snapshot delete >/dev/null
 	fi
 	t 0 'a pool made by the daemon' pool create extra --serve --force d3 d4
 	t 0 'it serves it at once' pool list --json

@@ -15,7 +15,7 @@ static unsigned live_volumes(struct sim_run *s)
 	return n;
 }
 
-static struct model_vol *any_volume(struct sim_run *s, struct rng *rng)
+struct model_vol *admin_any_volume(struct sim_run *s, struct rng *rng)
 {
 	struct model_vol *v, *best = NULL;
 	unsigned i, n = 0;
@@ -74,7 +74,7 @@ static void co_create(struct sim_run *s, struct rng *rng)
 
 static void co_rename(struct sim_run *s, struct rng *rng)
 {
-	struct model_vol *v = any_volume(s, rng);
+	struct model_vol *v = admin_any_volume(s, rng);
 	char name[MODEL_NAME_MAX];
 
 	snprintf(name, sizeof(name), "v%u", s->next_name++ % 8);
@@ -84,7 +84,7 @@ static void co_rename(struct sim_run *s, struct rng *rng)
 
 static void co_set(struct sim_run *s, struct rng *rng)
 {
-	struct model_vol *v = any_volume(s, rng);
+	struct model_vol *v = admin_any_volume(s, rng);
 	struct err e = { 0 };
 	int r;
 
@@ -97,6 +97,7 @@ static void co_set(struct sim_run *s, struct rng *rng)
 
 static void co_look(struct sim_run *s)
 {
+	struct ashlar_snapshot_info *snaps;
 	struct ashlar_volume_info *v;
 	struct ashlar_disk_info *d;
 	struct ashlar_pool_info i;
@@ -107,6 +108,8 @@ static void co_look(struct sim_run *s)
 		rig_fail(&s->rig, "the pool uses more than it has");
 	if (ashlar_co_volume_list(s->rig.p, &v, &n, NULL) == 0)
 		xfree(v);
+	if (ashlar_co_snapshot_list(s->rig.p, NULL, &snaps, &n, NULL) == 0)
+		xfree(snaps);
 	if (ashlar_co_disk_list(s->rig.p, &d, &n, NULL) == 0)
 		xfree(d);
 }
@@ -115,6 +118,10 @@ static void co_command(struct sim_run *s, struct rng *rng)
 {
 	struct model_vol *v;
 
+	if (s->family && rng_chance(rng, 3, 5)) {
+		family_co_command(s, rng);
+		return;
+	}
 	switch (rng_below(rng, 10)) {
 	case 0:
 	case 1:
@@ -122,7 +129,7 @@ static void co_command(struct sim_run *s, struct rng *rng)
 		co_create(s, rng);
 		break;
 	case 3:
-		v = any_volume(s, rng);
+		v = admin_any_volume(s, rng);
 		if (v && live_volumes(s) > 1)
 			rig_co_vol_delete(&s->rig, v);
 		break;
@@ -131,7 +138,7 @@ static void co_command(struct sim_run *s, struct rng *rng)
 		break;
 	case 5:
 	case 6:
-		v = any_volume(s, rng);
+		v = admin_any_volume(s, rng);
 		if (v)
 			rig_co_vol_resize(&s->rig, v, any_size(s, rng));
 		break;
@@ -163,7 +170,7 @@ void admin_co_main(void *arg)
 	}
 	/* held writes would keep their clients for ever */
 	for (i = 0; i < model_n_vols(s->rig.model); i++)
-		if (model_vol(s->rig.model, i)->state == MODEL_LIVE && s->overcommit)
+		if (model_vol(s->rig.model, i)->state == MODEL_LIVE && (s->overcommit || s->family))
 			(void)!ashlar_co_volume_set_full_wait(s->rig.p, model_vol(s->rig.model, i)->name, 0, NULL);
 	s->n_running--;
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/io/buf.h"
 #include "tests/sim/sim_run.h"
 
 struct session {
@@ -31,7 +32,7 @@ static enum rig_op pick_op(struct session *c)
 	unsigned total = s->w_read + s->w_write + s->w_flush + s->w_zero + s->w_discard;
 	unsigned k = (unsigned)rng_below(&c->rng, total);
 
-	if (k < s->w_read)
+	if (k < s->w_read || c->v->is_snap)
 		return RIG_READ;
 	k -= s->w_read;
 	if (k < s->w_write)
@@ -67,6 +68,19 @@ static void pick_range(struct session *c, uint64_t size, uint64_t block, enum ri
 	c->next = (*off + *len) % size;
 }
 
+/* What is in a snapshot stays; if it let this in, the next look would tell too. */
+static void co_try_to_change(struct session *c, struct bdev *b)
+{
+	uint8_t *buf = buf_alloc(b->block_bytes);
+	int r;
+
+	memset(buf, 0xee, b->block_bytes);
+	r = bdev_co_write(b, 0, buf, b->block_bytes, 0);
+	if (r >= 0 || bdev_co_discard(b, 0, b->size_bytes, 0) >= 0)
+		rig_fail(&c->s->rig, "snapshot %s takes writes", c->v->name);
+	buf_free(buf, b->block_bytes);
+}
+
 /* Coroutine on the volume's home. */
 static int session_co_there(void *arg)
 {
@@ -75,6 +89,8 @@ static int session_co_there(void *arg)
 	struct bdev *b = ashlar_attach_bdev(c->at);
 	uint64_t off = 0, len = 0;
 
+	if (c->v->is_snap)
+		co_try_to_change(c, b);
 	while (c->n_requests-- > 0 && !c->gone && !run_is_over(s)) {
 		enum rig_op op = pick_op(c);
 		unsigned flags = 0;
@@ -112,10 +128,12 @@ static struct model_vol *pick_volume(struct sim_run *s, struct rng *rng)
 static void client_co_session(struct sim_run *s, struct rng *rng)
 {
 	struct session c = { .s = s, .v = pick_volume(s, rng) };
-	char name[MODEL_NAME_MAX + 4];
+	char name[RIG_POINT_NAME + 4], point[RIG_POINT_NAME];
 	struct err e = { 0 };
 	int r;
 
+	if (s->family && rng_chance(rng, 1, 6))
+		c.v = family_any_snap(s, rng);
 	if (!c.v) {
 		run_co_sleep(s, NS_PER_MS);
 		return;
@@ -127,11 +145,11 @@ static void client_co_session(struct sim_run *s, struct rng *rng)
 	c.echo = rng_chance(rng, 1, 3);
 	c.slow = s->life_ns > 300 * NS_PER_MS || rng_chance(rng, 1, 3); /* or there were too many */
 	c.next = rng_below(rng, c.v->size_bytes);
-	snprintf(name, sizeof(name), "p/%s", c.v->name);
+	snprintf(name, sizeof(name), "p/%s", rig_point_name(&s->rig, c.v, point));
 	r = ashlar_co_attach(s->rig.a, name, &session_ops, &c, &c.at, &e);
 	if (r < 0) {
 		/* it may have been renamed or deleted while we asked */
-		if (r != -ENOENT || (c.v->state == MODEL_LIVE && !c.v->new_name[0] && !strcmp(name + 2, c.v->name)))
+		if (r != -ENOENT || (rig_is_free(&s->rig, c.v) && !strcmp(name + 2, rig_point_name(&s->rig, c.v, point))))
 			if (!s->rig.may_fail)
 				rig_fail(&s->rig, "attach %s: %s (%d)", name, e.text, r);
 		run_co_sleep(s, NS_PER_MS);
@@ -147,7 +165,10 @@ void client_co_main(void *arg)
 	struct rng rng;
 
 	rng_init(&rng, rng_next(&s->rng));
-	while (!run_is_over(s))
+	while (!run_is_over(s)) {
+		if (s->family && rng_chance(&rng, 1, 3))
+			family_co_in_turn(s, &rng);
 		client_co_session(s, &rng);
+	}
 	s->n_running--;
 }

@@ -6,6 +6,7 @@
  *   sim_run.c     its lives, from opening to a clean end, a kill or a power cut; the end, when everything must heal
  *   sim_client.c  clients: random requests on random volumes
  *   sim_admin.c   management commands meanwhile
+ *   sim_family.c  those that concern snapshots and clones; clients that write to two volumes in turn
  *   sim_nemesis.c what happens to disks in service
  *   sim_rot.c     damage that no disk reports, and what must be found of it
  *   sim_between.c what happens to disks between lives
@@ -46,6 +47,8 @@ struct sim_run {
 	unsigned fua_of, slow_of;			      /* one write in so many; one pause in so many is long */
 	bool overcommit, other_layouts, faults;
 	bool sparse; /* large volumes, of which little is written, here and there: many map pages */
+	bool family; /* snapshots, clones, rollbacks */
+	unsigned n_snaps_max;
 	bool beyond; /* faults that redundancy does not cover: honest failures, and after them nothing lost that was durable */
 	/* disks */
 	struct harm harm[RIG_DISKS_MAX];
@@ -76,6 +79,15 @@ void shape_choose(struct sim_run *s);
 void client_co_main(void *arg);
 void admin_co_main(void *arg);
 void nemesis_co_main(void *arg);
+
+/* ---- sim_family.c ---- */
+/* Coroutine: one command. */
+void family_co_command(struct sim_run *s, struct rng *rng);
+struct model_vol *family_any_snap(struct sim_run *s, struct rng *rng);
+/* Coroutine: writes to two volumes in turn, each acknowledged before the next, for a while. */
+void family_co_in_turn(struct sim_run *s, struct rng *rng);
+/* sim_admin.c */
+struct model_vol *admin_any_volume(struct sim_run *s, struct rng *rng);
 
 /* A life ends or begins: no faults, no latent errors. Disks that are not there stay away. */
 void nemesis_off(struct sim_run *s);

@@ -268,6 +268,69 @@ static void contexts_are_listed_and_set(void)
 	expect_end();
 }
 
+static void expect_context(uint32_t opt, uint32_t id, const char *name)
+{
+	const uint8_t *data;
+	uint32_t len;
+
+	CU_ASSERT_EQUAL_FATAL(run_option_reply(&run, opt, &data, &len), NBD_REP_META_CONTEXT);
+	CU_ASSERT_EQUAL_FATAL(len, 4 + strlen(name));
+	CU_ASSERT_EQUAL(be32_get(*(const be32 *)data), id);
+	CU_ASSERT(!memcmp(data + 4, name, len - 4));
+}
+
+static void contexts_of_the_export_are_listed_by_prefix_and_set_by_name(void)
+{
+	static const char *const wanted[] = {"test:7", "base:allocation", "test:", "test:3", "test:21", "test:3"};
+	char name[16];
+	unsigned k;
+
+	begin();
+	script_option(&in, NBD_OPT_STRUCTURED_REPLY, NULL, 0);
+	script_context(&in, NBD_OPT_LIST_META_CONTEXT, "marked", "test:");
+	script_context(&in, NBD_OPT_LIST_META_CONTEXT, "marked", "test:2");
+	script_context(&in, NBD_OPT_LIST_META_CONTEXT, "marked", "test");
+	script_contexts(&in, NBD_OPT_SET_META_CONTEXT, "marked", wanted, ARRAY_LEN(wanted));
+	go();
+	expect(NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK);
+	for (k = 1; k <= 20; k++) {
+		snprintf(name, sizeof(name), "test:%u", k);
+		expect_context(NBD_OPT_LIST_META_CONTEXT, 0, name);
+	}
+	expect(NBD_OPT_LIST_META_CONTEXT, NBD_REP_ACK);
+	expect_context(NBD_OPT_LIST_META_CONTEXT, 0, "test:2");
+	expect(NBD_OPT_LIST_META_CONTEXT, NBD_REP_ACK);
+	expect(NBD_OPT_LIST_META_CONTEXT, NBD_REP_ACK);
+	expect_context(NBD_OPT_SET_META_CONTEXT, 1, "base:allocation");
+	expect_context(NBD_OPT_SET_META_CONTEXT, 2, "test:3");
+	expect_context(NBD_OPT_SET_META_CONTEXT, 3, "test:7");
+	expect(NBD_OPT_SET_META_CONTEXT, NBD_REP_ACK);
+	expect_end();
+}
+
+static void too_many_contexts_are_refused_and_none_is_set(void)
+{
+	char names[17][16];
+	const char *wanted[17];
+	unsigned k;
+
+	begin();
+	for (k = 0; k < 17; k++) {
+		snprintf(names[k], sizeof(names[k]), "test:%u", k + 1);
+		wanted[k] = names[k];
+	}
+	script_option(&in, NBD_OPT_STRUCTURED_REPLY, NULL, 0);
+	script_contexts(&in, NBD_OPT_SET_META_CONTEXT, "marked", wanted, 17);
+	script_contexts(&in, NBD_OPT_SET_META_CONTEXT, "marked", wanted, 16);
+	go();
+	expect(NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK);
+	expect(NBD_OPT_SET_META_CONTEXT, NBD_REP_ERR_TOO_BIG);
+	for (k = 0; k < 16; k++)
+		expect_context(NBD_OPT_SET_META_CONTEXT, k + 1, names[k]);
+	expect(NBD_OPT_SET_META_CONTEXT, NBD_REP_ACK);
+	expect_end();
+}
+
 static void malformed_contexts_are_invalid(void)
 {
 	static const struct {
@@ -509,6 +572,8 @@ int main(void)
 		T(too_many_options_close),
 		T(contexts_need_structured_replies),
 		T(contexts_are_listed_and_set),
+		T(contexts_of_the_export_are_listed_by_prefix_and_set_by_name),
+		T(too_many_contexts_are_refused_and_none_is_set),
 		T(malformed_contexts_are_invalid),
 		T(export_name_sends_zeroes_only_to_who_wants_them),
 		T(slow_handshake_is_dropped),

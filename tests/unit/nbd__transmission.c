@@ -350,6 +350,47 @@ static void block_status_tells_holes(void)
 	CU_ASSERT_EQUAL(reply_of(5, 0).error, NBD_EINVAL);
 }
 
+static void block_status_answers_a_chunk_for_each_context(void)
+{
+	static const char *const wanted[] = {"test:2", "base:allocation", "test:5"};
+	static const uint64_t stretch[] = {0, 2 * NBD_MEM_STRETCH, 5 * NBD_MEM_STRETCH};
+	static const uint32_t flags[] = {3, 2, 5};
+	struct run_reply r;
+	unsigned c, i;
+	uint64_t at;
+
+	nbd_run_free(&run);
+	run = (struct nbd_run){.n_reactors = 2};
+	script_flags(&in, 3);
+	script_option(&in, NBD_OPT_STRUCTURED_REPLY, NULL, 0);
+	script_contexts(&in, NBD_OPT_SET_META_CONTEXT, "marked", wanted, 3);
+	script_go(&in, NBD_OPT_GO, "marked");
+	script_request(&in, NBD_CMD_BLOCK_STATUS, 0, 1, 4096, RUN_SIZE - 8192);
+	script_request(&in, NBD_CMD_BLOCK_STATUS, NBD_CMD_FLAG_REQ_ONE, 2, 3 * NBD_MEM_STRETCH, 3 * NBD_MEM_STRETCH);
+	go();
+	for (c = 0; c < 3; c++) {
+		CU_ASSERT_FATAL(run_reply(&run, 0, &r));
+		CU_ASSERT_EQUAL(r.cookie, 1);
+		CU_ASSERT_EQUAL(r.type, NBD_REPLY_TYPE_BLOCK_STATUS);
+		CU_ASSERT_EQUAL(r.context, c + 1);
+		CU_ASSERT_EQUAL(r.done, c == 2);
+		for (i = 0, at = 4096; i < r.len / 8; i++) {
+			CU_ASSERT_EQUAL(ext_flags(&r, i), !c ? flags[c] : at / stretch[c] % 2 ? flags[c] : 0);
+			at += ext_len(&r, i);
+			CU_ASSERT(at == RUN_SIZE - 4096 || (c && at % stretch[c] == 0));
+		}
+		CU_ASSERT_EQUAL(at, RUN_SIZE - 4096);
+	}
+	for (c = 0; c < 3; c++) {
+		CU_ASSERT_FATAL(run_reply(&run, 0, &r));
+		CU_ASSERT_EQUAL(r.cookie, 2);
+		CU_ASSERT_EQUAL_FATAL(r.len, 8);
+		CU_ASSERT_EQUAL(ext_len(&r, 0), (c ? c == 1 ? 1 : 2 : 3) * NBD_MEM_STRETCH);
+		CU_ASSERT_EQUAL(ext_flags(&r, 0), c == 1 ? 2 : c ? 0 : 3);
+	}
+	CU_ASSERT(r.done && !run_reply(&run, 0, &r));
+}
+
 static void block_status_needs_its_context(void)
 {
 	begin("mem", false);
@@ -729,6 +770,7 @@ int main(void)
 		T(trim_zero_and_cache),
 		T(fast_zero_fails_fast),
 		T(block_status_tells_holes),
+		T(block_status_answers_a_chunk_for_each_context),
 		T(block_status_needs_its_context),
 		T(wrong_requests_get_their_error),
 		T(read_only_refuses_every_change),

@@ -1,0 +1,210 @@
+/*
+ * crash_family.c: snapshots, clones and rollbacks, while somebody writes to two volumes in turn, when the power goes.
+ */
+#include <stdio.h>
+
+#include "tests/crash/crash_run.h"
+
+struct turns {
+	struct crash_run *c;
+	struct rng rng;
+	bool end, ended;
+};
+
+/* The k-th and the next, each acknowledged before the other; few places. */
+static void turns_co_client(void *arg)
+{
+	struct turns *t = arg;
+	struct rig *g = &t->c->rig;
+	unsigned i;
+
+	for (i = 0; !t->end && !g->failed; i++) {
+		ops_co_wr(g, ops_vol(g, i % 2), RIG_WRITE, g->block_bytes * rng_below(&t->rng, 3), g->block_bytes,
+			  rng_chance(&t->rng, 1, 8) ? IO_FUA : 0);
+		if (i % 8 == 7)
+			co_sleep_ns(NS_PER_MS / 4);
+	}
+	t->ended = true;
+}
+
+static int co_under_load(struct crash_run *c, int (*fn)(struct crash_run *c))
+{
+	struct turns *t = xcalloc(1, sizeof(*t));
+	int r;
+
+	t->c = c;
+	rng_init(&t->rng, rng_next(&c->rng));
+	co_spawn(CO_SERVICE, turns_co_client, t, "in turn");
+	r = fn(c);
+	t->end = true;
+	while (!t->ended)
+		co_sleep_ns(NS_PER_MS / 8);
+	xfree(t);
+	return r;
+}
+
+static const char *fresh(struct crash_run *c, char name[MODEL_NAME_MAX])
+{
+	snprintf(name, MODEL_NAME_MAX, "n%u", c->n_names++);
+	return name;
+}
+
+/* A snapshot of v[n]; NULL: there is none. */
+static struct model_vol *co_take(struct crash_run *c, struct model_vol *const *v, unsigned n)
+{
+	char name[MODEL_NAME_MAX];
+
+	if (!v[0] || !v[n - 1] || rig_co_snap_create(&c->rig, v, n, fresh(c, name)) < 0)
+		return NULL;
+	return model_snap_find(c->rig.model, v[0], name);
+}
+
+/* What a snapshot makes different: parts of clusters, whole ones, cleared ones, those that nobody had. */
+static void co_writes(struct crash_run *c, struct model_vol *v)
+{
+	struct rig *g = &c->rig;
+	uint64_t cl = g->cluster_bytes, block = g->block_bytes;
+
+	ops_co_wr(g, v, RIG_WRITE, cl * rng_below(&c->rng, 4) + block * rng_below(&c->rng, cl / block), block, 0);
+	if (rng_chance(&c->rng, 1, 2))
+		ops_co_wr(g, v, RIG_WRITE, cl * rng_below(&c->rng, 4), cl, IO_FUA);
+	if (rng_chance(&c->rng, 1, 2))
+		ops_co_wr(g, v, RIG_DISCARD, cl * rng_below(&c->rng, 4) + cl / 2, cl, 0);
+	if (rng_chance(&c->rng, 1, 2))
+		ops_co_wr(g, v, RIG_WRITE, cl * (4 + rng_below(&c->rng, 4)) + block, cl, 0);
+}
+
+static void co_delete_any(struct crash_run *c, unsigned max)
+{
+	struct model *m = c->rig.model;
+	struct model_vol *v[RIG_SNAPS_MAX];
+	unsigned i, n = 0, first = (unsigned)rng_below(&c->rng, model_n_snaps(m) + 1);
+
+	for (i = 0; i < model_n_snaps(m) && n < max; i++) {
+		v[n] = model_snap(m, (first + i) % model_n_snaps(m));
+		n += rig_is_free(&c->rig, v[n]);
+	}
+	if (n)
+		(void)!rig_co_snap_delete(&c->rig, v, n);
+}
+
+/* Many of one instant, that go together. */
+static void co_take_many(struct crash_run *c, struct model_vol *const *of)
+{
+	struct model_vol *v[RIG_SNAPS_MAX];
+	unsigned i;
+
+	for (i = 0; i < RIG_SNAPS_MAX; i++)
+		v[i] = of[i % 2 && of[1] ? 1 : 0];
+	co_take(c, v, RIG_SNAPS_MAX);
+	co_delete_any(c, RIG_SNAPS_MAX);
+}
+
+static int co_snaps(struct crash_run *c)
+{
+	struct rig *g = &c->rig;
+	struct model_vol *v[2] = { ops_vol(g, 0), ops_vol(g, 1) };
+
+	if (rng_chance(&c->rng, 1, 4))
+		co_take_many(c, v);
+	co_take(c, v, 1);
+	co_writes(c, v[0]);
+	co_take(c, v, 2);
+	co_writes(c, v[0]);
+	co_delete_any(c, 1);
+	co_writes(c, v[0]);
+	co_take(c, v, 2);
+	co_delete_any(c, 2);
+	co_writes(c, v[1]);
+	co_delete_any(c, 1);
+	return 0;
+}
+
+/* What both have becomes one's alone as the other goes elsewhere: who overwrites it in place must be sure that this is for good. */
+static void co_part(struct crash_run *c, struct model_vol *a, struct model_vol *b)
+{
+	struct rig *g = &c->rig;
+	uint64_t cl = g->cluster_bytes, i;
+
+	for (i = 0; i < 4; i++) {
+		ops_co_wr(g, a, rng_chance(&c->rng, 1, 3) ? RIG_DISCARD : RIG_WRITE, i * cl, cl, 0);
+		if (rng_chance(&c->rng, 1, 2))
+			co_sleep_ns(rng_below(&c->rng, NS_PER_MS));
+		ops_co_wr(g, b, RIG_WRITE, i * cl + g->block_bytes * rng_below(&c->rng, 4), g->block_bytes, 0);
+	}
+}
+
+static int co_clones(struct crash_run *c)
+{
+	struct rig *g = &c->rig;
+	struct model_vol *v = ops_vol(g, 0), *s = co_take(c, &v, 1), *clone, *last = NULL;
+	char name[MODEL_NAME_MAX];
+
+	if (!s || rig_co_clone(g, s, fresh(c, name)) < 0)
+		return 0;
+	clone = model_vol_find(g->model, name);
+	co_writes(c, clone);
+	co_writes(c, v);
+	s = clone ? co_take(c, &clone, 1) : NULL;
+	if (s && rig_co_clone(g, s, fresh(c, name)) == 0)
+		last = model_vol_find(g->model, name);
+	co_writes(c, last);
+	co_writes(c, clone);
+	if (rng_chance(&c->rng, 2, 3)) {
+		co_delete_any(c, 2);
+		co_part(c, clone, rng_chance(&c->rng, 1, 2) ? v : last);
+	}
+	/* what the others came from goes, with its snapshots */
+	if (clone && clone->state == MODEL_LIVE && rng_chance(&c->rng, 1, 2))
+		(void)!rig_co_vol_delete(g, clone);
+	else if (v && v->state == MODEL_LIVE)
+		(void)!rig_co_vol_delete(g, v);
+	co_writes(c, last);
+	co_delete_any(c, 2);
+	return 0;
+}
+
+static int co_rollbacks(struct crash_run *c)
+{
+	struct rig *g = &c->rig;
+	struct model_vol *v = ops_vol(g, 0), *first = co_take(c, &v, 1), *second;
+
+	co_writes(c, v);
+	if (rng_chance(&c->rng, 1, 3) && v && rig_is_free(g, v))
+		(void)!rig_co_vol_resize(g, v, v->size_bytes + g->cluster_bytes);
+	second = co_take(c, &v, 1);
+	co_writes(c, v);
+	if (first && first->state == MODEL_LIVE)
+		(void)!rig_co_rollback(g, first);
+	co_writes(c, v);
+	if (rng_chance(&c->rng, 1, 2))
+		co_delete_any(c, 1);
+	if (second && second->state == MODEL_LIVE)
+		(void)!rig_co_rollback(g, second);
+	co_writes(c, v);
+	return 0;
+}
+
+int family_co_run(struct crash_run *c, enum family_op op)
+{
+	static int (*const all[])(struct crash_run *c) = { co_snaps, co_clones, co_rollbacks };
+
+	c->rig.may_be_full = true; /* a small pool hardly holds what is kept twice and more */
+	return co_under_load(c, all[op]);
+}
+
+void family_co_after(struct rig *g, struct rng *rng)
+{
+	struct model_vol *v;
+	unsigned i;
+
+	for (i = 0; i < model_n_snaps(g->model) && !g->failed; i++) {
+		v = model_snap(g->model, i);
+		if (!rig_is_free(g, v) || !rng_chance(rng, 1, 2))
+			continue;
+		if (rng_chance(rng, 1, 3))
+			(void)!rig_co_rollback(g, v);
+		else
+			(void)!rig_co_snap_delete(g, &v, 1);
+	}
+}

@@ -1,0 +1,459 @@
+/* Send and receive, in the simulated world: streams whole, cut, damaged, resumed; power cuts on the receiving side. */
+#include "tests/lib/pipe_stream.h"
+#include "tests/unit/engine_pool__send.h"
+
+/* ---- whole streams ---- */
+
+static int body_chain(struct two *t)
+{
+	struct ashlar_snapshot_info a, b;
+	char name[16];
+	unsigned i;
+	int r = 0;
+
+	for (i = 0; i < N_SNAPS && r == 0; i++) {
+		const struct bytes *s = i ? &t->inc[i] : &t->whole[0];
+
+		r = two_co_receive(t, (struct ashlar_receive_spec){ 0 }, s->p, s->len);
+		snprintf(name, sizeof(name), "b/w@s%u", i);
+		MUST(r == 0 && two_co_newest(t) == (int)i && two_co_has(t, "b/w", i) && two_co_has(t, name, i));
+	}
+	for (i = 0; i < N_SNAPS && r == 0; i++) { /* later ones have not changed earlier ones */
+		snprintf(name, sizeof(name), "b/w@s%u", i);
+		MUST(two_co_has(t, name, i));
+	}
+	MUST(ashlar_co_snapshot_info(t->src, "v@s0", &a, &t->e) == 0 && ashlar_co_snapshot_info(t->dst, "w@s0", &b, &t->e) == 0);
+	MUST(a.used_bytes == b.used_bytes && a.refer_bytes == b.refer_bytes && a.used_bytes < a.size_bytes);
+	MUST(uuid_is_equal(&a.guid, &b.guid));
+	MUST(two_co_is_clean(t));
+	return r;
+}
+
+static int body_still_there(struct two *t)
+{
+	MUST(two_co_newest(t) == N_SNAPS - 1 && two_co_has(t, "b/w@s0", 0) && two_co_has(t, "b/w", N_SNAPS - 1));
+	MUST(two_co_is_clean(t));
+	return 0;
+}
+
+static void whole_and_increments_arrive_with_their_holes(void)
+{
+	struct two t;
+	uint64_t seed;
+
+	for (seed = 1; seed <= 4; seed++) {
+		two_open(&t, seed);
+		CU_ASSERT_EQUAL(two_live(&t, body_chain), 0);
+		CU_ASSERT_EQUAL(two_live(&t, body_still_there), 0);
+		two_close(&t);
+	}
+}
+
+/* From any snapshot to any other, backwards too. */
+static int body_jump(struct two *t)
+{
+	struct bytes s = { 0 };
+	int r = two_co_receive(t, (struct ashlar_receive_spec){ 0 }, t->whole[3].p, t->whole[3].len);
+
+	if (r == 0)
+		r = two_co_send(t, 1, 3, NULL, &s);
+	if (r == 0)
+		r = two_co_receive(t, (struct ashlar_receive_spec){ 0 }, s.p, s.len);
+	MUST(two_co_has(t, "b/w", 1) && two_co_has(t, "b/w@s1", 1) && two_co_has(t, "b/w@s3", 3) && two_co_is_clean(t));
+	free(s.p);
+	return r;
+}
+
+static void increments_go_from_any_snapshot_to_any(void)
+{
+	struct two t;
+
+	two_open(&t, 21);
+	CU_ASSERT_EQUAL(two_live(&t, body_jump), 0);
+	two_close(&t);
+}
+
+/* ---- cut and resumed ---- */
+
+/* The stream, cut at random places again and again, each time resumed by the token if there is one. */
+static int cut_until_done(struct two *t, unsigned snap, int from, const struct bytes *first)
+{
+	struct bytes s = { .p = malloc(first->len), .len = first->len };
+	struct ashlar_receive_spec spec = { .keep_bytes = 64 * KIB };
+	unsigned tries = 0, n_resumed = 0;
+	char token[96];
+	int r;
+
+	memcpy(s.p, first->p, s.len);
+	for (;;) {
+		size_t cut = tries++ < 5 ? rng_below(&t->rng, s.len) : s.len;
+
+		r = two_co_receive(t, spec, s.p, cut);
+		if (r == 0 || cut == s.len)
+			break;
+		MUST(two_co_newest(t) == from); /* nothing new is to be seen */
+		if (!two_co_token(t, token))
+			continue;
+		MUST(strstr(t->e.text, "there is no stream") || strstr(t->e.text, token));
+		n_resumed++;
+		MUST(two_co_send(t, snap, from, token, &s) == 0);
+	}
+	MUST(r == 0 && n_resumed && !two_co_token(t, token) && two_co_newest(t) == (int)snap && two_co_has(t, "b/w", snap));
+	free(s.p);
+	return r;
+}
+
+static int body_cuts(struct two *t)
+{
+	unsigned i;
+	int r = cut_until_done(t, 0, -1, &t->whole[0]);
+
+	for (i = 1; i < N_SNAPS && r == 0; i++)
+		r = cut_until_done(t, i, (int)i - 1, &t->inc[i]);
+	MUST(two_co_is_clean(t));
+	return r;
+}
+
+static void a_cut_stream_shows_nothing_and_resumes(void)
+{
+	struct two t;
+	uint64_t seed;
+
+	for (seed = 31; seed < 37; seed++) {
+		two_open(&t, seed);
+		CU_ASSERT_EQUAL(two_live(&t, body_cuts), 0);
+		two_close(&t);
+	}
+}
+
+static int body_nothing_kept(struct two *t)
+{
+	struct ashlar_receive_spec spec = { .no_resume = true, .keep_bytes = 4096 };
+	char token[96];
+	unsigned i;
+
+	for (i = 0; i < 8; i++) {
+		MUST(two_co_receive(t, spec, t->whole[0].p, rng_below(&t->rng, t->whole[0].len)) < 0);
+		MUST(two_co_newest(t) == -1 && !two_co_token(t, token));
+	}
+	/* kept, then dropped by hand; kept, then dropped by a new one */
+	MUST(two_co_receive(t, (struct ashlar_receive_spec){ 0 }, t->whole[0].p, t->whole[0].len / 2) < 0 && two_co_token(t, token));
+	MUST(ashlar_co_receive_abort(t->dst, "w", &t->e) == 0 && !two_co_token(t, token));
+	MUST(ashlar_co_receive_abort(t->dst, "w", &t->e) == -ENOENT);
+	MUST(two_co_receive(t, (struct ashlar_receive_spec){ 0 }, t->whole[0].p, t->whole[0].len / 2) < 0 && two_co_token(t, token));
+	MUST(two_co_receive(t, (struct ashlar_receive_spec){ 0 }, t->whole[1].p, t->whole[1].len) == 0 && !two_co_token(t, token));
+	MUST(two_co_has(t, "b/w", 1) && two_co_is_clean(t));
+	return 0;
+}
+
+static void what_is_not_wanted_is_not_kept(void)
+{
+	struct two t;
+
+	two_open(&t, 41);
+	CU_ASSERT_EQUAL(two_live(&t, body_nothing_kept), 0);
+	two_close(&t);
+}
+
+/* ---- damage ---- */
+
+static int body_flips(struct two *t)
+{
+	const struct bytes *s = t->i ? &t->inc[1] : &t->whole[0];
+	int before = t->i ? 0 : -1, r = 0;
+	uint8_t *p = malloc(s->len);
+	unsigned i;
+
+	if (t->i)
+		r = two_co_receive(t, (struct ashlar_receive_spec){ 0 }, t->whole[0].p, t->whole[0].len);
+	for (i = 0; i < 60 && r == 0; i++) {
+		/* half of them in the header and the first records */
+		size_t at = rng_below(&t->rng, i % 2 ? MIN(s->len, 4096) : s->len);
+
+		memcpy(p, s->p, s->len);
+		p[at] ^= (uint8_t)(1u << rng_below(&t->rng, 8));
+		MUST(two_co_receive(t, (struct ashlar_receive_spec){ 0 }, p, s->len) < 0);
+		MUST(two_co_newest(t) == before && (before < 0 || two_co_has(t, "b/w", 0)));
+	}
+	if (r == 0)
+		r = two_co_receive(t, (struct ashlar_receive_spec){ 0 }, s->p, s->len);
+	MUST(r == 0 && two_co_has(t, "b/w", t->i) && two_co_is_clean(t));
+	free(p);
+	return r;
+}
+
+static void a_flipped_bit_is_refused_and_shows_nothing(void)
+{
+	struct two t;
+	unsigned i;
+
+	for (i = 0; i < 2; i++) {
+		two_open(&t, 51 + i);
+		t.i = i;
+		CU_ASSERT_EQUAL(two_live(&t, body_flips), 0);
+		two_close(&t);
+	}
+}
+
+/* ---- refusals ---- */
+
+static int body_refusals(struct two *t)
+{
+	struct ashlar_receive_spec plain = { 0 }, force = { .force = true };
+	struct ashlar_attach *at;
+	struct bytes s = { 0 };
+	char token[96] = "";
+	uint8_t *other = calloc(1, SIZE_MAX_BYTES);
+
+	MUST(two_co_receive(t, plain, t->inc[1].p, t->inc[1].len) == -ENOENT); /* no volume */
+	MUST(two_co_receive(t, plain, t->whole[0].p, t->whole[0].len) == 0);
+	MUST(two_co_receive(t, plain, t->whole[1].p, t->whole[1].len) == -EEXIST);
+	MUST(two_co_receive(t, plain, t->inc[2].p, t->inc[2].len) == -ENOENT); /* its base is not there */
+	memcpy(other, t->image[0], SIZE_MAX_BYTES);
+	MUST(two_co_change(t, "b/w", other) == 0);
+	MUST(two_co_receive(t, plain, t->inc[1].p, t->inc[1].len) == -EBUSY); /* it has changed */
+	MUST(two_co_receive(t, force, t->inc[1].p, t->inc[1].len) == 0 && two_co_has(t, "b/w", 1));
+	MUST(two_co_receive(t, force, t->inc[1].p, t->inc[1].len) == -EEXIST); /* it is there */
+	MUST(ashlar_co_attach(t->a, "b/w", NULL, NULL, &at, &t->e) == 0);
+	MUST(two_co_receive(t, plain, t->inc[2].p, t->inc[2].len) == -EBUSY);
+	MUST(two_co_receive(t, force, t->inc[2].p, t->inc[2].len) == 0);
+	MUST(ashlar_attach_bdev(at)->size_bytes == t->size_of[2]); /* who is attached sees it */
+	ashlar_co_detach(at);
+	MUST(two_co_has(t, "b/w", 2));
+	/* tokens of other streams */
+	MUST(two_co_receive(t, plain, t->inc[3].p, t->inc[3].len / 2) < 0 && two_co_token(t, token));
+	MUST(two_co_send(t, 2, -1, token, &s) == -EINVAL && two_co_send(t, 3, 0, token, &s) == -EINVAL);
+	MUST(two_co_send(t, 3, -1, "a1-00", &s) == -EINVAL && two_co_send(t, 3, 3, NULL, &s) == -EINVAL);
+	MUST(two_co_send(t, 3, -1, token, &s) == 0);
+	MUST(ashlar_co_receive_abort(t->dst, "w", &t->e) == 0);
+	MUST(two_co_receive(t, plain, s.p, s.len) == -ENOENT); /* what it goes on with is gone */
+	MUST(two_co_receive(t, plain, (const uint8_t *)"hello", 5) < 0 && two_co_newest(t) == 2 && two_co_is_clean(t));
+	free(s.p);
+	free(other);
+	return 0;
+}
+
+static void what_does_not_fit_is_refused(void)
+{
+	struct two t;
+
+	two_open(&t, 61);
+	CU_ASSERT_EQUAL(two_live(&t, body_refusals), 0);
+	two_close(&t);
+}
+
+/* ---- both at once, over a pipe ---- */
+
+struct half {
+	struct two *t;
+	struct stream *io;
+	int result;
+	bool done, is_receive;
+	struct err e;
+};
+
+static void half_co_run(void *arg)
+{
+	struct half *h = arg;
+	struct ashlar_send_spec s = { .snapshot = "v@s0" };
+	struct ashlar_receive_spec rs = { .volume = "w" };
+	struct ashlar_transfer x;
+
+	if (h->is_receive)
+		h->result = ashlar_co_receive(h->t->dst, &rs, h->io, &x, &h->e);
+	else
+		h->result = ashlar_co_send(h->t->src, &s, h->io, &x, &h->e);
+	stream_shutdown(h->io);
+	h->done = true;
+}
+
+static void half_co_start(struct half *h, struct two *t, struct stream *io, bool is_receive)
+{
+	*h = (struct half){ .t = t, .io = io, .is_receive = is_receive };
+	co_spawn(CO_SERVICE, half_co_run, h, "half of a transfer");
+}
+
+static void half_co_wait(struct half *h)
+{
+	while (!h->done)
+		co_sleep_ns(NS_PER_MS);
+	stream_close(h->io);
+}
+
+static int body_pipe(struct two *t)
+{
+	struct half s, r;
+	struct stream *a, *b;
+
+	pipe_stream_pair(70000, &a, &b);
+	half_co_start(&s, t, a, false);
+	half_co_start(&r, t, b, true);
+	half_co_wait(&s);
+	half_co_wait(&r);
+	MUST(s.result == 0 && r.result == 0 && two_co_has(t, "b/w@s0", 0));
+	return 0;
+}
+
+static void send_and_receive_run_side_by_side(void)
+{
+	struct two t;
+
+	two_open(&t, 71);
+	CU_ASSERT_EQUAL(two_live(&t, body_pipe), 0);
+	two_close(&t);
+}
+
+/* Nobody reads what is sent. */
+static int body_stuck_send(struct two *t)
+{
+	const char *names[] = { "v@s0" };
+	struct half s;
+	struct stream *a, *b;
+
+	pipe_stream_pair(5000, &a, &b);
+	half_co_start(&s, t, a, false);
+	co_sleep_ns(NS_PER_SEC);
+	MUST(!s.done && ashlar_co_snapshot_delete(t->src, names, 1, false, false, NULL, &t->e) == -EBUSY);
+	if (t->i)
+		MUST(ashlar_co_snapshot_delete(t->src, names, 1, true, false, NULL, &t->e) == 0);
+	else
+		MUST(ashlar_co_pool_close(t->src, &t->e) == 0);
+	half_co_wait(&s);
+	MUST(s.result == -ESHUTDOWN);
+	stream_close(b);
+	return 0;
+}
+
+/* And nobody sends what is to be received. */
+static int body_stuck_receive(struct two *t)
+{
+	struct iovec iov = { t->whole[0].p, t->whole[0].len / 2 };
+	struct half r;
+	struct stream *a, *b;
+
+	pipe_stream_pair(t->whole[0].len, &a, &b);
+	half_co_start(&r, t, b, true);
+	MUST(stream_co_send_all(a, &iov, 1, UINT64_MAX) == 0);
+	co_sleep_ns(NS_PER_SEC);
+	MUST(!r.done && two_co_newest(t) == -1);
+	MUST(two_co_receive(t, (struct ashlar_receive_spec){ 0 }, t->whole[0].p, t->whole[0].len) == -EBUSY);
+	MUST(ashlar_co_receive_abort(t->dst, "w", &t->e) == -EBUSY);
+	MUST(ashlar_co_pool_close(t->dst, &t->e) == 0);
+	half_co_wait(&r);
+	MUST(r.result == -ESHUTDOWN);
+	stream_close(a);
+	return 0;
+}
+
+static int body_after_stuck(struct two *t)
+{
+	MUST(two_co_newest(t) == -1 && two_co_is_clean(t));
+	return 0;
+}
+
+static void closing_and_deleting_end_transfers(void)
+{
+	struct two t;
+
+	for (unsigned i = 0; i < 2; i++) {
+		two_open(&t, 81);
+		t.i = i;
+		CU_ASSERT_EQUAL(two_live(&t, body_stuck_send), 0);
+		CU_ASSERT_EQUAL(two_live(&t, body_stuck_receive), 0);
+		CU_ASSERT_EQUAL(two_live(&t, body_after_stuck), 0);
+		two_close(&t);
+	}
+}
+
+/* ---- power cuts ---- */
+
+static int body_receive(struct two *t)
+{
+	const struct bytes *s = t->i ? &t->inc[t->i] : &t->whole[0];
+
+	return two_co_receive(t, (struct ashlar_receive_spec){ .keep_bytes = 256 * KIB }, s->p, s->len);
+}
+
+/* Whole or absent; and then it is finished. */
+static int body_after_cut(struct two *t)
+{
+	int newest = two_co_newest(t), r = 0;
+	struct bytes s = { 0 };
+	char token[96], name[16];
+
+	MUST(newest == (int)t->i || newest == (int)t->i - 1);
+	MUST(newest < 0 || two_co_has(t, "b/w", (unsigned)newest));
+	MUST(two_co_is_clean(t));
+	if (newest < (int)t->i && two_co_token(t, token)) {
+		r = two_co_send(t, t->i, -1, token, &s);
+		if (r == 0)
+			r = two_co_receive(t, (struct ashlar_receive_spec){ 0 }, s.p, s.len);
+	} else if (newest < (int)t->i) {
+		r = body_receive(t);
+	}
+	snprintf(name, sizeof(name), "b/w@s%u", t->i);
+	MUST(r == 0 && two_co_has(t, "b/w", t->i) && two_co_has(t, name, t->i) && !two_co_token(t, token) && two_co_is_clean(t));
+	free(s.p);
+	return r;
+}
+
+/* At every step-th submission or completion of a disk operation. */
+static void cut_everywhere(struct two *t, uint64_t step)
+{
+	struct sim_disks *before = sim_disks_clone(t->disks), *after;
+	uint64_t begin = sim_disks_n_events(t->disks), n, k, n_cut = 0;
+
+	CU_ASSERT_EQUAL(two_live(t, body_receive), 0);
+	n = sim_disks_n_events(t->disks) - begin;
+	after = t->disks;
+	for (k = 1; k < n; k += step) {
+		t->disks = sim_disks_clone(before);
+		t->quiet = true;
+		if (two_live_to(t, body_receive, sim_disks_n_events(t->disks) + k) == -ECANCELED) {
+			sim_disks_power_cut(t->disks, (enum sim_cut)(k % 4), &t->rng);
+			n_cut++;
+		}
+		t->quiet = false;
+		CU_ASSERT_EQUAL(two_live(t, body_after_cut), 0);
+		sim_disks_destroy(t->disks);
+	}
+	CU_ASSERT(n_cut > n / step * 3 / 4); /* every run is a little different */
+	sim_disks_destroy(before);
+	t->disks = after;
+}
+
+static void power_cuts_leave_all_or_nothing(void)
+{
+	struct two t;
+
+	two_open(&t, 91);
+	for (t.i = 0; t.i < N_SNAPS; t.i++)
+		cut_everywhere(&t, t.i < 2 ? 1 : 3);
+	two_close(&t);
+}
+
+int main(void)
+{
+	CU_TestInfo tests[] = {
+		{ "whole_and_increments_arrive_with_their_holes", whole_and_increments_arrive_with_their_holes },
+		{ "increments_go_from_any_snapshot_to_any", increments_go_from_any_snapshot_to_any },
+		{ "a_cut_stream_shows_nothing_and_resumes", a_cut_stream_shows_nothing_and_resumes },
+		{ "what_is_not_wanted_is_not_kept", what_is_not_wanted_is_not_kept },
+		{ "a_flipped_bit_is_refused_and_shows_nothing", a_flipped_bit_is_refused_and_shows_nothing },
+		{ "what_does_not_fit_is_refused", what_does_not_fit_is_refused },
+		{ "send_and_receive_run_side_by_side", send_and_receive_run_side_by_side },
+		{ "closing_and_deleting_end_transfers", closing_and_deleting_end_transfers },
+		{ "power_cuts_leave_all_or_nothing", power_cuts_leave_all_or_nothing },
+		CU_TEST_INFO_NULL,
+	};
+	CU_SuiteInfo suites[] = { { "send and receive", NULL, NULL, NULL, NULL, tests }, CU_SUITE_INFO_NULL };
+	unsigned failed;
+
+	if (CU_initialize_registry() != CUE_SUCCESS || CU_register_suites(suites) != CUE_SUCCESS)
+		return 2;
+	CU_basic_set_mode(CU_BRM_VERBOSE);
+	CU_basic_run_tests();
+	failed = CU_get_number_of_failures() + CU_get_number_of_suites_failed();
+	CU_cleanup_registry();
+	return failed ? 1 : 0;
+}
