@@ -42,6 +42,7 @@ struct sim_faults {
 	uint32_t read_error, write_error, flush_error; /* -EIO once */
 	uint32_t stall;		/* completes after stall_ns more */
 	uint64_t stall_ns;
+	uint64_t calm_from_bytes, calm_end_bytes; /* if not 0, 0: reads and writes that begin there do not stall, and no flush */
 	uint32_t lost_write;	/* success reported, nothing written */
 	uint32_t misdirected;	/* written at another place of the disk */
 	uint32_t bit_rot;	/* a bit flips in one granule of what is being read, and stays */

@@ -253,6 +253,15 @@ static void misdirect(struct sim_req *q)
 	q->off_bytes = at >= q->off_bytes ? at + d->block_bytes : at;
 }
 
+static bool is_calm(const struct sim_req *q)
+{
+	const struct sim_faults *f = &q->disk->faults;
+
+	if (!f->calm_end_bytes)
+		return false;
+	return q->io->op == IO_FLUSH || (q->io->off_bytes >= f->calm_from_bytes && q->io->off_bytes < f->calm_end_bytes);
+}
+
 /* Chooses what will go wrong. */
 static void choose_fate(struct sim_req *q)
 {
@@ -263,7 +272,7 @@ static void choose_fate(struct sim_req *q)
 	if (!(f->read_error | f->write_error | f->flush_error | f->stall | f->lost_write | f->misdirected | f->bit_rot))
 		return;
 	draw = rng_next(&q->disk->set->rng);
-	if (hit(&draw, f->stall))
+	if (hit(&draw, f->stall) && !is_calm(q))
 		q->stall_ns = f->stall_ns;
 	if (hit(&draw, op == IO_READ ? f->read_error : op == IO_FLUSH ? f->flush_error : f->write_error)) {
 		q->fate = SIM_FATE_ERROR;

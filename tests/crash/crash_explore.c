@@ -205,6 +205,22 @@ static void give_back(struct state *s)
 		sim_disk_put_back(s->rig.disks, i);
 }
 
+/* Healed, the pool promises to live without as many disks as its layouts tolerate, whichever they are. */
+static void lose_what_it_can(struct crash_run *c, struct state *s)
+{
+	uint32_t set = 0;
+
+	while (__builtin_popcount(set) < (int)c->tolerates)
+		set |= 1U << rng_below(&s->rng, s->rig.n_disks);
+	say(c, "; healed");
+	s->missing = s->behind = 0;
+	take_away(c, s, set);
+	c->st.states++;
+	c->st.missing++;
+	s->heal = false;
+	recover(s, 0);
+}
+
 /* ---- a state ---- */
 
 static void explore(struct crash_run *c, struct state *s, unsigned variant)
@@ -229,7 +245,8 @@ static void explore(struct crash_run *c, struct state *s, unsigned variant)
 		return;
 	give_back(s);
 	s->heal = true;
-	recover(s, 0);
+	if (recover(s, 0) == 0 && c->tolerates && rng_chance(&s->rng, 1, 3))
+		lose_what_it_can(c, s);
 }
 
 bool explore_state(struct crash_run *c, uint64_t point, unsigned variant)

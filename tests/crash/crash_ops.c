@@ -5,6 +5,8 @@
 
 #include <stdio.h>
 
+#include "engine/pool/label_format.h"
+
 enum op {
 	OP_WRITE_NEW,
 	OP_OVERWRITE,
@@ -30,31 +32,34 @@ enum op {
 	OP_LAPS,      /* one client: the journal goes round with records of one shape */
 	OP_RETURN,    /* a disk vanishes, misses writes, and comes back */
 	OP_REBUILD,   /* a disk is failed: what it holds is rebuilt elsewhere, if there is room */
+	OP_LATE_LABELS, /* the journal fills up while a checkpoint is being published */
+	OP_LEAVES,    /* several clients, more map leaves than the cache holds */
 	/* where there is parity */
 	OP_PIECES,	 /* small writes to one stripe, all at once */
 	OP_STRIPE_NEW,	 /* as large as whole stripes */
 	OP_STRIPE_OVER,
 	OP_STRIPE_AGAIN, /* partly overwritten, discarded, and written as a whole: the same stripes change hands */
 	OP_STRIPE_SEQ,	 /* in small pieces, one after the other, to be put together */
+	OP_STRIPE_WHOLE, /* everything logged, everything discarded, and whole stripes in the same places */
 	OP_N,
 };
 
 static const char *const names[OP_N] = {
 	"write-new", "overwrite",     "write-small", "write-across", "fua-new", "fua-overwrite", "flush",   "discard",
 	"discard-write", "zero",      "write-large", "create",	     "delete",	"shrink",	 "grow",    "rename",
-	"time",	     "new-group",     "lose-disk",   "recycle",	     "churn", "laps",	"return",	 "rebuild", "pieces",
-	"stripe-new", "stripe-over", "stripe-again", "stripe-seq",
+	"time",	     "new-group",     "lose-disk",   "recycle",	     "churn", "laps",	"return",	 "rebuild",
+	"late-labels", "leaves",      "pieces",	     "stripe-new",   "stripe-over", "stripe-again",  "stripe-seq", "stripe-whole",
 };
 
-/* The short ones first: so many states, and what they cannot find, the next may. */
+/* First what finds most in a few thousand states. */
 static const enum op mixed_alone[] = {
-	OP_CHURN,  OP_LAPS, OP_WRITE_NEW, OP_OVERWRITE,	 OP_WRITE_SMALL, OP_WRITE_ACROSS, OP_FUA_NEW,	OP_FUA_OVER, OP_FLUSH,
-	OP_DISCARD, OP_DISCARD_WRITE, OP_ZERO,	 OP_WRITE_LARGE, OP_CREATE,	  OP_DELETE,	OP_SHRINK,   OP_GROW,
-	OP_RENAME, OP_TIME,	 OP_NEW_GROUP,	 OP_LOSE_DISK,	 OP_RECYCLE,	  OP_RETURN,	OP_REBUILD,
+	OP_CHURN,   OP_LAPS, OP_WRITE_LARGE, OP_LEAVES, OP_LATE_LABELS, OP_REBUILD, OP_WRITE_NEW, OP_OVERWRITE, OP_WRITE_SMALL,
+	OP_WRITE_ACROSS, OP_FUA_NEW, OP_FUA_OVER, OP_FLUSH, OP_DISCARD, OP_DISCARD_WRITE, OP_ZERO, OP_CREATE, OP_DELETE,
+	OP_SHRINK,  OP_GROW, OP_RENAME, OP_TIME, OP_NEW_GROUP, OP_LOSE_DISK, OP_RECYCLE, OP_RETURN,
 };
 static const enum op parity_alone[] = {
-	OP_PIECES,	 OP_OVERWRITE,	OP_STRIPE_AGAIN, OP_STRIPE_OVER, OP_WRITE_SMALL,   OP_FUA_OVER, OP_REBUILD, OP_RETURN,
-	OP_STRIPE_NEW, OP_LOSE_DISK, OP_STRIPE_SEQ,	 OP_WRITE_NEW,	 OP_DISCARD_WRITE, OP_NEW_GROUP, OP_TIME,   OP_RECYCLE,
+	OP_PIECES,     OP_STRIPE_WHOLE, OP_OVERWRITE,  OP_STRIPE_AGAIN, OP_STRIPE_OVER,	  OP_WRITE_SMALL, OP_FUA_OVER, OP_REBUILD, OP_RETURN,
+	OP_STRIPE_NEW, OP_LOSE_DISK,	OP_STRIPE_SEQ, OP_WRITE_NEW,	OP_DISCARD_WRITE, OP_NEW_GROUP,	  OP_TIME,     OP_RECYCLE,
 };
 
 unsigned ops_n_alone(const struct crash_run *c)
@@ -67,6 +72,11 @@ unsigned ops_alone(const struct crash_run *c, unsigned i)
 	return c->parity ? parity_alone[i] : mixed_alone[i];
 }
 
+static bool takes_its_time(unsigned op)
+{
+	return op == OP_CHURN || op == OP_LAPS || op == OP_LATE_LABELS || op == OP_LEAVES;
+}
+
 unsigned ops_random(struct crash_run *c)
 {
 	unsigned op;
@@ -75,13 +85,18 @@ unsigned ops_random(struct crash_run *c)
 		return parity_alone[rng_below(&c->rng, ARRAY_LEN(parity_alone))];
 	do {
 		op = (unsigned)rng_below(&c->rng, rng_chance(&c->rng, 1, 2) ? OP_CREATE : OP_PIECES);
-	} while ((op == OP_CHURN || op == OP_LAPS) && !rng_chance(&c->rng, 1, 8)); /* they take their time */
+	} while (takes_its_time(op) && !rng_chance(&c->rng, 1, 8));
 	return op;
 }
 
 unsigned ops_large(void)
 {
 	return OP_WRITE_LARGE;
+}
+
+uint64_t ops_cache_bytes(unsigned op)
+{
+	return op == OP_LEAVES ? 64 * KIB : MIB;
 }
 
 const char *ops_name(unsigned op)
@@ -240,20 +255,41 @@ static void churn_co_client(void *arg)
 	--*cl->left;
 }
 
-static int co_churn(struct crash_run *c)
+/* late: all labels, and nothing else; so a checkpoint takes long until it is published, and what it frees is not free. Else
+ * now and then any request. */
+static void stalls_begin(struct crash_run *c, bool late)
+{
+	struct sim_faults *f;
+	unsigned i;
+
+	for (i = 0; i < c->rig.n_disks; i++) {
+		f = sim_disk_faults(c->rig.disks, i);
+		f->stall = late ? UINT16_MAX + 1 : 2000;
+		f->stall_ns = 20 * NS_PER_MS;
+		f->calm_from_bytes = late ? LABEL_AREA_BYTES : 0;
+		f->calm_end_bytes = late ? DISK_BYTES - LABEL_AREA_BYTES : 0;
+	}
+}
+
+static void stalls_end(struct crash_run *c)
 {
 	unsigned i;
+
+	for (i = 0; i < c->rig.n_disks; i++) {
+		sim_disk_faults(c->rig.disks, i)->stall = 0;
+		sim_disk_faults(c->rig.disks, i)->calm_end_bytes = 0;
+	}
+}
+
+static int co_churn(struct crash_run *c, bool late)
+{
 	int r = rig_co_vol_create(&c->rig, "churn", CHURN_CLIENTS * CHURN_SPAN, NULL, 60 * NS_PER_SEC);
 
 	if (r < 0)
 		return r;
-	for (i = 0; i < c->rig.n_disks; i++) {
-		sim_disk_faults(c->rig.disks, i)->stall = 2000;
-		sim_disk_faults(c->rig.disks, i)->stall_ns = 20 * NS_PER_MS;
-	}
+	stalls_begin(c, late);
 	clients_co_run(c, CHURN_CLIENTS, churn_co_client);
-	for (i = 0; i < c->rig.n_disks; i++)
-		sim_disk_faults(c->rig.disks, i)->stall = 0;
+	stalls_end(c);
 	return 0;
 }
 
@@ -277,6 +313,44 @@ static int co_laps(struct crash_run *c)
 	return r;
 }
 
+/* ---- many map leaves ---- */
+
+#define LEAVES (c->rig.cluster_bytes > 16 * KIB ? 24 : 60) /* of each one cluster */
+#define LEAF_ENTRIES 256
+
+/* Looks at what it has just written, whose leaf others have driven out meanwhile. */
+static void leaves_co_client(void *arg)
+{
+	struct client *cl = arg;
+	struct crash_run *c = cl->c;
+	struct rig *g = &c->rig;
+	struct model_vol *v = model_vol_find(g->model, "leaves");
+	uint64_t block = g->block_bytes, at;
+	unsigned i;
+
+	for (i = 0; i < 16 && !g->failed; i++) {
+		at = rng_below(&cl->rng, LEAVES) * LEAF_ENTRIES * g->cluster_bytes;
+		ops_co_wr(g, v, RIG_WRITE, at + block * rng_below(&cl->rng, 16), block, 0);
+		co_sleep_ns(rng_below(&cl->rng, 2 * NS_PER_MS));
+		ops_co_wr(g, v, RIG_READ, at, 16 * block, 0);
+	}
+	--*cl->left;
+}
+
+/* More of them than the cache holds, and than may be dirty: records wait to be applied until a checkpoint is published. */
+static int co_leaves(struct crash_run *c)
+{
+	int r = rig_co_vol_create(&c->rig, "leaves", (uint64_t)LEAVES * LEAF_ENTRIES * c->rig.cluster_bytes, NULL, 0);
+
+	if (r < 0)
+		return r;
+	c->rig.may_be_full = true; /* so many map pages take groups that a small pool hardly has */
+	stalls_begin(c, true);
+	clients_co_run(c, 8, leaves_co_client);
+	stalls_end(c);
+	return 0;
+}
+
 /* ---- stripes ---- */
 
 #define STRIPES_BYTES (256 * KIB) /* a stripe or two */
@@ -296,6 +370,31 @@ static void pieces_co_client(void *arg)
 	--*cl->left;
 }
 
+static int co_everywhere(struct crash_run *c, enum rig_op op, uint64_t step, uint64_t len, unsigned flags)
+{
+	struct model_vol *v;
+	uint64_t at;
+	unsigned k;
+	int r = 0;
+
+	for (k = 0; (v = ops_vol(&c->rig, k)); k++)
+		for (at = 0; at < v->size_bytes && r == 0; at += step)
+			r = ops_co_wr(&c->rig, v, op, at, len, flags);
+	return r;
+}
+
+/* Replaying what the log still has would undo the whole stripes. */
+static int co_stripe_whole(struct crash_run *c)
+{
+	int r = co_everywhere(c, RIG_WRITE, STRIPES_BYTES, STRIPES_BYTES, 0);
+
+	if (r == 0)
+		r = co_everywhere(c, RIG_WRITE, 64 * KIB, c->rig.block_bytes, 0);
+	if (r == 0)
+		r = co_everywhere(c, RIG_DISCARD, UINT32_MAX, RIG_IO_MAX * 16, IO_FUA);
+	return r < 0 ? r : co_everywhere(c, RIG_WRITE, STRIPES_BYTES, STRIPES_BYTES, IO_FUA);
+}
+
 static int co_stripe_op(struct crash_run *c, unsigned op)
 {
 	struct rig *g = &c->rig;
@@ -307,6 +406,8 @@ static int co_stripe_op(struct crash_run *c, unsigned op)
 	case OP_PIECES:
 		clients_co_run(c, 3 + (unsigned)rng_below(&c->rng, 4), pieces_co_client);
 		return 0;
+	case OP_STRIPE_WHOLE:
+		return co_stripe_whole(c);
 	case OP_STRIPE_NEW:
 		return ops_co_wr(g, v, RIG_WRITE, half, STRIPES_BYTES, 0);
 	case OP_STRIPE_OVER:
@@ -404,7 +505,10 @@ static int co_admin_op(struct crash_run *c, unsigned op)
 	case OP_LAPS:
 		return model_vol_find(g->model, "laps") ? 0 : co_laps(c);
 	case OP_CHURN:
-		return model_vol_find(g->model, "churn") ? 0 : co_churn(c);
+	case OP_LATE_LABELS:
+		return model_vol_find(g->model, "churn") ? 0 : co_churn(c, op == OP_LATE_LABELS);
+	case OP_LEAVES:
+		return model_vol_find(g->model, "leaves") ? 0 : co_leaves(c);
 	default:
 		co_disk_op(c, op);
 		return 0;

@@ -21,6 +21,7 @@
 #include "tests/lib/sim_rig.h"
 
 #define OPS_MAX 8
+#define DISK_BYTES (10 * MIB)
 #define SETS_MAX 24 /* of missing disks at one point; where there are more, so many at random */
 
 enum base { /* how the pool is when the workload opens it */
@@ -83,6 +84,7 @@ unsigned ops_n_alone(const struct crash_run *c);
 unsigned ops_alone(const struct crash_run *c, unsigned i);
 unsigned ops_random(struct crash_run *c);
 unsigned ops_large(void); /* for BASE_LAPS */
+uint64_t ops_cache_bytes(unsigned op); /* of metadata, that it wants */
 const char *ops_name(unsigned op);
 /* Coroutines. */
 int ops_co_run(struct crash_run *c, unsigned op);

@@ -104,7 +104,7 @@ int workload_co_run(void *arg)
 static void shape_take(struct crash_run *c, const struct shape *s)
 {
 	struct rig *g = &c->rig;
-	struct sim_disk_conf conf = { .size_bytes = 10 * MIB, .block_bytes = s->block };
+	struct sim_disk_conf conf = { .size_bytes = DISK_BYTES, .block_bytes = s->block };
 	struct raid_profile prof;
 	unsigned i;
 	int r = raid_profile_parse(s->layout, &prof);
@@ -138,6 +138,8 @@ void workload_make(struct crash_run *c, uint64_t number)
 		w->shape = (unsigned)(number % shapes);
 		w->n_ops = 1;
 		w->ops[0] = ops_alone(c, (unsigned)(number / shapes));
+		if (w->ops[0] == ops_large()) /* what it finds is torn blocks of one shape, one lap upon the other */
+			w->base = BASE_LAPS;
 	} else {
 		w->shape = (unsigned)rng_below(&c->rng, shapes);
 		w->n_ops = 2 + (unsigned)rng_below(&c->rng, 4);
@@ -150,6 +152,8 @@ void workload_make(struct crash_run *c, uint64_t number)
 	}
 	w->close = rng_chance(&c->rng, 1, 2);
 	shape_take(c, shape_of(c, w->shape));
+	for (i = 0; i < w->n_ops; i++)
+		c->rig.cache_bytes = MIN(c->rig.cache_bytes, ops_cache_bytes(w->ops[i]));
 	c->victim = (unsigned)rng_below(&c->rng, c->rig.n_disks);
 	if (c->spare && c->victim == c->rig.n_disks - 1)
 		c->victim = 0;
