@@ -143,6 +143,7 @@ void raid_close(struct raid *r)
 	struct list *n;
 
 	CHECK(!r->n_reqs && !r->flush.running && list_is_empty(&r->done));
+	stripe_redo_close(r);
 	if (r->log)
 		stripe_log_close(r->log);
 	raid_groups_free(r);
@@ -168,8 +169,12 @@ unsigned raid_home(const struct raid *r, uint64_t group)
 
 void raid_log_attach(struct raid *r, const struct stripe_log_conf *c)
 {
+	struct stripe_log_conf ours = *c;
+
 	CHECK(!r->log);
-	r->log = stripe_log_open(c);
+	ours.press = stripe_redo_press;
+	ours.press_ctx = r;
+	r->log = stripe_log_open(&ours);
 }
 
 bool raid_log_is_attached(const struct raid *r)
@@ -179,7 +184,7 @@ bool raid_log_is_attached(const struct raid *r)
 
 bool raid_log_keeps(const struct raid *r)
 {
-	return r->log && stripe_log_keeps(r->log);
+	return r->log && (stripe_log_keeps(r->log) || stripe_redo_is_any_due(r));
 }
 
 struct bdev *raid_bdev(struct raid *r)

@@ -103,7 +103,7 @@ unsigned raid_home(const struct raid *r, uint64_t group);
 struct stripe_log_conf;
 void raid_log_attach(struct raid *r, const struct stripe_log_conf *c);
 bool raid_log_is_attached(const struct raid *r);
-/* The log holds what could not be written in place: the pool must not be closed clean, so that it is replayed. */
+/* There is what could not be written in place, and the log has it: the pool must not be closed clean, so that it is replayed. */
 bool raid_log_keeps(const struct raid *r);
 struct bdev *raid_bdev(struct raid *r); /* copies = RAID_COPIES_MAX; io.copy beyond a group's copies is -ENODATA */
 
@@ -191,6 +191,7 @@ struct raid_stats {
 	/* parity layouts: stripes written whole, by read-modify-write, by reconstruct-write; writes that were put together;
 	 * log batches and bytes (of one copy) */
 	uint64_t stripes_full, stripes_rmw, stripes_rcw, assembled, log_writes, log_bytes;
+	uint64_t redone; /* stripes whose write had failed in place, and was done later */
 };
 void raid_stats_get(const struct raid *r, struct raid_stats *out);
 

@@ -96,6 +96,7 @@ static void group_set_info(struct raid_group *g, const struct raid_group_info *i
 	g->lock_bytes = DIV_UP(d->size_bytes, RAID_LOCKS);
 	g->unsync = info->unsync;
 	g->missed = info->missed;
+	g->redo = stripe_redo_regions(g);
 	g->lease = g->held = info->lease;
 	g->lease_used = 0;
 	g->lease_tick_ns = reactor_now_ns();
@@ -246,8 +247,8 @@ static bool group_return_leases(struct hash_node *n, void *arg)
 
 	if (g->state != RAID_GROUP_LOADED || (!lr->all && lr->now_ns - g->lease_tick_ns < c->lease_idle_ns))
 		return true;
-	/* what must be synced again stays recorded dirty */
-	idle = g->held & ~g->busy & ~g->asking_lease & ~g->unsync;
+	/* what must be synced or written again stays recorded dirty */
+	idle = g->held & ~g->busy & ~g->asking_lease & ~g->unsync & ~g->redo;
 	if (!lr->all)
 		idle &= ~g->lease_used;
 	g->lease_used = 0;
@@ -439,6 +440,33 @@ int raid_group_co_hold(struct raid *r, uint64_t group, struct raid_group **out, 
 	return res;
 }
 
+int raid_group_co_hold_stripe(struct raid *r, uint64_t group, uint64_t stripe, struct raid_group **out, uint8_t *epoch)
+{
+	struct raid_group *g = group_get(r, group);
+	bool ready = false;
+	uint64_t mask;
+	int res = 0;
+
+	while (!res && !ready) {
+		if (g->blocked || g->forgotten) {
+			res = -EAGAIN;
+		} else if (g->state != RAID_GROUP_LOADED) {
+			res = group_co_load(g);
+		} else {
+			mask = raid_group_mask(g, stripe * raid_stripe_bytes(g), 1);
+			ready = !(mask & ~g->lease);
+			res = ready ? 0 : group_co_lease(g, mask);
+		}
+	}
+	if (!res) {
+		*out = g;
+		*epoch = g->epoch;
+		g->inflight[g->epoch]++;
+	}
+	group_put(g);
+	return res;
+}
+
 /* ---- targets ---- */
 
 /* A write has not reached the target. */
@@ -590,10 +618,13 @@ void raid_co_group_forget(struct raid *r, uint64_t group)
 {
 	struct raid_group *g = raid_group_find(r, group);
 
-	if (!g)
+	if (!g) {
+		stripe_redo_forget(r, group);
 		return;
+	}
 	g->users++;
 	if (group_co_block(g, UINT64_MAX) == 1) {
+		stripe_redo_forget(r, group);
 		hash_del(&r->groups, &g->node);
 		g->forgotten = true;
 		r->stats.groups_loaded--;

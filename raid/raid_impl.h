@@ -106,6 +106,7 @@ struct raid_group {
 	int8_t target_col;  /* -1: none; else desc.cols[desc.n_cols] is the target, a column of its own to all loops over legs */
 	struct stripe_asm *assembly; /* parity layouts: stripes being put together, stripe_asm.c */
 	uint64_t unsync, missed;
+	uint64_t redo; /* regions with stripes that have something due, stripe_redo.c; home only */
 
 	bool open; /* loaded, not frozen, not blocked: the fast path's one look */
 	bool blocked;	/* the descriptor is being changed */
@@ -160,6 +161,7 @@ struct raid {
 	struct raid *peers[REACTORS_MAX];
 	unsigned n_peers, n_homes;
 	struct stripe_log *log; /* NULL until attached */
+	struct stripe_redos *redos; /* NULL until needed */
 	uint64_t leg_max_bytes; /* smallest max_bytes of the disks */
 	struct raid_disk_slot disks[RAID_DISKS_MAX];
 	struct hash groups;
@@ -315,6 +317,8 @@ void raid_enter(struct raid_group *g, struct raid_req *q, uint64_t mask);
 void raid_leave(struct raid_req *q);
 /* Coroutine. The loaded group, counted in flight in *epoch until raid_group_release(). */
 int raid_group_co_hold(struct raid *r, uint64_t group, struct raid_group **out, uint8_t *epoch) __must_check;
+/* The same with a lease of a stripe's regions, for writes that no request stands behind. -EAGAIN: the descriptor is being changed. */
+int raid_group_co_hold_stripe(struct raid *r, uint64_t group, uint64_t stripe, struct raid_group **out, uint8_t *epoch) __must_check;
 void raid_group_release(struct raid_group *g, uint8_t epoch);
 
 /* One lock, of a range that lies in one: NULL if it does not. */
@@ -390,6 +394,18 @@ int raid_mirror_co_scrub_fix(struct raid_group *g, uint64_t off_bytes, uint64_t 
  * RAID_FORWARDED. */
 #define RAID_FORWARDED 1
 int raid_forward(struct raid_req *q, struct raid_group *g);
+
+/* ---- stripe_redo.c, for the instance ---- */
+struct stripe_redos;
+/* Regions of the group's stripes that have something due. */
+uint64_t stripe_redo_regions(const struct raid_group *g);
+/* The group is gone, nothing of it in flight. */
+void stripe_redo_forget(struct raid *r, uint64_t group);
+bool stripe_redo_is_any_due(const struct raid *r);
+/* Of the log, ctx is the instance: its tail cannot move. */
+void stripe_redo_press(void *ctx);
+/* What is due stays in the log. After raid_co_drain(). */
+void stripe_redo_close(struct raid *r);
 
 /* ---- parity layouts: stripe_read.c, stripe_write.c, stripe_asm.c, stripe_sync.c ---- */
 bool raid_parity_try_start(struct raid_group *g, struct raid_req *q);

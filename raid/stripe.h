@@ -78,6 +78,8 @@ bool stripe_plan(const struct raid_group *g, uint32_t avail, uint32_t want, uint
 
 /* Locks n stripes. */
 void stripe_co_lock(struct raid_group *g, uint64_t stripe, uint64_t n, bool shared, struct raid_locks *lk);
+/* One stripe, exclusively, if nobody has any of it. */
+bool stripe_try_lock(struct raid_group *g, uint64_t stripe, struct raid_locks *lk);
 
 /* Regions of n stripes. */
 uint64_t stripe_regions(const struct raid_group *g, uint64_t stripe, uint64_t n);
@@ -110,19 +112,43 @@ int stripe_legs_co_run(struct stripe_legs *l);
 uint64_t stripe_legs_failed(const struct stripe_legs *l, uint64_t *late);
 void stripe_legs_fini(struct stripe_legs *l);
 
-/* The result of writes to n stripes that ended like this (stripe_legs_co_run() failed): asks the pool, and where it refuses to
- * do without a disk tries once more. An error: the rows may be wrong, and their regions are unsync. */
-int stripe_co_settle(struct stripe_legs *l, uint64_t stripe, uint64_t n) __must_check;
+/* What a log entry has for the column of this leg (the target's: its column's), if anything; payload: as in the log. */
+void stripe_legs_add_entry(struct stripe_legs *l, unsigned leg, const struct stripe_log_entry *e, uint8_t *payload);
 
-/* What was logged has been written in place, or that has failed. With no column lost parity can be made right from the data; else
- * only the entry tells what the rows should be, and the log keeps it. */
-static inline void stripe_log_end(struct raid_group *g, struct stripe_log_ticket *t, int result)
+/* The result of writes that ended like this (stripe_legs_co_run() failed): asks the pool, and where it refuses to do without a
+ * disk tries once more. An error: the rows may be wrong. */
+int stripe_co_settle(struct stripe_legs *l) __must_check;
+
+/* The result of a write to n stripes that nothing else is known of: with an error their regions are unsync. */
+static inline int stripe_unlogged(struct raid_group *g, uint64_t stripe, uint64_t n, int result)
 {
-	if (result && stripe_n_lost(g))
-		stripe_log_keep(g->raid->log, t);
-	else
-		stripe_log_done(g->raid->log, t);
+	if (unlikely(result))
+		g->unsync |= stripe_regions(g, stripe, n);
+	return result;
 }
+
+/* ---- stripe_redo.c: writes that are in the log and have failed in place ---- */
+
+/* As it was given to the log. */
+struct stripe_logged {
+	const struct stripe_log_entry *e;
+	unsigned n, iov_n;
+	const struct iovec *iov;
+};
+
+/* What was logged has been written in place, or that has failed: then it is due, and the ticket is held until it has been done.
+ * Entries of one stripe follow each other, and none of the stripes had anything due. Stripes locked exclusively; does not suspend. */
+void stripe_redo_end(struct raid_group *g, const struct stripe_logged *a, struct stripe_log_ticket *ticket, int result);
+/* Stripes locked exclusively: does what is due there. An error (-EIO, -ERR_MISSING): rows of it may be neither old nor new. */
+int stripe_redo_co_stripes(struct raid_group *g, uint64_t stripe, uint64_t n) __must_check;
+/* Is anything due? What is not known under a lock may change. */
+bool stripe_redo_is_due(const struct raid_group *g, uint64_t stripe, uint64_t n);
+/* Locks n stripes: shared, or, if something is due there, exclusively. */
+void stripe_co_lock_redone(struct raid_group *g, uint64_t stripe, uint64_t n, struct raid_locks *lk);
+/* Stripe locked, something due: what the column is to hold in this row (a block), or NULL. *touched: the row is to be changed. */
+const uint8_t *stripe_redo_at(const struct raid_group *g, uint64_t stripe, unsigned col, uint32_t row_off_bytes, bool *touched);
+/* Stripes locked exclusively, and nothing in them is mapped: nothing is due any more. */
+void stripe_redo_drop(struct raid_group *g, uint64_t stripe, uint64_t n);
 
 /* ---- stripe_rows.c: rows of a run of stripes in memory, column by column ---- */
 struct stripe_rows {
@@ -195,7 +221,7 @@ void stripe_asm_leave(struct raid_group *g);
 void stripe_asm_note(struct raid_group *g, uint64_t end_bytes);
 
 /* ---- stripe_sync.c ---- */
-/* Stripes locked exclusively: if their regions have become unsync since admission, makes them consistent. */
+/* Stripes locked exclusively: does what is due; if their regions have become unsync since admission, makes them consistent. */
 int stripe_co_make_sync(struct raid_group *g, uint64_t stripe, unsigned n) __must_check;
 
 /* Rows as they are on the columns, and as they should be. */

@@ -5,7 +5,7 @@
  * believed again before it has been brought up to date, and parity was computed for the new contents: the write is good if
  * no more columns are lost than there is parity. If the pool refuses, the rows are half written on a disk that stays; with
  * other columns lost, that is damage to data nobody was writing. So the legs are tried once more: what ailed the disk may
- * have passed. Only then is it the write's error, and the regions unsync.
+ * have passed. Only then is it the write's error; what was logged is due from then on (stripe_redo.c).
  */
 #include <string.h>
 
@@ -53,6 +53,13 @@ void stripe_co_lock(struct raid_group *g, uint64_t stripe, uint64_t n, bool shar
 	uint64_t bytes = raid_stripe_bytes(g), off = stripe * bytes;
 
 	raid_co_lock(g, off, MIN(n * bytes, g->desc.size_bytes - off), shared, lk);
+}
+
+bool stripe_try_lock(struct raid_group *g, uint64_t stripe, struct raid_locks *lk)
+{
+	uint64_t bytes = raid_stripe_bytes(g), off = stripe * bytes;
+
+	return raid_try_lock(g, off, MIN(bytes, g->desc.size_bytes - off), false, lk);
 }
 
 /* ---- gathering ---- */
@@ -114,6 +121,17 @@ void stripe_legs_add(struct stripe_legs *l, unsigned col, uint64_t col_off_bytes
 		part = MIN(len_bytes - done, max - leg->io.len_bytes);
 		leg_grow(l, leg, (uint8_t *)buf + done, part);
 	}
+}
+
+void stripe_legs_add_entry(struct stripe_legs *l, unsigned leg, const struct stripe_log_entry *e, uint8_t *payload)
+{
+	const struct raid_group *g = l->g;
+	unsigned col = leg < g->desc.n_cols ? leg : (unsigned)g->target_col;
+	unsigned before = (unsigned)__builtin_popcount(e->cols & ((1U << col) - 1));
+
+	if (e->cols & (1U << col))
+		stripe_legs_add(l, leg, (e->stripe << g->strip_shift) + e->row_off_bytes, payload + (size_t)before * e->row_len_bytes,
+				e->row_len_bytes);
 }
 
 /* ---- running ---- */
@@ -196,7 +214,7 @@ static int settle_co_again(struct stripe_legs *l)
 	return legs_result(l);
 }
 
-int stripe_co_settle(struct stripe_legs *l, uint64_t stripe, uint64_t n)
+int stripe_co_settle(struct stripe_legs *l)
 {
 	struct raid_group *g = l->g;
 	struct raid_outcome o = { 0 };
@@ -218,7 +236,5 @@ int stripe_co_settle(struct stripe_legs *l, uint64_t stripe, uint64_t n)
 			good &= ~(1ULL << col);
 	if (!r && g->desc.n_cols - (unsigned)__builtin_popcountll(good) > stripe_n_parity(g))
 		r = -EIO;
-	if (r)
-		g->unsync |= stripe_regions(g, stripe, n);
-	return r;
+	return r == -ENODATA ? -EIO : r; /* the callers' word for rows that cannot be read */
 }

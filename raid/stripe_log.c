@@ -263,10 +263,21 @@ static void flush_want(struct stripe_log *l)
 	co_spawn(CO_SERVICE, flush_co_main, l, "stripe log flush");
 }
 
+/* Does not suspend. Somebody holds up the tail: he may do something about it. */
+static void press_if_open(const struct stripe_log *l)
+{
+	const struct batch *b = first_live(l);
+
+	if (b && b->n_open && l->conf.press)
+		l->conf.press(l->conf.press_ctx);
+}
+
 static void flush_if_half_full(struct stripe_log *l)
 {
-	if (l->live_bytes > l->conf.len_bytes / 2)
-		flush_want(l);
+	if (l->live_bytes <= l->conf.len_bytes / 2)
+		return;
+	flush_want(l);
+	press_if_open(l);
 }
 
 static void flush_co_main(void *arg)
@@ -528,6 +539,25 @@ static bool first_fits(const struct stripe_log *l)
 	return l->used_bytes + stripe_log_batch_bytes(a->n, a->bytes) + BLOCK <= l->conf.len_bytes;
 }
 
+uint64_t stripe_log_ring_bytes(const struct stripe_log *l)
+{
+	return l->conf.len_bytes;
+}
+
+bool stripe_log_has_room(const struct stripe_log *l, unsigned n, uint64_t bytes)
+{
+	uint64_t used = has_dead(l) ? l->live_bytes + BLOCK : l->used_bytes; /* after a mark, which waits for nobody */
+
+	return used + stripe_log_batch_bytes(n, bytes) + BLOCK <= l->conf.len_bytes;
+}
+
+bool stripe_log_is_stuck(const struct stripe_log *l)
+{
+	const struct batch *b = first_live(l);
+
+	return !list_is_empty(&l->queue) && !first_fits(l) && !has_dead(l) && b && b->n_open;
+}
+
 /* The oldest live batch will never go. */
 static bool tail_is_kept(const struct stripe_log *l)
 {
@@ -554,6 +584,7 @@ static int room_co_make(struct stripe_log *l)
 			return -EIO;
 		l->flush_error = 0;
 		flush_want(l);
+		press_if_open(l);
 		co_queue_wait(&l->room);
 		if (l->flush_error && !first_fits(l) && !has_dead(l))
 			return l->flush_error;

@@ -48,6 +48,9 @@ struct stripe_log_conf {
 	/* Coroutine. Flushes every disk; called when the ring fills up. */
 	int (*co_flush)(void *ctx);
 	void *ctx;
+	/* Does not suspend; may be NULL. The ring is half full or fuller, and what stands in its tail's way is not done. */
+	void (*press)(void *press_ctx);
+	void *press_ctx;
 };
 
 struct stripe_log_entry {
@@ -78,6 +81,11 @@ void stripe_log_done(struct stripe_log *l, struct stripe_log_ticket *t);
  * the pool must not close clean for (stripe_log_keeps()). When only such entries are left in a full ring, appends fail. */
 void stripe_log_keep(struct stripe_log *l, struct stripe_log_ticket *t);
 bool stripe_log_keeps(const struct stripe_log *l);
+uint64_t stripe_log_ring_bytes(const struct stripe_log *l);
+/* Is there room for an append of n entries with so much payload, but for those that are under way? */
+bool stripe_log_has_room(const struct stripe_log *l, unsigned n, uint64_t bytes);
+/* An append waits for room, and there is none as long as what stands in the tail's way is not done. */
+bool stripe_log_is_stuck(const struct stripe_log *l);
 /* May a recovery, if it came now, replay an entry of one of the stripes? At times true without need. */
 bool stripe_log_is_live(const struct stripe_log *l, uint64_t group, uint64_t stripe, uint64_t n_stripes);
 /* Coroutine. Durable on 0: no older entry of these stripes will be replayed. Costs nothing if none is live. */

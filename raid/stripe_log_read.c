@@ -280,7 +280,7 @@ static int batch_co_read(struct reader *rd, const struct found *f)
 /* Coroutine. Every copy that is there has every batch of the chain durably, after it. */
 static int chain_co_repair(struct reader *rd)
 {
-	const struct found *f;
+	struct found *f;
 	uint32_t there = 0;
 	int r;
 
@@ -297,6 +297,7 @@ static int chain_co_repair(struct reader *rd)
 		if (r < 0)
 			return err_set(rd->err, r, "stripe log %u: batch %llu cannot be written to every disk: %s", rd->c->slice,
 				       (unsigned long long)f->h.batch, err_text(r));
+		f->whole |= there; /* the only disk that had it may go while we replay */
 	}
 	return 0;
 }

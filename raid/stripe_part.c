@@ -21,8 +21,9 @@
  *				     an older entry that is replayed before
  * With as many disks lost as there is parity, the same: a row that replay leaves is consistent.
  *
- * Without any current parity there is nothing to go wrong between columns, and no log; unless an older entry of the stripe is
- * live. (It cannot be cancelled: a FUA write may have been acknowledged on its account.)
+ * Without any parity there is nothing to go wrong between columns, and no log; unless an older entry of the stripe is live. (It
+ * cannot be cancelled: a FUA write may have been acknowledged on its account.) Parity that is there without being current has
+ * the log: it may become current, for a recovery too, before the write ends.
  *
  * An update that does not fit an append is cut in windows of rows, one after the other: rows do not depend on each other. When too
  * many columns fail to be read, the window is tried block by block; a column that failed is rewritten with the rest.
@@ -334,12 +335,12 @@ static uint32_t seg_changed(const struct part *p, const struct seg *s)
 	return s->new;
 }
 
-static int part_co_log(const struct part *p, struct stripe_log_ticket *t)
+/* Takes memory for e and iov; the payload stays where it is. */
+static struct stripe_logged part_entries(const struct part *p)
 {
 	struct stripe_log_entry *e = xmalloc(p->n_segs * sizeof(*e));
 	struct iovec *iov = xmalloc((size_t)p->n_segs * p->n_cols * sizeof(*iov));
 	unsigned n_iov = 0;
-	int r;
 
 	for (unsigned i = 0; i < p->n_segs; i++) {
 		const struct seg *s = &p->segs[i];
@@ -356,10 +357,7 @@ static int part_co_log(const struct part *p, struct stripe_log_ticket *t)
 			iov[n_iov++] = (struct iovec){ p->data[pos] + s->off_bytes, s->len_bytes };
 		}
 	}
-	r = stripe_log_co_append(p->g->raid->log, e, p->n_segs, iov, n_iov, t);
-	xfree(iov);
-	xfree(e);
-	return r;
+	return (struct stripe_logged){ .e = e, .n = p->n_segs, .iov = iov, .iov_n = n_iov };
 }
 
 /* Is the column's content of the segment to be written? */
@@ -411,29 +409,34 @@ static int part_co_place(const struct part *p, unsigned flags)
 	r = stripe_legs_co_run(&l);
 	part_report(p, &l);
 	if (r)
-		r = stripe_co_settle(&l, p->stripe, 1);
+		r = stripe_co_settle(&l);
 	stripe_legs_fini(&l);
+	return r;
+}
+
+static int part_co_write_logged(const struct part *p)
+{
+	struct stripe_logged a = part_entries(p);
+	struct stripe_log_ticket t;
+	int r = stripe_log_co_append(p->g->raid->log, a.e, a.n, a.iov, a.iov_n, &t);
+
+	if (!r) {
+		r = part_co_place(p, 0);
+		stripe_redo_end(p->g, &a, &t, r);
+	}
+	xfree((void *)a.iov);
+	xfree((void *)a.e);
 	return r;
 }
 
 static int part_co_write(const struct part *p)
 {
 	struct raid_group *g = p->g;
-	struct stripe_log_ticket t;
-	bool logged = (p->current & ~stripe_data_mask(g)) || stripe_log_is_live(g->raid->log, g->desc.group, p->stripe, 1);
-	int r;
+	bool logged = p->segs[0].how != SEG_PLAIN || stripe_log_is_live(g->raid->log, g->desc.group, p->stripe, 1);
 
-	if (MUTANT(STRIPE_LOG_SKIPPED))
-		logged = false;
-	if (logged) {
-		r = part_co_log(p, &t);
-		if (r)
-			return r;
-	}
-	r = part_co_place(p, p->fua && !logged ? IO_FUA : 0);
-	if (logged)
-		stripe_log_end(g, &t, r);
-	return r;
+	if (logged && !MUTANT(STRIPE_LOG_SKIPPED))
+		return part_co_write_logged(p);
+	return stripe_unlogged(g, p->stripe, 1, part_co_place(p, p->fua ? IO_FUA : 0));
 }
 
 /* ---- windows ---- */

@@ -9,6 +9,9 @@
  * believed. Then the stripe is locked exclusively, the rows reconstructed, and the bad place is rewritten with what came out.
  * A column that is only late is read around and not rewritten. If too many columns fail, each block is tried by itself, since two
  * columns may have bad sectors in different rows; and where no write has been since a disk went away, it counts again.
+ *
+ * Where a write that has failed is still due (stripe_redo.c), and fails again, the stripe is read block by block: what is to be written
+ * from memory, columns that it does not touch from where they are; lost columns of its rows are an error.
  */
 #include "raid/stripe.h"
 
@@ -90,6 +93,46 @@ static int part_co_blocks(const struct read_part *p)
 	return r;
 }
 
+/* Coroutine. One block of a row that is neither old nor new: from its own column, or not at all. */
+static int part_co_own_column(const struct read_part *p, uint64_t done, uint32_t block)
+{
+	uint64_t at = p->place.col_off_bytes + done;
+	unsigned col = p->place.cols[0];
+	struct stripe_rows s;
+	int r = -EIO;
+
+	if (!raid_col_is_current(p->g, col))
+		return r;
+	stripe_rows_init(&s, p->g, at >> p->g->strip_shift, 1, (uint32_t)(at & (p->g->desc.strip_bytes - 1)), block);
+	stripe_rows_co_read(&s, 1ULL << col, false);
+	if (!s.bad) {
+		part_give(p, &s);
+		r = 0;
+	}
+	stripe_rows_fini(&s);
+	return r;
+}
+
+/* Coroutine. Stripe locked exclusively; what is due there could not be done. */
+static int part_co_undone(const struct read_part *p)
+{
+	uint64_t strip = p->g->desc.strip_bytes, stripe = p->place.col_off_bytes >> p->g->strip_shift;
+	bool touched, unsync = (p->g->unsync & stripe_regions(p->g, stripe, 1)) != 0;
+	uint32_t block = p->g->raid->conf.block_bytes;
+	int r = 0;
+
+	for (uint64_t done = 0; done < p->place.len_bytes && !r; done += block) {
+		uint32_t row = (uint32_t)((p->place.col_off_bytes + done) & (strip - 1));
+		const uint8_t *from = stripe_redo_at(p->g, stripe, p->place.cols[0], row, &touched);
+
+		if (from)
+			iov_from_buf(p->parent->iov, p->parent->iov_n, p->off_bytes - p->parent_off_bytes + done, from, block);
+		else
+			r = touched || unsync ? part_co_own_column(p, done, block) : part_co_rows(p, done, block, true);
+	}
+	return r;
+}
+
 /* Coroutine. Fills the parent's payload. */
 static int read_co_part(const struct read_part *p)
 {
@@ -101,6 +144,10 @@ static int read_co_part(const struct read_part *p)
 
 	stripe_co_lock(g, stripe, 1, false, &lk);
 	r = stripe_co_make_sync(g, stripe, 1);
+	if (r && stripe_redo_is_due(g, stripe, 1)) {
+		r = part_co_undone(p);
+		goto lost;
+	}
 	if (r)
 		goto out;
 	r = part_co_rows(p, 0, len, false);
@@ -108,6 +155,7 @@ static int read_co_part(const struct read_part *p)
 		r = part_co_rows(p, 0, len, true);
 	if (r == -ENODATA)
 		r = part_co_blocks(p);
+lost:
 	if (r == -ENODATA)
 		r = stripe_lost_error(g);
 out:
@@ -178,7 +226,7 @@ static int run_co_read(struct read_run *u)
 	u->s.bad = u->s.late = slow;
 	run_walk(u, want, false);
 	stripe_co_lock(g, range.stripe, range.n, true, &lk);
-	if (!(g->unsync & stripe_regions(g, range.stripe, range.n)))
+	if (!(g->unsync & stripe_regions(g, range.stripe, range.n)) && !stripe_redo_is_due(g, range.stripe, range.n))
 		r = stripe_rows_co_obtain(&u->s, want, true, false);
 	raid_unlock(&lk);
 	if (!r && !(u->s.bad & ~u->s.late))
@@ -259,12 +307,15 @@ static bool read_choose(struct raid_plan *p, bool slow_too)
 
 static int parity_co_read(struct raid_group *g, struct raid_req *q)
 {
+	uint64_t bytes = raid_stripe_bytes(g), off = q->off_bytes, len = q->parent->len_bytes;
 	unsigned copy = q->parent->copy;
 	struct raid_plan p;
 	int r;
 
 	if (copy > 1)
 		return -ENODATA;
+	if (unlikely(g->redo) && !copy && stripe_redo_is_due(g, off / bytes, DIV_UP(off + len, bytes) - off / bytes))
+		return read_co_parts(g, q, off, len, 0, 0);
 	raid_plan_init(&p, g, q, true);
 	if (!read_choose(&p, copy != 0)) {
 		raid_plan_fini(&p);
@@ -321,7 +372,7 @@ static bool parity_try_read(struct raid_group *g, struct raid_req *q)
 
 	if (io->copy || io->len_bytes > g->raid->leg_max_bytes)
 		return false;
-	if (g->unsync && (g->unsync & raid_group_mask(g, q->off_bytes, io->len_bytes)))
+	if ((g->unsync | g->redo) && ((g->unsync | g->redo) & raid_group_mask(g, q->off_bytes, io->len_bytes)))
 		return false;
 	raid_place(&g->desc, q->off_bytes, io->len_bytes, &p);
 	if (p.len_bytes != io->len_bytes || !col_is_good(g, p.cols[0]))

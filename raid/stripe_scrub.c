@@ -82,7 +82,7 @@ static int scrub_co_write(struct scrub *c, struct stripe_sync *s, uint64_t cols)
 	}
 	r = stripe_legs_co_run(&l);
 	if (r)
-		r = stripe_co_settle(&l, s->rows.stripe, 1);
+		r = stripe_unlogged(c->g, s->rows.stripe, 1, stripe_co_settle(&l));
 	stripe_legs_fini(&l);
 	return r;
 }

@@ -5,10 +5,13 @@
  * than there is parity, because of bad sectors, are tried block by block; what is lost then stays as it is, and the rest is
  * done.
  *
- * Resync and the log. A region is unsync while running when a write in place has failed and the pool has kept the disk. The log
- * may still have entries of its stripes, live, and one of them may be the failed write, of which the client was told that it
- * failed. A replay, one day, would bring it back, under later entries that were computed without it. So where an entry is live,
- * what a resync of an unsync stripe finds is logged, all columns, before it is relied upon.
+ * What is due in a stripe (stripe_redo.c) comes first, always.
+ *
+ * Resync and the log. A region is unsync while running when a write in place has failed, the pool has kept the disk, and
+ * stripe_redo.c has not taken it (it was not logged, or that was one too many). The log may still have entries of its stripes,
+ * live, and one of them may be the failed write, of which the client was told that it failed. A replay, one day, would bring it
+ * back, under later entries that were computed without it. So where an entry is live, what a resync of an unsync stripe finds
+ * is logged, all columns, before it is relied upon.
  */
 #include <string.h>
 
@@ -176,7 +179,7 @@ static int sync_co_write(struct stripe_sync *s, uint64_t *copied)
 	for (unsigned i = 0; i < l.n; i++)
 		*copied += l.legs[i].io.result ? 0 : l.legs[i].io.len_bytes;
 	if (r)
-		r = stripe_co_settle(&l, s->rows.stripe, s->rows.n);
+		r = stripe_co_settle(&l);
 	stripe_legs_fini(&l);
 	return r;
 }
@@ -189,7 +192,7 @@ static int resync_co_unit(struct raid_group *g, uint64_t stripe, unsigned n, uin
 	stripe_sync_init(&s, g, stripe, n, row, len);
 	r = stripe_sync_co_load(&s, true);
 	if (!r)
-		r = sync_co_write(&s, copied);
+		r = stripe_unlogged(g, stripe, n, sync_co_write(&s, copied));
 	stripe_sync_fini(&s);
 	return r;
 }
@@ -200,11 +203,14 @@ static int resync_co_logged(struct raid_group *g, uint64_t stripe, unsigned n, u
 	struct stripe_log_entry e = { .group = g->desc.group, .stripe = stripe, .row_off_bytes = row, .row_len_bytes = len,
 				      .cols = (uint32_t)((1ULL << g->desc.n_cols) - 1) };
 	struct iovec iov[RAID_COLS_MAX];
+	struct stripe_logged a = { .e = &e, .n = 1, .iov = iov, .iov_n = g->desc.n_cols };
 	struct stripe_log_ticket t;
 	struct stripe_sync s;
-	int r;
+	int r = stripe_redo_co_stripes(g, stripe, 1); /* other rows of it may just have failed */
 
 	CHECK(n == 1);
+	if (r)
+		return r;
 	stripe_sync_init(&s, g, stripe, 1, row, len);
 	r = stripe_sync_co_load(&s, true);
 	if (r)
@@ -215,7 +221,7 @@ static int resync_co_logged(struct raid_group *g, uint64_t stripe, unsigned n, u
 	if (r)
 		goto out;
 	r = sync_co_write(&s, copied);
-	stripe_log_end(g, &t, r);
+	stripe_redo_end(g, &a, &t, r);
 out:
 	stripe_sync_fini(&s);
 	return r;
@@ -225,22 +231,21 @@ static int resync_co_stripes(struct raid_group *g, uint64_t stripe, unsigned n, 
 {
 	uint32_t rows = stripe_sync_rows(g);
 	struct stripe_log *log = g->raid->log;
+	int r = stripe_redo_co_stripes(g, stripe, n);
 
+	if (r)
+		return r;
 	if (stripe_n_lost(g) > stripe_n_parity(g))
 		return -ERR_MISSING;
 	if (!log || !(g->unsync & stripe_regions(g, stripe, n)) || !stripe_log_is_live(log, g->desc.group, stripe, n))
 		return unit_co_stripes(g, stripe, n, rows, resync_co_unit, copied);
 	rows = MIN(rows, stripe_log_rows(g));
-	for (unsigned i = 0; i < n; i++) {
-		int r = rows ? unit_co_stripes(g, stripe + i, 1, rows, resync_co_logged, copied) : -EOPNOTSUPP;
-
-		if (r)
-			return r;
-	}
-	return 0;
+	for (unsigned i = 0; i < n && !r; i++)
+		r = rows ? unit_co_stripes(g, stripe + i, 1, rows, resync_co_logged, copied) : -EOPNOTSUPP;
+	return r;
 }
 
-/* A write in the regions of the stripes has failed in place, and a column is lost: only its log entry, at the next opening, can
+/* A write in the regions of the stripes has failed in place, one too many, and a column is lost: only its log entry, at the next opening, can
  * tell what the lost column's rows should be. Nothing there may be read or believed before. */
 static bool sync_is_hopeless(const struct raid_group *g, uint64_t stripe, unsigned n)
 {
@@ -250,9 +255,10 @@ static bool sync_is_hopeless(const struct raid_group *g, uint64_t stripe, unsign
 int stripe_co_make_sync(struct raid_group *g, uint64_t stripe, unsigned n)
 {
 	uint64_t ignored = 0;
+	int r = stripe_redo_co_stripes(g, stripe, n);
 
-	if (likely(!(g->unsync & stripe_regions(g, stripe, n))))
-		return 0;
+	if (r || likely(!(g->unsync & stripe_regions(g, stripe, n))))
+		return r;
 	return sync_is_hopeless(g, stripe, n) ? -EIO : resync_co_stripes(g, stripe, n, &ignored);
 }
 
@@ -278,7 +284,7 @@ static int rebuild_co_unit(struct raid_group *g, uint64_t stripe, unsigned n, ui
 	if (!r)
 		*copied += (uint64_t)n * len;
 	else if (r != -ERR_MISSING)
-		r = stripe_co_settle(&l, stripe, n);
+		r = stripe_unlogged(g, stripe, n, stripe_co_settle(&l));
 out:
 	stripe_legs_fini(&l);
 	stripe_rows_fini(&s);
@@ -370,8 +376,10 @@ static int compare_co_run(struct raid_group *g, uint64_t off_bytes, uint64_t end
 
 	stripe_range_rows(g, off_bytes, end_bytes, &u);
 	stripe_sync_init(&s, g, u.stripe, u.n, u.row_off_bytes, u.row_len_bytes);
-	stripe_co_lock(g, u.stripe, u.n, true, &lk);
-	r = stripe_sync_co_load(&s, false);
+	stripe_co_lock_redone(g, u.stripe, u.n, &lk);
+	r = stripe_redo_co_stripes(g, u.stripe, u.n);
+	if (!r)
+		r = stripe_sync_co_load(&s, false);
 	raid_unlock(&lk);
 	if (s.rows.bad || r)
 		r = stripe_lost_error(g);
@@ -415,21 +423,15 @@ static bool replay_is_sane(const struct raid_group *g, const struct stripe_log_e
 /* Coroutine, stripe locked. The columns lie in buf one after the other. */
 static int replay_co_write(struct raid_group *g, const struct stripe_log_entry *e, uint8_t *buf)
 {
-	uint64_t off = (e->stripe << g->strip_shift) + e->row_off_bytes;
 	struct stripe_legs l;
 	int r;
 
 	stripe_legs_init(&l, g, IO_WRITE, 0, false);
-	for (uint64_t cols = stripe_there_cols(g); cols; cols &= cols - 1) {
-		unsigned leg = (unsigned)__builtin_ctzll(cols), col = leg < g->desc.n_cols ? leg : (unsigned)g->target_col;
-		unsigned before = (unsigned)__builtin_popcount(e->cols & ((1U << col) - 1));
-
-		if (e->cols & (1U << col))
-			stripe_legs_add(&l, leg, off, buf + (size_t)before * e->row_len_bytes, e->row_len_bytes);
-	}
+	for (uint64_t cols = stripe_there_cols(g); cols; cols &= cols - 1)
+		stripe_legs_add_entry(&l, (unsigned)__builtin_ctzll(cols), e, buf);
 	r = stripe_legs_co_run(&l);
 	if (r)
-		r = stripe_co_settle(&l, e->stripe, 1);
+		r = stripe_unlogged(g, e->stripe, 1, stripe_co_settle(&l));
 	stripe_legs_fini(&l);
 	if (!r && stripe_n_lost(g) > stripe_n_parity(g))
 		r = -ERR_MISSING; /* what is there has it */

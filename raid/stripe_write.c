@@ -11,7 +11,8 @@
  * durable, so it is written in place at once. But an older entry of the log, replayed, would undo a part of it after that
  * flush: if there is one it is cancelled first, and what it was to protect is not needed any more, for nothing of the stripe is.
  * If a byte of it is not fresh, the stripe goes through the log like any other write: its old sectors are being read by
- * somebody, and between the first and the last column they would hang on parity that is neither old nor new.
+ * somebody, and between the first and the last column they would hang on parity that is neither old nor new. And what is due
+ * there (stripe_redo.c) is done before; of a fresh stripe it is dropped.
  */
 #include <string.h>
 
@@ -139,14 +140,13 @@ static void whole_fini(struct whole *w)
 
 /* ---- log and place ---- */
 
-/* Coroutine. All columns of the rows of n stripes from the i-th. */
-static int whole_co_log(const struct whole *w, unsigned i, unsigned n, uint32_t row, uint32_t len, struct stripe_log_ticket *t)
+/* All columns of the rows of n stripes from the i-th. Takes memory for e and iov; the payload stays where it is. */
+static struct stripe_logged whole_entries(const struct whole *w, unsigned i, unsigned n, uint32_t row, uint32_t len)
 {
 	struct raid_group *g = w->g;
 	unsigned n_cols = g->desc.n_cols, n_iov = 0;
 	struct stripe_log_entry *e = xmalloc(n * sizeof(*e));
 	struct iovec *iov = xmalloc((size_t)n * n_cols * sizeof(*iov));
-	int r;
 
 	for (unsigned k = 0; k < n; k++) {
 		uint64_t stripe = w->stripe + i + k;
@@ -157,10 +157,7 @@ static int whole_co_log(const struct whole *w, unsigned i, unsigned n, uint32_t 
 		for (unsigned col = 0; col < n_cols; col++)
 			iov[n_iov++] = (struct iovec){ whole_v(w, i + k)[stripe_pos_of(g, first, col)] + row, len };
 	}
-	r = stripe_log_co_append(g->raid->log, e, n, iov, n_iov, t);
-	xfree(iov);
-	xfree(e);
-	return r;
+	return (struct stripe_logged){ .e = e, .n = n, .iov = iov, .iov_n = n_iov };
 }
 
 static int whole_co_place(const struct whole *w, unsigned i, unsigned n, uint32_t row, uint32_t len, unsigned flags)
@@ -182,7 +179,7 @@ static int whole_co_place(const struct whole *w, unsigned i, unsigned n, uint32_
 	}
 	r = stripe_legs_co_run(&l);
 	if (r)
-		r = stripe_co_settle(&l, w->stripe + i, n);
+		r = stripe_co_settle(&l);
 	stripe_legs_fini(&l);
 	return r;
 }
@@ -190,14 +187,17 @@ static int whole_co_place(const struct whole *w, unsigned i, unsigned n, uint32_
 /* Coroutine. Rows of n stripes from the i-th that fit one append. */
 static int whole_co_logged(const struct whole *w, unsigned i, unsigned n, uint32_t row, uint32_t len)
 {
+	struct stripe_logged a = whole_entries(w, i, n, row, len);
 	struct raid_group *g = w->g;
 	struct stripe_log_ticket t;
-	int r = whole_co_log(w, i, n, row, len, &t);
+	int r = stripe_log_co_append(g->raid->log, a.e, a.n, a.iov, a.iov_n, &t);
 
-	if (r)
-		return r;
-	r = whole_co_place(w, i, n, row, len, 0);
-	stripe_log_end(g, &t, r);
+	if (!r) {
+		r = whole_co_place(w, i, n, row, len, 0);
+		stripe_redo_end(g, &a, &t, r);
+	}
+	xfree((void *)a.iov);
+	xfree((void *)a.e);
 	return r;
 }
 
@@ -228,7 +228,9 @@ static int whole_co_write_fresh(const struct whole *w)
 
 	if (!MUTANT(LOG_CANCEL_SKIPPED) && stripe_log_is_live(g->raid->log, g->desc.group, w->stripe, w->n))
 		r = stripe_log_co_cancel(g->raid->log, g->desc.group, w->stripe, w->n);
-	return r ? r : whole_co_place(w, 0, w->n, 0, g->desc.strip_bytes, w->fua ? IO_FUA : 0);
+	if (r)
+		return r;
+	return stripe_unlogged(g, w->stripe, w->n, whole_co_place(w, 0, w->n, 0, g->desc.strip_bytes, w->fua ? IO_FUA : 0));
 }
 
 int stripe_co_write_whole(struct raid_group *g, uint64_t stripe, unsigned n, struct list *pieces)
@@ -244,6 +246,10 @@ int stripe_co_write_whole(struct raid_group *g, uint64_t stripe, unsigned n, str
 		w.fresh &= (p->parent->flags & IO_FRESH) != 0;
 		w.fua |= (p->parent->flags & IO_FUA) != 0;
 	}
+	if (w.fresh)
+		stripe_redo_drop(g, stripe, n); /* now: it could go to the log again, behind the cancel */
+	else
+		r = stripe_redo_co_stripes(g, stripe, n);
 	for (unsigned i = 0; i < n && !r; i += w.n) {
 		w.stripe = stripe + i;
 		w.n = MIN(at_once, n - i);

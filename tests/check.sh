@@ -130,6 +130,7 @@ step proto proto
 step cli cli
 step cli-asan cli_asan
 step e2e quiet_make BUILD="$BUILD" e2e
+step bench-smoke quiet_make BUILD="$BUILD" bench-smoke
 step golden quiet_make BUILD="$BUILD" golden
 step run $MAKE --no-print-directory BUILD="$BUILD" run RUN_ONCE=1
 step tsan tsan

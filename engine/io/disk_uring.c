@@ -49,6 +49,8 @@ static inline void sqe_finish(struct ur *u, struct udisk *d, struct io_uring_sqe
 		sqe->fd = d->slot;
 		sqe->flags |= IOSQE_FIXED_FILE;
 	}
+	if (unlikely(d->by_worker))
+		sqe->flags |= IOSQE_ASYNC;
 	ur_sqe_tag(sqe, io, UR_IO);
 }
 
@@ -108,7 +110,7 @@ void udisk_ring_rw(struct ur *u, struct io *io)
 
 static inline void submit_rw(struct ur *u, struct io *io)
 {
-	if (unlikely(!uio_of(io)->disk->nowait_ok) && ur_aio_is_usable(u))
+	if (unlikely(uio_of(io)->disk->by_aio) && ur_aio_is_usable(u))
 		ur_aio_queue(u, io);
 	else
 		udisk_ring_rw(u, io);

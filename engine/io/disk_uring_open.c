@@ -77,6 +77,16 @@ static bool is_in_memory(int fd)
 	return fstatfs(fd, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
 }
 
+/* A file system that is a process or another machine lets whoever submits wait as long as it does not answer: io_submit(), and
+ * io_uring, too, if its files can be polled. */
+static void describe_submission(struct udisk *d, void *probe)
+{
+	bool nowait_ok = is_nowait_ok(d->fd, probe), local = d->disk.is_block || is_in_memory(d->fd);
+
+	d->by_aio = !nowait_ok && local;
+	d->by_worker = !nowait_ok && !local;
+}
+
 static int disk_size(struct udisk *d, uint64_t *size)
 {
 	struct stat st;
@@ -145,7 +155,7 @@ static int describe(struct udisk *d, const struct stat *st, struct err *e)
 		d->disk.ident[1] = st->st_ino;
 		d->had_name = st->st_nlink != 0; /* some file systems do not count */
 	}
-	d->nowait_ok = is_nowait_ok(d->fd, probe);
+	describe_submission(d, probe);
 	xfree(probe);
 	if (r == 0)
 		r = disk_size(d, &b->size_bytes);

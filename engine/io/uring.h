@@ -10,7 +10,7 @@ struct uring_options {
 	unsigned n_reactors;	 /* 0: one per CPU of the affinity mask */
 	size_t arena_bytes;	 /* per reactor, 0: 16 MiB */
 	bool no_register;	 /* for tests: no registered files and buffers */
-	bool no_aio;		 /* disks without RWF_NOWAIT by io_uring, too (default: by io_submit, see uring_aio.c) */
+	bool no_aio;		 /* memory and devices without RWF_NOWAIT by io_uring, too (default: by io_submit, see uring_aio.c) */
 };
 
 /* Starts the threads. Any thread outside; one world per process at a time is usual, more are allowed. */

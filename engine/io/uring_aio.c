@@ -1,5 +1,6 @@
 /*
- * Linux AIO for disks that refuse RWF_NOWAIT (tmpfs files, zram, some device-mapper targets).
+ * Linux AIO for disks that refuse RWF_NOWAIT and do not make io_submit() wait: tmpfs files, zram, some device-mapper targets;
+ * not files of FUSE or NFS.
  *
  * io_uring hands every request to such a disk to a worker thread: two context switches, and more CPU than the I/O. Here
  * they are gathered over a loop and submitted by one io_submit(), which carries them out, or starts them, in this thread.

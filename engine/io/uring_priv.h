@@ -85,7 +85,8 @@ struct udisk {
 	int fd;
 	int slot; /* -1: none left */
 	unsigned flags;
-	bool nowait_ok;
+	bool by_aio;		 /* see uring_aio.c */
+	bool by_worker;		 /* whoever submits to it may have to wait */
 	bool flush_is_nothing;	 /* there is no volatile cache below */
 	_Atomic bool aio_late;	 /* completions have been seen after io_submit() returned */
 	_Atomic bool no_zero[2]; /* fallocate refused: [0] punching, [1] zeroing in place */

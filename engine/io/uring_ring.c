@@ -10,6 +10,7 @@
 
 #define SQ_ENTRIES 1024
 #define CQ_ENTRIES 8192
+#define WORKERS_MAX 256
 
 static const uint8_t ops_in_use[] = {
 	IORING_OP_READ,	      IORING_OP_WRITE,	     IORING_OP_READV, IORING_OP_WRITEV,	   IORING_OP_READ_FIXED,
@@ -41,7 +42,7 @@ static void ring_restrict(struct io_uring *ring)
 		res[n].register_op = registers_in_use[i];
 	}
 	res[n].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
-	res[n].sqe_flags = IOSQE_FIXED_FILE;
+	res[n].sqe_flags = IOSQE_FIXED_FILE | IOSQE_ASYNC;
 	/* An old kernel may not know an operation or restrictions at all: then there are none. */
 	(void)!ring_register_raw(ring, IORING_REGISTER_RESTRICTIONS, res, n + 1);
 }
@@ -57,6 +58,15 @@ static void ring_register(struct ur *u)
 		}
 	}
 	u->files_registered = io_uring_register_files_sparse(&u->ring, UR_SLOTS) == 0;
+}
+
+/* A disk that does not answer keeps a worker for each request that has none of the kernel's asynchronous ways. By default there
+ * are four per CPU for all files, and the flushes of the other disks would wait behind it. Older kernels keep the default. */
+static void ring_set_workers(struct io_uring *ring)
+{
+	unsigned max[2] = { WORKERS_MAX, 0 /* as it is */ };
+
+	(void)!ring_register_raw(ring, IORING_REGISTER_IOWQ_MAX_WORKERS, max, ARRAY_LEN(max));
 }
 
 int ur_ring_init(struct ur *u)
@@ -85,6 +95,7 @@ int ur_ring_init(struct ur *u)
 	io_uring_ring_dontfork(&u->ring);
 	if (!u->w->opt.no_register)
 		ring_register(u);
+	ring_set_workers(&u->ring);
 	if (p.flags & IORING_SETUP_R_DISABLED) {
 		ring_restrict(&u->ring);
 		r = ring_register_raw(&u->ring, IORING_REGISTER_ENABLE_RINGS, NULL, 0);

@@ -186,6 +186,7 @@ int pool_co_disk_return(struct ashlar_pool *p, unsigned disk, const char *path, 
 	if (r == 0) {
 		pool_event(p, ASHLAR_INFO, "disk.back", (int)disk, NULL, "disk %s is back and is being brought up to date%s",
 			   pool_disk_path(p, disk), a.rolled_back ? "; it is an old copy of itself: all of it is compared" : "");
+		pool_co_disk_look(p, disk, true);
 		pool_life_kick(p);
 	} else if (!a.is_taken && d->disk != a.handle && d->dead != a.handle) {
 		disk_close(a.handle);

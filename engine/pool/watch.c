@@ -108,7 +108,7 @@ void pool_watch_co_run(void *arg)
 	unsigned i;
 
 	for (round = 1; !p->stopping && !p->failed; round++) {
-		until = reactor_now_ns() + WATCH_NS;
+		until = reactor_now_ns() + (round == 1 ? 0 : WATCH_NS); /* what is there now is what we know disks by */
 		while (!p->stopping && reactor_now_ns() < until)
 			(void)!co_queue_wait_until(&p->life->kick, until);
 		for (i = 0; i < p->n_disks && !p->stopping && !p->failed; i++) {

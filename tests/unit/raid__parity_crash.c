@@ -140,12 +140,18 @@ static void crash_all(unsigned seeds, enum trouble trouble)
 
 static void power_cut_leaves_every_sector_old_or_new_with_columns_lost(void)
 {
-	crash_all(4, NO_TROUBLE);
+	crash_all(12, NO_TROUBLE);
 }
 
 static void power_cut_while_a_disk_fails_leaves_every_sector_old_or_new(void)
 {
-	crash_all(3, DISK_GOES);
+	crash_all(8, DISK_GOES);
+}
+
+static void power_cut_after_writes_that_failed_leaves_every_sector_old_or_new(void)
+{
+	crash_all(20, REFUSED);
+	CU_ASSERT(crash.n_failed > 100);
 }
 
 /* ---- what the log must not undo ---- */
@@ -191,6 +197,197 @@ static void fresh_stripe_is_not_undone_by_an_older_entry_of_the_log(void)
 	}
 }
 
+/* ---- writes that are in the log, and fail in place on a disk that the pool cannot do without ---- */
+
+#define VICTIM (rig.shape->n_cols - 1u) /* has no copy of the log */
+
+static unsigned disk_of_parity(uint64_t off, unsigned i)
+{
+	struct raid_place p;
+	uint64_t at;
+	unsigned first;
+
+	locate(off / stripe_bytes() * stripe_bytes(), &p, &at);
+	first = p.cols[0];
+	return rig.info[0].desc.cols[(first + rig.shape->n_cols - rig.shape->parity + i) % rig.shape->n_cols].disk;
+}
+
+/* The next block of group 0 whose write goes to the victim, or does not. */
+static uint64_t find_block(uint64_t off, bool to_victim)
+{
+	struct raid_place p;
+	uint64_t at;
+
+	for (;; off = (off + rig.block) % GROUP_BYTES) {
+		bool hit = locate(off, &p, &at) == VICTIM;
+
+		if (hit && to_victim)
+			return off;
+		for (unsigned i = 0; i < rig.shape->parity; i++)
+			hit |= disk_of_parity(off, i) == VICTIM;
+		if (!hit && !to_victim)
+			return off;
+	}
+}
+
+static bool has_parity(uint64_t off)
+{
+	for (unsigned i = 0; i < rig.shape->parity; i++)
+		if (disk_of_parity(off, i) >= rig.shape->parity)
+			return true;
+	return false;
+}
+
+/* A group without redundancy, and a write that fails, of rows that have parity. Returns where. */
+static uint64_t co_fail_one(void)
+{
+	uint64_t off;
+
+	write_ok(0, GROUP_BYTES, 0);
+	write_ok(GROUP_BYTES, GROUP_BYTES, 0);
+	EXPECT(model_flush() == 0);
+	for (unsigned i = 0; i < rig.shape->parity; i++)
+		pool_put_out(i);
+	do
+		off = find_block(rng_below(&rig.rng, GROUP_BYTES / rig.block) * rig.block, true);
+	while (!has_parity(off));
+	rig.flaw_free = false;
+	sim_disk_faults(rig.ds, VICTIM)->write_error = 65536;
+	EXPECT(do_write(off, rig.block, IO_WRITE, 0) == -EIO);
+	EXPECT(raid_log_keeps(rig.raid));
+	return off;
+}
+
+static void expect_new(uint64_t off, uint64_t id)
+{
+	EXPECT(do_read(off, rig.block) == 0);
+	EXPECT(rig.sectors[off / SECT].now == id);
+}
+
+static uint64_t n_redone(void)
+{
+	struct raid_stats st;
+
+	raid_stats_get(rig.raid, &st);
+	return st.redone;
+}
+
+/* Only lost columns of the very rows cannot be read, and that is over as soon as the disk takes the write. */
+static int due_co_main(void *arg)
+{
+	uint64_t off, id, strip = rig.shape->strip_bytes, at;
+	unsigned n_bad = 0;
+
+	pool_co_up();
+	off = co_fail_one();
+	id = rig.next_id - 1;
+	expect_new(off, id);
+	for (uint64_t b = 0; b < SPACE_BYTES; b += rig.block) {
+		if (!do_read(b, rig.block))
+			continue;
+		EXPECT(b / stripe_bytes() == off / stripe_bytes() && b % strip == off % strip && b != off);
+		n_bad++;
+	}
+	EXPECT(n_bad <= rig.shape->parity);
+	EXPECT(raid_co_compare_range(rig.raid, 0, off, rig.block, &at) == -EIO);
+	EXPECT(do_write(off, rig.block, IO_WRITE, 0) == -EIO);
+	co_sleep_ns(3 * NS_PER_SEC);
+	EXPECT(n_redone() == 0 && raid_log_keeps(rig.raid));
+	if (seed % 2) {
+		sim_disk_faults(rig.ds, VICTIM)->write_error = 0;
+		co_sleep_ns(2 * NS_PER_SEC);
+		EXPECT(n_redone() == 1);
+		expect_new(off, id);
+		verify_all();
+		expect_parity();
+	} else {
+		raid_co_group_forget(rig.raid, 0);
+	}
+	EXPECT(!raid_log_keeps(rig.raid) && rig.n_syncs == 0);
+	raid_co_drain(rig.raid);
+	raid_close(rig.raid);
+	return 0;
+}
+
+static void write_that_failed_in_place_is_done_as_soon_as_the_disk_takes_it(void)
+{
+	for (size_t i = 0; i < ARRAY_LEN(shapes); i++)
+		for (uint64_t s = 0; s < 4; s++) {
+			rig_up(s, &shapes[i]);
+			world_up();
+			EXPECT(sim_run(rig.w, due_co_main, NULL, NULL, 0) == 0);
+			sim_world_destroy(rig.w);
+			rig_down();
+		}
+}
+
+static uint64_t due_off, due_id;
+
+/* The log goes round many times, and its entry is not lost. */
+static int round_co_main(void *arg)
+{
+	struct raid_stats st;
+	uint64_t off = 0, start;
+
+	pool_co_up();
+	if (rig.epoch > 2) {
+		EXPECT(rig.n_replayed > 0);
+		verify_all();
+		expect_new(due_off, due_id);
+		expect_parity();
+		raid_co_drain(rig.raid);
+		raid_close(rig.raid);
+		return 0;
+	}
+	due_off = co_fail_one();
+	due_id = rig.next_id - 1;
+	start = world_now_ns(rig.w);
+	do {
+		off = find_block((off + rig.block) % GROUP_BYTES, false);
+		if (off / stripe_bytes() != due_off / stripe_bytes())
+			write_ok(off, rig.block, 0);
+		raid_stats_get(rig.raid, &st);
+	} while (st.log_bytes < 4 * LOG_BYTES);
+	EXPECT(world_now_ns(rig.w) - start < 10 * NS_PER_SEC);
+	EXPECT(n_redone() == 0 && raid_log_keeps(rig.raid));
+	EXPECT(model_flush() == 0);
+	sim_disks_stop_at(rig.ds, sim_disks_n_events(rig.ds));
+	co_sleep_ns(NS_PER_MS);
+	return 0;
+}
+
+/* A write that fails may have been done; this one has not. */
+static void unwrite_due(void)
+{
+	uint8_t zeros[4096] = { 0 };
+	struct raid_place p;
+	uint64_t at;
+
+	EXPECT(locate(due_off, &p, &at) == VICTIM);
+	sim_disk_poke(rig.ds, VICTIM, at, zeros, rig.block);
+}
+
+static void log_goes_round_with_a_write_that_cannot_be_done(void)
+{
+	for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {
+		rig_up(i, &shapes[i]);
+		for (unsigned life = 0; life < 2; life++) {
+			alloc_track_begin();
+			world_up();
+			EXPECT(sim_run(rig.w, round_co_main, NULL, NULL, 0) == (life ? 0 : -ECANCELED));
+			sim_world_destroy(rig.w);
+			alloc_track_drop();
+			sim_disks_stop_at(rig.ds, UINT64_MAX);
+			sim_disk_faults(rig.ds, VICTIM)->write_error = 0;
+			sim_disks_power_cut(rig.ds, SIM_CUT_NONE, &rig.rng);
+			model_power_cut();
+			if (!life)
+				unwrite_due();
+		}
+		rig_down();
+	}
+}
+
 int main(void)
 {
 	unsigned failures;
@@ -200,7 +397,10 @@ int main(void)
 #define T(f) CU_add_test(CU_get_suite("parity groups and power cuts"), #f, f)
 	T(power_cut_leaves_every_sector_old_or_new_with_columns_lost);
 	T(power_cut_while_a_disk_fails_leaves_every_sector_old_or_new);
+	T(power_cut_after_writes_that_failed_leaves_every_sector_old_or_new);
 	T(fresh_stripe_is_not_undone_by_an_older_entry_of_the_log);
+	T(write_that_failed_in_place_is_done_as_soon_as_the_disk_takes_it);
+	T(log_goes_round_with_a_write_that_cannot_be_done);
 	CU_basic_run_tests();
 	failures = CU_get_number_of_failures();
 	CU_cleanup_registry();

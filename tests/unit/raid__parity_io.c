@@ -21,7 +21,7 @@ static void co_plain(void)
 
 static void random_requests_read_back_with_any_columns_lost(void)
 {
-	rig_run_shapes(2, co_plain);
+	rig_run_shapes(6, co_plain);
 }
 
 /* Overlapping writes at once, without any order among them: afterwards each sector is one of them, and parity is right. */
@@ -98,7 +98,7 @@ static void co_clash(void)
 
 static void overlapping_writes_leave_whole_sectors_and_right_parity(void)
 {
-	rig_run_shapes(1, co_clash);
+	rig_run_shapes(3, co_clash);
 }
 
 /* ---- lost and stale ---- */
@@ -254,7 +254,7 @@ static void column_moves_to_a_new_place_under_load(void)
 {
 	for (size_t i = 0; i < ARRAY_LEN(shapes); i++)
 		for (move_col = 0; move_col < shapes[i].n_cols; move_col++)
-			for (uint64_t s = 1; s <= 1; s++)
+			for (uint64_t s = 1; s <= 3; s++)
 				rig_run(s * 10 + move_col, &shapes[i], co_move);
 }
 
@@ -328,7 +328,7 @@ static void co_bad_one(void)
 
 static void bad_sector_is_reconstructed_and_rewritten(void)
 {
-	rig_run_shapes(1, co_bad_one);
+	rig_run_shapes(3, co_bad_one);
 }
 
 /* As many bad rows as there are columns, no two of them in the same row: nothing is lost, by reads nor by writes. */
@@ -362,7 +362,7 @@ static void co_bad_rows(void)
 
 static void columns_bad_in_different_rows_still_have_all_data(void)
 {
-	rig_run_shapes(1, co_bad_rows);
+	rig_run_shapes(3, co_bad_rows);
 }
 
 /* More bad columns in one row than there is parity: that block is lost, and nothing else. */
@@ -423,7 +423,7 @@ static void co_bad_load(void)
 
 static void repairs_under_load_undo_no_write(void)
 {
-	rig_run_shapes(1, co_bad_load);
+	rig_run_shapes(4, co_bad_load);
 }
 
 /* ---- disks that fail ---- */
@@ -461,7 +461,7 @@ static void co_chaos(void)
 
 static void one_bad_disk_after_another_costs_no_data(void)
 {
-	rig_run_shapes(2, co_chaos);
+	rig_run_shapes(6, co_chaos);
 }
 
 /* The pool cannot do without a disk that fails a write: the write is an error, parity is made right before anybody relies on
@@ -484,7 +484,7 @@ static void co_refused(void)
 		off = rng_below(&rig.rng, GROUP_BYTES / rig.block) * rig.block;
 		EXPECT(do_write(off, rig.block, IO_WRITE, 0) == 0);
 	}
-	EXPECT(failed > 0 && rig.n_syncs > 0);
+	EXPECT(failed > 0 && rig.n_syncs == 0);
 	verify_all();
 	EXPECT(model_flush() == 0);
 	rig.disk_error_result = 0;
@@ -494,7 +494,7 @@ static void co_refused(void)
 
 static void refused_write_error_is_passed_on_and_parity_made_right(void)
 {
-	rig_run_shapes(1, co_refused);
+	rig_run_shapes(3, co_refused);
 }
 
 /* An error that passes is not even noticed by the client where the pool cannot do without the disk. */
@@ -515,7 +515,7 @@ static void co_passing(void)
 
 static void passing_write_error_in_a_degraded_group_harms_nobody_else(void)
 {
-	rig_run_shapes(1, co_passing);
+	rig_run_shapes(3, co_passing);
 }
 
 /* A disk that answers late is read around. */
