@@ -120,7 +120,7 @@ static int volume_co_unchanged(struct receive *x, struct thin_vol *of, struct th
  * will be one. */
 static int check_co_target(struct receive *x, const char *name, struct thin_vol *of, struct err *e)
 {
-	char export_name[ASHLAR_POOL_NAME_MAX + ASHLAR_VOLUME_NAME_MAX + 2];
+	char export_name[POOL_EXPORT_NAME];
 	struct ashlar_pool *p = x->t.p;
 	struct thin_vol *base, *have;
 	int r;
@@ -130,7 +130,9 @@ static int check_co_target(struct receive *x, const char *name, struct thin_vol 
 			return err_set(e, -EEXIST, "volume %s/%s exists already, and the stream is of a whole snapshot: receive it under "
 				       "another name", p->label->name, name);
 		snprintf(export_name, sizeof(export_name), "%.63s/%.127s", p->label->name, name);
-		return pool_check_export_free(p->a, export_name, NULL, e);
+		r = pool_check_export_free(p->a, export_name, NULL, e);
+		snprintf(export_name, sizeof(export_name), "%.63s/%.127s@%.127s", p->label->name, name, x->h.snapshot);
+		return r < 0 ? r : pool_check_export_free(p->a, export_name, NULL, e);
 	}
 	have = snap_by_guid(p, of, &x->h.guid);
 	if (have)
@@ -210,6 +212,23 @@ static int check_resumes(struct receive *x, struct thin_vol *v, struct err *e)
 	return 0;
 }
 
+/* The snapshot has got another name where it comes from, since the stream was cut. */
+static int receive_co_rename(struct receive *x, struct err *e)
+{
+	struct thin_vol *to;
+	int r;
+
+	if (!strcmp(x->v->export_name, x->h.snapshot))
+		return 0;
+	to = xmalloc(sizeof(*to));
+	*to = *x->v;
+	memset(to->export_name, 0, sizeof(to->export_name));
+	snprintf(to->export_name, sizeof(to->export_name), "%.127s", x->h.snapshot);
+	r = pool_co_vol_update(x->t.p, x->v, to, e);
+	xfree(to);
+	return r;
+}
+
 /* Under a->admin. */
 static int receive_co_begin(struct receive *x, struct err *e)
 {
@@ -236,6 +255,8 @@ static int receive_co_begin(struct receive *x, struct err *e)
 		if (r == 0)
 			r = is_whole ? whole_co_create(x, e) : incremental_co_create(x, of, e);
 	}
+	if (r == 0)
+		r = receive_co_rename(x, e);
 	if (r == 0)
 		r = err_default(e, pool_co_vol_hold(p, x->v), "opening the hidden volume");
 	if (r < 0)

@@ -75,10 +75,11 @@ static int relay_start(struct relay *y, int from, int to, int sock, struct err *
 	return r ? err_set(e, -r, "cannot start a thread: %s", strerror(r)) : 0;
 }
 
-/* What the engine has sent goes out; of what it does not want, no more is read. */
-static void relay_end(struct relay *y)
+/* What the engine has sent goes out, if it was all; of what it does not want, no more is read. Whoever is at the other end of a pipe
+ * may be stuck: we do not wait for him in vain. */
+static void relay_end(struct relay *y, bool failed)
 {
-	if (y->to == y->sock) {
+	if (y->to == y->sock || failed) {
 		shutdown(y->sock, SHUT_RDWR);
 		pthread_cancel(y->thread);
 	}
@@ -111,7 +112,7 @@ static int transfer_run(struct cli *cl, struct transfer *t, json_t **row)
 		cli_progress_watch(s);
 		json_object_set_new(t->params, "stream", json_integer(number));
 		r = cli_session_call(s, t->pool, t->method, t->params, t->flags, row, &e);
-		relay_end(&y);
+		relay_end(&y, r < 0);
 		cli_progress_end();
 		if (y.error && (r < 0 || t->is_send)) {
 			json_decref(r < 0 ? NULL : *row);

@@ -8,10 +8,19 @@
 struct turns {
 	struct crash_run *c;
 	struct rng rng;
-	bool end, ended;
+	bool end;
+	unsigned n_running;
 };
 
-/* The k-th and the next, each acknowledged before the other; few places. */
+/* The one that co_snaps() made, or the second. */
+static struct model_vol *other_vol(struct rig *g)
+{
+	struct model_vol *v = model_vol_find(g->model, "third");
+
+	return v ? v : ops_vol(g, 1);
+}
+
+/* The first and the other, each acknowledged before the next; few places. */
 static void turns_co_client(void *arg)
 {
 	struct turns *t = arg;
@@ -19,12 +28,25 @@ static void turns_co_client(void *arg)
 	unsigned i;
 
 	for (i = 0; !t->end && !g->failed; i++) {
-		ops_co_wr(g, ops_vol(g, i % 2), RIG_WRITE, g->block_bytes * rng_below(&t->rng, 3), g->block_bytes,
+		ops_co_wr(g, i % 2 ? other_vol(g) : ops_vol(g, 0), RIG_WRITE, g->block_bytes * rng_below(&t->rng, 3), g->block_bytes,
 			  rng_chance(&t->rng, 1, 8) ? IO_FUA : 0);
 		if (i % 8 == 7)
 			co_sleep_ns(NS_PER_MS / 4);
 	}
-	t->ended = true;
+	t->n_running--;
+}
+
+/* Whoever freezes the volume between has to wait. */
+static void busy_co_client(void *arg)
+{
+	struct turns *t = arg;
+	struct rig *g = &t->c->rig;
+
+	while (!t->end && !g->failed) {
+		ops_co_wr(g, ops_vol(g, 1), RIG_WRITE, 2 * g->cluster_bytes, 3 * g->cluster_bytes, 0);
+		co_sleep_ns(NS_PER_MS / 8);
+	}
+	t->n_running--;
 }
 
 static int co_under_load(struct crash_run *c, int (*fn)(struct crash_run *c))
@@ -34,10 +56,12 @@ static int co_under_load(struct crash_run *c, int (*fn)(struct crash_run *c))
 
 	t->c = c;
 	rng_init(&t->rng, rng_next(&c->rng));
+	t->n_running = 2;
 	co_spawn(CO_SERVICE, turns_co_client, t, "in turn");
+	co_spawn(CO_SERVICE, busy_co_client, t, "busy");
 	r = fn(c);
 	t->end = true;
-	while (!t->ended)
+	while (t->n_running)
 		co_sleep_ns(NS_PER_MS / 8);
 	xfree(t);
 	return r;
@@ -103,17 +127,22 @@ static void co_take_many(struct crash_run *c, struct model_vol *const *of)
 static int co_snaps(struct crash_run *c)
 {
 	struct rig *g = &c->rig;
-	struct model_vol *v[2] = { ops_vol(g, 0), ops_vol(g, 1) };
+	struct model_vol *v[3];
 
+	if (!model_vol_find(g->model, "third"))
+		(void)!rig_co_vol_create(g, "third", 4 * g->cluster_bytes, NULL, 0);
+	v[0] = ops_vol(g, 0);
+	v[1] = ops_vol(g, 1);
+	v[2] = other_vol(g);
 	if (rng_chance(&c->rng, 1, 4))
 		co_take_many(c, v);
 	co_take(c, v, 1);
 	co_writes(c, v[0]);
-	co_take(c, v, 2);
+	co_take(c, v, v[2] == v[1] ? 2 : 3);
 	co_writes(c, v[0]);
 	co_delete_any(c, 1);
 	co_writes(c, v[0]);
-	co_take(c, v, 2);
+	co_take(c, v, v[2] == v[1] ? 2 : 3);
 	co_delete_any(c, 2);
 	co_writes(c, v[1]);
 	co_delete_any(c, 1);
@@ -189,8 +218,23 @@ int family_co_run(struct crash_run *c, enum family_op op)
 {
 	static int (*const all[])(struct crash_run *c) = { co_snaps, co_clones, co_rollbacks };
 
-	c->rig.may_be_full = true; /* a small pool hardly holds what is kept twice and more */
-	return co_under_load(c, all[op]);
+	struct rig *g = &c->rig;
+	struct model_vol *a, *b;
+	unsigned n = 0;
+	int r;
+
+	g->may_be_full = true; /* a small pool hardly holds what is kept twice and more */
+	r = co_under_load(c, all[op]);
+	if (op != FAMILY_CLONES)
+		return r;
+	while (ops_vol(g, n)) /* what is left of it is last */
+		n++;
+	co_delete_any(c, RIG_SNAPS_MAX);
+	a = n > 1 ? ops_vol(g, n - 1) : NULL;
+	b = n > 2 && rng_chance(&c->rng, 1, 2) ? ops_vol(g, n - 2) : ops_vol(g, 0);
+	if (a && a != b)
+		co_part(c, a, b);
+	return r;
 }
 
 void family_co_after(struct rig *g, struct rng *rng)

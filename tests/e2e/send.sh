@@ -34,6 +34,7 @@ chmod +x bin/dst
 PATH=$dir/bin:$PATH
 dst_serve() {
 	local i
+	: >daemon2.out
 	dst serve --control "$dir/control2.sock" --nbd "unix:$dir/nbd2.sock" >daemon2.out 2>>daemon.err &
 	dst_pid=$!
 	pids+=("$dst_pid")
@@ -142,8 +143,21 @@ refused 'no stream at all' 'no stream' dst receive dst/none
 [ "${PIPESTATUS[0]}" = 1 ] && ok 'send fails when nobody reads' || not_ok 'send fails when nobody reads'
 t 0 'nothing holds the snapshot any more' "$ashlar" snapshot delete src/v@s2
 
-# Without daemons: the commands open the pools themselves.
+# A reader that is stuck keeps nobody from ending.
+mkfifo stuck
+sleep 60 <stuck &
+pids+=("$!")
+"$ashlar" send src/v@s0 2>err >stuck &
+sender=$!
+sleep 1
+kill -0 "$sender" 2>/dev/null && ok 'send waits for its reader' || not_ok 'send waits for its reader'
+refused 'the snapshot is in use' 'in use' "$ashlar" snapshot delete src/v@s0
+start=$SECONDS
 daemon_stop && ok 'the first daemon ends' || not_ok 'the first daemon ends'
+wait "$sender"
+[ $? = 1 ] && [ $((SECONDS - start)) -lt 20 ] && ok 'and so does send' || not_ok 'and so does send'
+
+# Without daemons: the commands open the pools themselves.
 kill -TERM "$dst_pid"
 wait "$dst_pid" && ok 'the second daemon ends' || not_ok 'the second daemon ends'
 "$ashlar" send src/v@s0 2>send.err | dst receive dst/alone >out 2>err

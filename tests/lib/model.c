@@ -480,12 +480,12 @@ static bool sector_read(struct model *m, struct model_vol *v, uint32_t since, ui
 }
 
 /* A rollback happens as a whole. */
-static bool fate_is_fine(const struct model *m, struct model_vol *v, const struct fate *f)
+static bool fate_is_fine(const struct model *m, struct model_vol *v, uint32_t since, const struct fate *f)
 {
 	uint8_t now = f->yes ? MODEL_FATE_YES : MODEL_FATE_NO;
 
-	if (!f->yes && !f->no)
-		return true;
+	if ((!f->yes && !f->no) || (!v->rolling && m->ops[v->rollback_op].ended < since))
+		return true; /* long over; what has grown since looks as if never touched */
 	if (!(f->yes && f->no) && (!v->rolling || m->ops[v->rollback_op].ended == NEVER))
 		return true; /* no crash was between */
 	if (!(f->yes && f->no) && (v->rolled == MODEL_FATE_UNKNOWN || v->rolled == now)) {
@@ -508,7 +508,7 @@ unsigned model_read(struct model *m, struct model_vol *v, uint32_t since, uint64
 	for (i = 0; i < n; i++)
 		if (!sector_read(m, v, since, first + i, (const uint8_t *)buf + i * MODEL_SECTOR, &f, why, sizeof(why)) && !bad++)
 			sector_print(m, v, &v->sectors[first + i], first + i, since, why);
-	return bad + !fate_is_fine(m, v, &f);
+	return bad + !fate_is_fine(m, v, since, &f);
 }
 
 /* ---- crash ---- */
@@ -639,6 +639,7 @@ void model_vol_renamed(struct model_vol *v, bool ok)
 void model_vol_resize(struct model *m, struct model_vol *v, uint64_t size_bytes)
 {
 	v->n_changes++;
+	v->rolling = false; /* whether a crash had let it happen is known by now */
 	v->new_size_bytes = size_bytes;
 	model_vol_room(v, size_bytes);
 	v->resize_op = 0;

@@ -23,7 +23,9 @@ static int body_chain(struct two *t)
 		MUST(two_co_has(t, name, i));
 	}
 	MUST(ashlar_co_snapshot_info(t->src, "v@s0", &a, &t->e) == 0 && ashlar_co_snapshot_info(t->dst, "w@s0", &b, &t->e) == 0);
-	MUST(a.used_bytes == b.used_bytes && a.refer_bytes == b.refer_bytes && a.used_bytes < a.size_bytes);
+	MUST(a.used_bytes < a.size_bytes);
+	if (t->src_cluster == t->dst_cluster)
+		MUST(a.used_bytes == b.used_bytes && a.refer_bytes == b.refer_bytes);
 	MUST(uuid_is_equal(&a.guid, &b.guid));
 	MUST(two_co_is_clean(t));
 	return r;
@@ -41,7 +43,7 @@ static void whole_and_increments_arrive_with_their_holes(void)
 	struct two t;
 	uint64_t seed;
 
-	for (seed = 1; seed <= 4; seed++) {
+	for (seed = 1; seed <= 12; seed++) {
 		two_open(&t, seed);
 		CU_ASSERT_EQUAL(two_live(&t, body_chain), 0);
 		CU_ASSERT_EQUAL(two_live(&t, body_still_there), 0);
@@ -239,6 +241,46 @@ static void what_does_not_fit_is_refused(void)
 
 	two_open(&t, 61);
 	CU_ASSERT_EQUAL(two_live(&t, body_refusals), 0);
+	two_close(&t);
+}
+
+/* While a stream is cut, its name is taken on the one side, and changed on the other. */
+static int body_renamed(struct two *t)
+{
+	struct ashlar_receive_spec plain = { .keep_bytes = 4096 };
+	struct ashlar_send_spec spec = { .snapshot = "v@n1" };
+	const char *names[] = { "w@s1" };
+	struct ashlar_snapshot_info info;
+	struct ashlar_transfer done;
+	struct stream *io;
+	struct bytes s = { 0 };
+	char token[96] = "";
+	uint8_t *p;
+	size_t len;
+
+	MUST(two_co_receive(t, plain, t->whole[0].p, t->whole[0].len) == 0);
+	MUST(two_co_receive(t, plain, t->inc[1].p, t->inc[1].len * 2 / 3) < 0 && two_co_token(t, token));
+	MUST(ashlar_co_snapshot_create(t->dst, names, 1, &t->e) == 0);
+	MUST(two_co_send(t, 1, 0, token, &s) == 0 && two_co_receive(t, plain, s.p, s.len) == -EEXIST);
+	MUST(two_co_token(t, token) && ashlar_co_snapshot_rename(t->src, "v@s1", "n1", &t->e) == 0);
+	spec.resume = token;
+	io = stream_from_memory(NULL, 0, 0, &p, &len);
+	MUST(ashlar_co_send(t->src, &spec, io, &done, &t->e) == 0 && done.start_bytes > 0 && !strcmp(done.base, "s0"));
+	stream_close(io);
+	MUST(two_co_receive(t, plain, p, len) == 0 && two_co_has(t, "b/w@n1", 1) && two_co_has(t, "b/w", 1));
+	MUST(two_co_has(t, "b/w@s1", 0) && ashlar_co_snapshot_info(t->dst, "w@n1", &info, &t->e) == 0);
+	MUST(two_co_is_clean(t));
+	xfree(p);
+	free(s.p);
+	return 0;
+}
+
+static void a_resumed_snapshot_has_the_name_of_the_newest_stream(void)
+{
+	struct two t;
+
+	two_open(&t, 65);
+	CU_ASSERT_EQUAL(two_live(&t, body_renamed), 0);
 	two_close(&t);
 }
 
@@ -441,6 +483,7 @@ int main(void)
 		{ "what_is_not_wanted_is_not_kept", what_is_not_wanted_is_not_kept },
 		{ "a_flipped_bit_is_refused_and_shows_nothing", a_flipped_bit_is_refused_and_shows_nothing },
 		{ "what_does_not_fit_is_refused", what_does_not_fit_is_refused },
+		{ "a_resumed_snapshot_has_the_name_of_the_newest_stream", a_resumed_snapshot_has_the_name_of_the_newest_stream },
 		{ "send_and_receive_run_side_by_side", send_and_receive_run_side_by_side },
 		{ "closing_and_deleting_end_transfers", closing_and_deleting_end_transfers },
 		{ "power_cuts_leave_all_or_nothing", power_cuts_leave_all_or_nothing },

@@ -35,6 +35,7 @@ struct two {
 	struct bytes whole[N_SNAPS], inc[N_SNAPS]; /* inc[i]: from snapshot i - 1 */
 	struct err e;
 	int (*body)(struct two *t);
+	uint32_t src_cluster, dst_cluster;
 	unsigned i; /* for bodies */
 	bool quiet;
 };
@@ -103,11 +104,11 @@ static inline int two_co_create(void *arg)
 	struct two *t = arg;
 	struct ashlar_options o = { .metadata_cache_bytes = 2 * MIB };
 	struct ashlar *a = ashlar_create(t->w, &o);
-	struct ashlar_pool_spec s = { .name = "a", .layout = "raid1", .paths = two_src, .n_paths = 2, .cluster_bytes = 64 * KIB,
+	struct ashlar_pool_spec s = { .name = "a", .layout = "raid1", .paths = two_src, .n_paths = 2, .cluster_bytes = t->src_cluster,
 				      .group_bytes = 16 * MIB };
 	int r = ashlar_co_pool_create(a, &s, &t->e);
 
-	s = (struct ashlar_pool_spec){ .name = "b", .layout = "raid5", .paths = two_dst, .n_paths = 3, .cluster_bytes = 64 * KIB,
+	s = (struct ashlar_pool_spec){ .name = "b", .layout = "raid5", .paths = two_dst, .n_paths = 3, .cluster_bytes = t->dst_cluster,
 				       .group_bytes = 16 * MIB };
 	if (r == 0)
 		r = ashlar_co_pool_create(a, &s, &t->e);
@@ -322,6 +323,8 @@ static inline void two_open(struct two *t, uint64_t seed)
 
 	memset(t, 0, sizeof(*t));
 	rng_init(&t->rng, seed);
+	t->src_cluster = seed % 3 == 0 ? 16 * KIB : 64 * KIB; /* grains of 1 KiB and 4 */
+	t->dst_cluster = seed % 4 == 0 ? 16 * KIB : 64 * KIB;
 	t->now = calloc(1, SIZE_MAX_BYTES);
 	for (i = 0; i < N_SNAPS; i++)
 		t->image[i] = calloc(1, SIZE_MAX_BYTES);
