@@ -1,7 +1,8 @@
-# What people type besides `make`: help, deps, run, install, uninstall, clean. Included by the Makefile.
+# What people type besides `make`: help, deps, run, demo, install, uninstall, clean. Included by the Makefile.
 
 DEPS_BUILD := gcc make libc6-dev liburing-dev libisal-dev libblkid-dev libjansson-dev libsmartcols-dev
 DEPS_RUN := libnbd-bin
+DEPS_DEMO := e2fsprogs
 DEPS_CHECK := libcunit1-dev clang llvm python3 python3-libnbd qemu-utils fio libnbd-bin e2fsprogs
 DEPS_BENCH := fio qemu-utils nbdkit
 
@@ -9,23 +10,29 @@ DEPS_BENCH := fio qemu-utils nbdkit
 help:
 	@echo "make            build $(BUILD)/ashlar"
 	@echo "make run        build, make a pool of four sparse files in ./run and serve a volume over NBD"
+	@echo "make demo       build, and show on files of its own what snapshots do; ends by itself after some seconds"
 	@echo "make check      run all tests"
 	@echo "make bench      measure, beside other NBD servers"
 	@echo "make sim SEED=N replay one seed of the simulation"
-	@echo "make deps       install the packages that building and running need (deps-check, deps-bench: tests, bench)"
+	@echo "make deps       install the packages that building and running need (deps-demo, deps-check, deps-bench)"
 	@echo "make install    install under PREFIX ($(PREFIX)), below DESTDIR; make uninstall takes it away"
 	@echo "make clean      remove $(BUILD)"
 	@echo
 	@echo "Knobs: BUILD=DIR CC=clang SAN=asan|tsan|fuzz OPT=-O0 WERROR="
 
 # Stamps keep it cheap; they are as old as the list of packages.
-.PHONY: deps deps-check deps-bench
+.PHONY: deps deps-demo deps-check deps-bench
 deps: $(BUILD)/.deps
+deps-demo: $(BUILD)/.deps $(BUILD)/.deps-demo
 deps-check: $(BUILD)/.deps $(BUILD)/.deps-check
 deps-bench: $(BUILD)/.deps $(BUILD)/.deps-bench
 $(BUILD)/.deps: build.mk scripts/deps.sh
 	@mkdir -p $(@D)
 	@scripts/deps.sh $(DEPS_BUILD) $(DEPS_RUN)
+	@touch $@
+$(BUILD)/.deps-demo: build.mk scripts/deps.sh
+	@mkdir -p $(@D)
+	@scripts/deps.sh $(DEPS_DEMO)
 	@touch $@
 $(BUILD)/.deps-check: build.mk scripts/deps.sh
 	@mkdir -p $(@D)
@@ -41,6 +48,11 @@ $(BUILD)/.deps-bench: build.mk scripts/deps.sh
 run: deps
 	@+$(MAKE) --no-print-directory all
 	@RUN_ONCE=$(RUN_ONCE) scripts/run.sh $(BUILD)/ashlar
+
+.PHONY: demo
+demo: deps-demo
+	@+$(MAKE) --no-print-directory all
+	@scripts/demo.sh $(BUILD)/ashlar
 
 # ---- the library: the engine's layers in one archive ----
 

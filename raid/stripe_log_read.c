@@ -30,6 +30,7 @@ struct found {
 	struct stripe_log_head h;
 	uint64_t pos;
 	uint32_t whole; /* copies, by bit */
+	uint32_t given; /* copies that it was written to since */
 };
 
 struct cancel {
@@ -260,20 +261,28 @@ static int chain_find(struct reader *rd)
 	return f->pos == rd->chain[0]->h.oldest_pos ? 0 : impossible(rd, rd->chain[0]->h.batch);
 }
 
-/* Coroutine. The batch, as it is on disk, from one of the copies that have it. */
-static int batch_co_read(struct reader *rd, const struct found *f)
+/* Coroutine. The batch, as it is on disk, from one of these copies. */
+static bool batch_co_read_from(struct reader *rd, const struct found *f, uint32_t copies)
 {
 	struct stripe_log_head h;
 	int r;
 
 	for (unsigned i = 0; i < rd->n_copies; i++) {
-		if (!(f->whole & (1u << i)))
+		if (!(copies & (1u << i)))
 			continue;
 		r = stripe_log_ring_co_io(rd->c, IO_READ, f->pos, rd->buf, f->h.len_bytes, 0, i + 1);
 		if (r == 0 && stripe_log_head_check(rd->buf, BLOCK, &rd->c->pool, &h) == 0 && h.crc == f->h.crc &&
 		    crc32c(0, rd->buf + BLOCK, h.len_bytes - BLOCK) == h.payload_crc)
-			return 0;
+			return true;
 	}
+	return false;
+}
+
+/* Coroutine. From those that had it when we came; from those that we have given it, if the others are gone by now. */
+static int batch_co_read(struct reader *rd, const struct found *f)
+{
+	if (batch_co_read_from(rd, f, f->whole) || batch_co_read_from(rd, f, f->given & ~f->whole))
+		return 0;
 	return damaged(rd, f->h.batch);
 }
 
@@ -297,7 +306,7 @@ static int chain_co_repair(struct reader *rd)
 		if (r < 0)
 			return err_set(rd->err, r, "stripe log %u: batch %llu cannot be written to every disk: %s", rd->c->slice,
 				       (unsigned long long)f->h.batch, err_text(r));
-		f->whole |= there; /* the only disk that had it may go while we replay */
+		f->given |= there;
 	}
 	return 0;
 }

@@ -71,7 +71,8 @@ build_asan() { quiet_make BUILD="$BUILD-asan" CC=clang SAN=asan OPT=-O1 all unit
 # Without the long walks over the whole pool: the simulation under the sanitizers does what they do.
 unit_asan() {
 	ASAN_OPTIONS=detect_stack_use_after_return=0 UBSAN_OPTIONS=print_stacktrace=1 \
-		run_units "$BUILD-asan" engine_pool__losses engine_pool__historic engine_pool__parity raid__parity_crash
+		run_units "$BUILD-asan" engine_pool__losses engine_pool__historic engine_pool__parity engine_pool__send raid__parity_crash \
+			raid__parity_io raid__faults thin__random
 }
 
 # The tests with more than one reactor thread.
@@ -132,6 +133,7 @@ step cli-asan cli_asan
 step e2e quiet_make BUILD="$BUILD" e2e
 step bench-smoke quiet_make BUILD="$BUILD" bench-smoke
 step golden quiet_make BUILD="$BUILD" golden
+step demo bash tests/e2e/demo.sh "$BUILD"
 step run $MAKE --no-print-directory BUILD="$BUILD" run RUN_ONCE=1
 step tsan tsan
 step fuzz quiet_make BUILD="$BUILD" fuzz-smoke

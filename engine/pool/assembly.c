@@ -36,8 +36,8 @@ static int none_found(const struct scan *s, const char *name, struct err *e)
 	if (!s->n_paths)
 		return err_set(e, -ENOENT, "there are no disks to look at: name the pool's disks or a directory that has them");
 	if (name)
-		return err_set(e, -ENOENT, "no disk of pool %s is among the %zu paths looked at: name its disks%s", name, s->n_paths,
-			       also);
+		return err_set(e, -ENOENT, "no disk of pool %s is among the %zu path%s looked at: name its disks%s", name, s->n_paths,
+			       s->n_paths == 1 ? "" : "s", also);
 	return err_set(e, -ENOENT, "no Ashlar pool is on the %zu paths looked at: name the disks of one%s", s->n_paths, also);
 }
 

@@ -105,8 +105,8 @@ static int volume_co_unchanged(struct receive *x, struct thin_vol *of, struct th
 	if (x->spec->force)
 		return 0;
 	if (of->n_attached)
-		return err_set(e, -EBUSY, "volume %s/%s is in use by %u clients: end them first, or use --force to change it under them",
-			       p->label->name, of->name, of->n_attached);
+		return err_set(e, -EBUSY, "volume %s/%s is in use by %u client%s: end them first, or use --force to change it under them",
+			       p->label->name, of->name, of->n_attached, of->n_attached == 1 ? "" : "s");
 	r = of->size_bytes == base->size_bytes ? thin_co_diff(p->thin, base, of, &cluster, &mask, &data) : 0;
 	if (r == -ENOENT)
 		return 0;

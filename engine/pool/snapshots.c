@@ -147,9 +147,9 @@ int pool_co_vols_delete(struct ashlar_pool *p, struct thin_vol *const *v, unsign
 
 	for (i = 0; i < n; i++)
 		if (v[i]->n_attached && !force)
-			return err_set(e, -EBUSY, "%s %s/%s is in use by %u clients: end them first, or use --force to disconnect them",
+			return err_set(e, -EBUSY, "%s %s/%s is in use by %u client%s: end them first, or use --force to disconnect them",
 				       v[i]->kind == THIN_KIND_SNAPSHOT ? "snapshot" : "volume", p->label->name,
-				       pool_point_name(p, v[i], name), v[i]->n_attached);
+				       pool_point_name(p, v[i], name), v[i]->n_attached, v[i]->n_attached == 1 ? "" : "s");
 	for (i = 0; i < n && !dry_run; i++)
 		pool_co_vol_quiesce(p, v[i]);
 	if (freed_bytes) {
@@ -375,8 +375,8 @@ static int rollback_co_locked(struct ashlar_pool *p, const char *name, bool forc
 		return r;
 	v = thin_vol_by_id(p->thin, s->parent);
 	if (v->n_attached && !force)
-		return err_set(e, -EBUSY, "volume %s/%s is in use by %u clients: end them first, or use --force to change it under them",
-			       p->label->name, v->name, v->n_attached);
+		return err_set(e, -EBUSY, "volume %s/%s is in use by %u client%s: end them first, or use --force to change it under them",
+			       p->label->name, v->name, v->n_attached, v->n_attached == 1 ? "" : "s");
 	if (freed_bytes) {
 		pool_co_vols_now(p);
 		r = pool_co_freed_bytes(p, &v, 1, freed_bytes);

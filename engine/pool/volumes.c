@@ -351,8 +351,9 @@ int ashlar_co_export_remove(struct ashlar_pool *p, const char *volume, struct er
 	co_mutex_lock(&p->a->admin);
 	r = pool_point_find(p, volume, &v, e);
 	if (r == 0 && v->n_attached)
-		r = err_set(e, -EBUSY, "%s %s/%s is in use by %u clients: end them first",
-			    v->kind == THIN_KIND_SNAPSHOT ? "snapshot" : "volume", p->label->name, volume, v->n_attached);
+		r = err_set(e, -EBUSY, "%s %s/%s is in use by %u client%s: end them first",
+			    v->kind == THIN_KIND_SNAPSHOT ? "snapshot" : "volume", p->label->name, volume, v->n_attached,
+			    v->n_attached == 1 ? "" : "s");
 	if (r == 0)
 		r = export_co_update(p, v, THIN_EXPORT_HIDDEN, v->export_flags, "", e);
 	co_mutex_unlock(&p->a->admin);

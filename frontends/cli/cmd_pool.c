@@ -349,9 +349,9 @@ const struct cli_command cli_pool_commands[] = {
 	  OPT(LAYOUT) | OPT(FORCE) | OPT(DRY_RUN) | OPT(CLUSTER) | OPT(GROUP) | OPT(SERVE) | OPT(JSON) | OPT(CONTROL), run_create,
 	  "make a pool of block devices and files",
 	  "LAYOUT is what its volumes get by default: single (no redundancy), raid0 (striped), raid1 (two copies),\n"
-	  "raid1-3 (three copies), raid10 (striped and two copies), raid10-3, raid5 (one parity), raid6 (two). Without --layout: single for one disk,\n"
-	  "raid1 for more. A disk that holds anything else (a file system, another pool) is refused, unchanged; --force\n"
-	  "overwrites it. A file must exist and have its size: `truncate -s 100G disk1.img`.",
+	  "raid1-3 (three copies), raid10 (striped and two copies), raid10-3, raid5 (one parity), raid6 (two). Without\n"
+	  "--layout: single for one disk, raid1 for more. A disk that holds anything else (a file system, another pool) is\n"
+	  "refused, unchanged; --force overwrites it. A file must exist and have its size: `truncate -s 100G disk1.img`.",
 	  NULL },
 	{ "pool", "list", "ls", "", 0, 0, OPTS_LIST | OPT(CONTROL), run_list, "list pools",
 	  "USED and FREE are in terms of volumes' data, RAW in terms of the disks. STATE is \"served\" (by the daemon), \"idle\"\n"

@@ -203,6 +203,27 @@ static int run_rename(struct cli *cl)
 	return r;
 }
 
+/* "3600s" as people write it: 1h. */
+static const char *every_text(const char *text, char buf[24])
+{
+	static const struct {
+		unsigned s;
+		char ch;
+	} units[] = { { 86400, 'd' }, { 3600, 'h' }, { 60, 'm' } };
+	uint64_t ns;
+	size_t i;
+
+	if (duration_parse(text, &ns) < 0 || ns == 0 || ns == UINT64_MAX)
+		return text;
+	for (i = 0; i < ARRAY_LEN(units); i++) {
+		if (ns % (units[i].s * NS_PER_SEC))
+			continue;
+		snprintf(buf, 24, "%llu%c", (unsigned long long)(ns / (units[i].s * NS_PER_SEC)), units[i].ch);
+		return buf;
+	}
+	return text;
+}
+
 static int run_policy(struct cli *cl)
 {
 	bool changes = cli_has(cl, OPT_EVERY) || cli_has(cl, OPT_KEEP) || cli_has(cl, OPT_OFF);
@@ -210,6 +231,7 @@ static int run_policy(struct cli *cl)
 	struct volume_name name;
 	struct err e = { 0 };
 	uint64_t keep = 0;
+	char every[24];
 	int r = cli_has(cl, OPT_EVERY) ? cli_duration_text(cl, "--every", cl->values[OPT_EVERY]) : 0;
 
 	if (r == 0 && cli_has(cl, OPT_KEEP))
@@ -231,8 +253,8 @@ static int run_policy(struct cli *cl)
 	else if (row && json_is_null(json_object_get(row, "every")))
 		printf("volume %s has no snapshot policy\n", cl->operands[0]);
 	else if (row)
-		printf("volume %s: a snapshot every %s, the newest %llu are kept\n", cl->operands[0], text_of(row, "every"),
-		       (unsigned long long)number_of(row, "keep"));
+		printf("volume %s: a snapshot every %s, the newest %llu are kept\n", cl->operands[0],
+		       every_text(text_of(row, "every"), every), (unsigned long long)number_of(row, "keep"));
 	json_decref(row);
 	return r;
 }

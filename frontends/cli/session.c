@@ -429,7 +429,7 @@ static void nowhere_hint(const struct cli_session *s, const char *pool, struct e
 
 	snprintf(e->text + n, sizeof(e->text) - n, " (%s%s%s; $ASHLAR_DISKS %s)",
 		 s->daemon ? "the daemon at " : *s->control ? "no daemon answers at " : "no control socket", s->control,
-		 s->daemon ? " does not hold it" : "", s->is_env ? "was searched" : "is not set, block devices were searched");
+		 s->daemon ? " does not hold it" : "", s->is_env ? "was searched" : "is not set, so block devices were searched: have it name the disks' files or directory");
 }
 
 int cli_session_call(struct cli_session *s, const char *pool, const char *method, const json_t *params, unsigned flags, json_t **result,

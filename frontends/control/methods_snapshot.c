@@ -243,7 +243,7 @@ static int policy_change(struct rpc_call *c, struct ashlar_pool *p, const struct
 		return ashlar_co_snapshot_policy(p, v->name, 0, 0, e);
 	}
 	if (!every || !keep || keep > KEEP_MAX)
-		return err_set(e, -EINVAL, "a policy needs a time, 1m or more, and how many snapshots to keep, 1 to %d", KEEP_MAX);
+		return err_set(e, -EINVAL, "a policy needs both `every`, 1m or more, and `keep`, how many: 1 to %d", KEEP_MAX);
 	return ashlar_co_snapshot_policy(p, v->name, every, (unsigned)keep, e);
 }
 

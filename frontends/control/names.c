@@ -152,7 +152,7 @@ int control_snapshot_split(const char *text, struct point_name *out, struct err 
 {
 	char q[QUOTED_LEN];
 
-	if (!strchr(text, '@'))
+	if (!strchr(text, '@') || !memchr(text, '/', strcspn(text, "@")))
 		return err_set(e, -EINVAL, "'%s' is not the name of a snapshot; it must be POOL/VOLUME@SNAPSHOT",
 			       control_name_quote(text, q, sizeof(q)));
 	return control_point_split(text, out, e);

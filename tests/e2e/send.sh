@@ -130,7 +130,8 @@ token=$(dst receive --list -H -o token)
 compare 4
 
 # Refusals, and what is left behind by them: nothing.
-"$ashlar" send src/v@s0 >whole 2>err && ok 'to a file' || not_ok 'to a file'
+"$ashlar" send src/v@s0 --progress >whole 2>err && ok 'to a file' || not_ok 'to a file'
+says 'src/v@s0 sent, .* of data' 'with progress it says how much that was'
 printf 'x' | dd of=whole bs=1 seek=500000 conv=notrunc status=none
 dst receive dst/damaged --no-resume <whole >out 2>err
 [ $? = 1 ] && grep -q damaged err && ok 'a damaged stream is refused' || not_ok 'a damaged stream is refused'

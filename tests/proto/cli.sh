@@ -197,7 +197,7 @@ snapshots() {
 	json 'policy JSON' 'j["every"] == "3600s" and j["keep"] == 24'
 	t 0 'policy: only the number' snapshot policy demo/vm2 --keep 3
 	t 0 'policy: shown' snapshot policy demo/vm2
-	says 'every 3600s, the newest 3' 'as it was set'
+	says 'every 1h, the newest 3' 'as it was set'
 	t 0 'policy: off' snapshot policy demo/vm2 --off
 	t 1 'volume delete with snapshots' volume delete demo/vm1
 	says '2 snapshots: .*--snapshots' 'how many, and the way out'
