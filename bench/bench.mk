@@ -1,4 +1,4 @@
-# Measuring. `make bench` compares with other servers and says what redundancy costs, `make micro` times the parts.
+# Measuring. `make bench` compares with other servers and says what redundancy and snapshots cost, `make micro` times the parts.
 
 RAW_SERVER := $(BUILD)/bench/raw_server
 BENCH_LOWER := $(call lib_of,engine/io) $(call lib_of,engine/base)
@@ -14,16 +14,19 @@ $(BUILD)/bench/co_bench: $(BUILD)/bench/co_bench.o $(BENCH_LOWER)
 	@echo "  LD    $@"
 	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-# BENCH="--rounds 5 --seconds 3 --backend zram": see bench/run.py --help; RAID_BENCH: see bench/raid.py --help
+# BENCH="--rounds 5 --seconds 3 --backend zram": see bench/run.py --help; RAID_BENCH and SNAPSHOT_BENCH: see bench/raid.py and
+# bench/snapshot.py
 .PHONY: bench bench-smoke micro
 bench: deps-bench
 	@+$(MAKE) --no-print-directory all $(RAW_SERVER)
 	@bench/run.py --build $(BUILD) $(BENCH)
 	@bench/raid.py --build $(BUILD) $(RAID_BENCH)
+	@bench/snapshot.py --build $(BUILD) $(SNAPSHOT_BENCH)
 
 bench-smoke: all $(RAW_SERVER)
 	@bench/run.py --build $(BUILD) --smoke $(BENCH)
 	@bench/raid.py --build $(BUILD) --smoke $(RAID_BENCH)
+	@bench/snapshot.py --build $(BUILD) --smoke $(SNAPSHOT_BENCH)
 
 micro: $(patsubst %,$(BUILD)/bench/%_bench,$(MICRO))
 	@for b in $^; do echo "== $${b##*/}"; $$b || exit 1; done

@@ -33,7 +33,6 @@ from run import Failed, note, run  # noqa: E402
 
 CLUSTER = 64 << 10
 SECTIONS = ("create", "overwrite", "flush", "delete")
-WINDOWS = 3
 SETTLE = 0.25  # seconds after a deletion that count with it: what it has left to write
 HUGE = 64 << 40
 
@@ -213,7 +212,7 @@ class Client(raid.Load):
 
 def create_one(p, what, job, seconds, report, opt):
     load = Client(p, *job, p.tmp)
-    time.sleep(0.5)
+    time.sleep(0.3)
     times = []
     for _ in range(opt.snapshots):
         times.append(p.snapshot() * 1000)
@@ -229,7 +228,7 @@ def create_one(p, what, job, seconds, report, opt):
 def create(opt, report):
     tmp, disks, pools = tempfile.mkdtemp(prefix="ashlar-bench-run."), Sparse(), []
     seconds = 0.1 * opt.snapshots
-    timed = ["--time_based", "--runtime=%dms" % (1000 * (seconds + 1)), "--rate_iops=%d" % opt.rate]
+    timed = ["--time_based", "--runtime=%dms" % (1000 * (seconds + 0.5)), "--rate_iops=%d" % opt.rate]
     try:
         print("\nTaking a snapshot through the control socket, while a client writes 4 KiB, QD8\n")
         p = Pool("full", opt.size * MIB, 3 * opt.size * MIB + 512 * MIB, disks, opt, tmp)
@@ -261,24 +260,25 @@ def overwrite_round(s, results, opt):
         return base.fio(s, "randwrite", "4k", 32, ["--size=%d" % s.size, "--io_size=%d" % (4096 * n * windows)], s.tmp)
 
     s.fresh()
-    some(1)  # a steady state is one that has been so for a while
+    if not opt.smoke:
+        some(1)  # a steady state is one that has been so for a while
     row = {"steady": some(2)}
     row["snapshot"] = s.snapshot()
-    for i in range(WINDOWS):
+    for i in range(opt.windows):
         row[i] = some(1)
     results.setdefault(s.name, []).append(row)
 
 
-def overwrite_table(servers, results, report):
+def overwrite_table(servers, results, opt, report):
     print("\n4 KiB random overwrite, QD32, of a fully written volume (each window: as many writes as there are clusters)\n")
     head = "%-15s %-14s %9s %9s %9s | %10s %10s"
     print(head % ("server", "when", "IOPS", "p99 us", "CPU us/IO", "by steady", "CPU by s."))
     for s in servers:
         rows = results[s.name]
-        for key in ("steady", *range(WINDOWS)):
+        for key in ("steady", *range(opt.windows)):
             mid = {f: statistics.median(r[key][f] for r in rows) for f in ("iops", "p99", "cpu")}
             by = {f: statistics.median(r[key][f] / r["steady"][f] for r in rows) for f in ("iops", "cpu")}
-            print(head % (s.name, key if key == "steady" else "%s window" % ("1st", "2nd", "3rd")[key], "%.0f" % mid["iops"],
+            print(head % (s.name, key if key == "steady" else "window %d" % (key + 1), "%.0f" % mid["iops"],
                           "%.0f" % mid["p99"], "%.2f" % mid["cpu"], "%.2f" % by["iops"], "%.2f" % by["cpu"]))
             report.row("overwrite", server=s.name, when=key, rounds=[r[key] for r in rows], iops_by_steady=by["iops"],
                        cpu_by_steady=by["cpu"])
@@ -294,7 +294,7 @@ def overwrite(opt, report):
     size = opt.size * MIB
     try:
         servers.append(Pool("thin", size, 2 * size + 256 * MIB, disks, opt, tmp))
-        for name in ("qcow2-internal", "qcow2-overlay"):
+        for name in ("qcow2-internal", "qcow2-overlay")[:1 if opt.smoke else None]:
             if shutil.which("qemu-nbd") and shutil.which("qemu-img"):
                 servers.append(Qcow2(name, size, disks, opt, tmp))
             else:
@@ -308,7 +308,7 @@ def overwrite(opt, report):
             s.stop()
         disks.remove()
         shutil.rmtree(tmp, ignore_errors=True)
-    overwrite_table(servers, results, report)
+    overwrite_table(servers, results, opt, report)
 
 
 # ---- flush ----
@@ -327,7 +327,7 @@ def flush(opt, report):
     disks = counted()
     print("\nOne 4 KiB write and a flush, by the disks' counters, %s: median (worst) of %d\n" % (disks.kind, opt.flushes))
     try:
-        for layout, n in (("single", 1), ("raid1", 2), ("raid1", 3)):
+        for layout, n in [("single", 1), ("raid1", 2), ("raid1", 3)][:1 if opt.smoke else None]:
             p = Pool("%s-%d" % (layout, n), 64 * MIB, 1024 * MIB, disks, opt, tmp, layout, n)
             pools.append(p)
             p.fill()
@@ -375,17 +375,18 @@ def p99(v):
     return sorted(v)[int(0.99 * len(v))] if v else 0.0
 
 
-def delete_round(p, i, before, during, opt):
-    """Seconds that the deletion took."""
+def delete_round(p, i, opt):
+    """Seconds that the deletion took, latencies before and meanwhile."""
+    before, during = [], []
     p.fill()
     p.snapshot()
     p.fill()
     log = os.path.join(p.tmp, "lat%d" % i)
     half = opt.delete_seconds
     load = Client(p, "randrw", "4k", 8,
-                  ["--size=%d" % p.size, "--rwmixread=70", "--time_based", "--runtime=%dms" % (1000 * (2 * half + 1)),
+                  ["--size=%d" % p.size, "--rwmixread=70", "--time_based", "--runtime=%dms" % (1000 * (half + 2 * SETTLE + 0.5)),
                    "--rate_iops=%d,%d" % (opt.rate * 7 // 10, opt.rate * 3 // 10), "--write_lat_log=" + log, "--log_unix_epoch=1"], p.tmp)
-    time.sleep(1 + half)
+    time.sleep(0.5 + half)
     t0 = time.time() * 1000
     took = p.forget(p.size)
     t1 = time.time() * 1000
@@ -395,30 +396,33 @@ def delete_round(p, i, before, during, opt):
             before.append(us)
         elif t0 <= at <= t1 + SETTLE * 1000:
             during.append(us)
-    return took
+    if not before or not during:
+        raise Failed("no request was answered while a snapshot was deleted")
+    return took, before, during
 
 
 def delete(opt, report):
     tmp, disks, p = tempfile.mkdtemp(prefix="ashlar-bench-run."), written(), None
-    before, during, took = [], [], []
+    rounds = []
     try:
         p = Pool("delete", opt.size * MIB, 2 * opt.size * MIB + 512 * MIB, disks, opt, tmp)
         for i in range(opt.deletions):
-            took.append(delete_round(p, i, before, during, opt))
+            rounds.append(delete_round(p, i, opt))
     finally:
         if p:
             p.stop()
         disks.remove()
         shutil.rmtree(tmp, ignore_errors=True)
-    if not before or not during:
-        raise Failed("no request was answered while a snapshot was deleted")
-    a, b = p99(before), p99(during)
+    took = [r[0] for r in rounds]
+    a, b = ([p99(r[k]) for r in rounds] for k in (1, 2))
+    ratio = statistics.median(y / x for x, y in zip(a, b))
     print("\nDeleting a snapshot of %d MiB, all overwritten since, under a client (4 KiB, 70 %% reads, %d/s)\n" % (opt.size, opt.rate))
     print("  gone in %.0f ms (median of %d, worst %.0f ms)" % (1000 * statistics.median(took), len(took), 1000 * max(took)))
-    print("  p99 %.0f us before (%d requests, worst %.0f us), %.0f us until %.2f s after (%d requests, worst %.0f us): %.2f times" %
-          (a, len(before), max(before), b, SETTLE, len(during), max(during), b / a), flush=True)
-    report.row("delete", seconds=took, p99_before=a, p99_during=b, n=[len(before), len(during)], worst=[max(before), max(during)])
-    report.budget("clients' p99 while a snapshot is deleted against before", b / a, -2.0)
+    print("  p99, medians of rounds: %.0f us before, %.0f us until %.2f s after: %.2f times (rounds: %s); worst %.0f and %.0f us" %
+          (statistics.median(a), statistics.median(b), SETTLE, ratio, ", ".join("%.2f" % (y / x) for x, y in zip(a, b)),
+           max(max(r[1]) for r in rounds), max(max(r[2]) for r in rounds)), flush=True)
+    report.row("delete", seconds=took, p99_before=a, p99_during=b, n=[[len(r[1]), len(r[2])] for r in rounds], ratio=ratio)
+    report.budget("clients' p99 while a snapshot is deleted against before", ratio, -2.0)
 
 
 # ---- all of it ----
@@ -430,6 +434,7 @@ def options():
     p.add_argument("--size", type=int, default=1024, help="MiB of volumes that are fully written")
     p.add_argument("--sparse", type=int, default=20000, help="writes all over the 64 TiB")
     p.add_argument("--rounds", type=int, default=7, help="of overwriting")
+    p.add_argument("--windows", type=int, default=3, help="after each snapshot, of as many writes as there are clusters")
     p.add_argument("--snapshots", type=int, default=30, help="to take of each volume, one each 0.1 s")
     p.add_argument("--flushes", type=int, default=15, help="write and flush pairs to count")
     p.add_argument("--deletions", type=int, default=7)
@@ -444,8 +449,8 @@ def options():
     if set(opt.sections) - set(SECTIONS):
         p.error("sections are: " + ", ".join(SECTIONS))
     if opt.smoke:
-        opt.size, opt.sparse, opt.rounds, opt.snapshots = 64, 500, 1, 3
-        opt.flushes, opt.deletions, opt.delete_seconds = 1, 1, 0.3
+        opt.size, opt.sparse, opt.rounds, opt.snapshots = 32, 500, 1, 3
+        opt.windows, opt.flushes, opt.deletions, opt.delete_seconds = 1, 3, 1, 0.2
     return opt
 
 

@@ -344,6 +344,33 @@ static int meta_groups_co_adopt(struct ashlar_pool *p)
 	return r;
 }
 
+/* A crash while labels were written: some disk names an older checkpoint than the one that has been chosen. It must not
+ * become the pool's word, by the loss of the others, once what that checkpoint needs has been overwritten. */
+static bool labels_differ(const struct ashlar_pool *p)
+{
+	unsigned i;
+
+	for (i = 0; i < p->n_disks; i++)
+		if (p->disks[i].state == PDISK_ONLINE && p->as->disks[i].own_generation < p->label->generation)
+			return true;
+	return false;
+}
+
+/* Coroutine. Replay may have to write a checkpoint, to make room: labels must say before that who misses it. */
+static int labels_co_agree(struct ashlar_pool *p, unsigned flags, struct err *e)
+{
+	int r;
+
+	label_note_states(p);
+	if (!labels_differ(p))
+		return 0;
+	r = readable_co_check(p, flags, e); /* of the checkpoint's groups: who is refused has changed nothing */
+	if (r < 0)
+		return r;
+	r = pool_co_publish_labels(p);
+	return r < 0 ? err_set(e, r, "pool %s: its labels could not be written: %s", p->label->name, err_text(r)) : 0;
+}
+
 static int pool_co_load(struct ashlar_pool *p, unsigned flags, struct err *e)
 {
 	uint8_t *owner = xcalloc(1, META_OWNER_BYTES);
@@ -357,6 +384,8 @@ static int pool_co_load(struct ashlar_pool *p, unsigned flags, struct err *e)
 		p->replayed_from = p->next_group;
 		r = thin_co_load(p->thin, e);
 	}
+	if (r == 0 && !p->read_only)
+		r = labels_co_agree(p, flags, e);
 	if (r == 0)
 		r = meta_co_replay(p->meta, &n_records, e);
 	if (r == 0 && !p->read_only)
@@ -369,30 +398,13 @@ static int pool_co_load(struct ashlar_pool *p, unsigned flags, struct err *e)
 	return r < 0 ? err_default(e, r, "opening the pool") : 0;
 }
 
-/* A crash while labels were written: some disk names an older checkpoint than the one that has been chosen. It must not
- * become the pool's word, by the loss of the others, once what that checkpoint needs has been overwritten. */
-static bool labels_differ(const struct ashlar_pool *p)
-{
-	unsigned i;
-
-	for (i = 0; i < p->n_disks; i++)
-		if (p->disks[i].state == PDISK_ONLINE && p->as->disks[i].own_generation < p->label->generation)
-			return true;
-	return false;
-}
-
 static int pool_co_start(struct ashlar_pool *p, unsigned flags, struct err *e)
 {
 	unsigned i;
 	int r = 0;
 
 	if (!p->read_only)
-		label_note_states(p);
-	if (!p->read_only && labels_differ(p)) {
-		r = pool_co_publish_labels(p);
-		if (r < 0)
-			return err_set(e, r, "pool %s: its labels could not be written: %s", p->label->name, err_text(r));
-	}
+		label_note_states(p); /* of a new pool; else that has been done */
 	r = pool_co_stripe_logs_recover(p, flags, e);
 	if (r < 0)
 		return r;

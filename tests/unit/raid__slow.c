@@ -255,6 +255,7 @@ static void co_stuck(void)
 	EXPECT(fill(0, GROUP_BYTES, 7, 0) == 0);
 	off = off_on(0, 0);
 	stall(0, 5 * NS_PER_SEC);
+	rig.hung = true; /* for longer than we look */
 	EXPECT(verify(off, BLOCK, 0) == 0);
 	before = sim_disk_n_ops(rig.ds, 0, IO_READ);
 	for (unsigned i = 0; i < 50; i++) { /* one read is enough to know, for now */
