@@ -356,19 +356,28 @@ static bool labels_differ(const struct ashlar_pool *p)
 	return false;
 }
 
-/* Coroutine. Replay may have to write a checkpoint, to make room: labels must say before that who misses it. */
-static int labels_co_agree(struct ashlar_pool *p, unsigned flags, struct err *e)
+/* Coroutine. */
+static int labels_co_agree(struct ashlar_pool *p, struct err *e)
 {
-	int r;
+	int r = 0;
+
+	if (!p->labels_agree && labels_differ(p))
+		r = pool_co_publish_labels(p);
+	if (r < 0)
+		return err_set(e, r, "pool %s: its labels could not be written: %s", p->label->name, err_text(r));
+	p->labels_agree = true;
+	return 0;
+}
+
+/* Coroutine. Replay may have to write a checkpoint, to make room: labels must say before that who misses it. Where groups of the
+ * checkpoint cannot be read, the records behind it may say that they have moved, or the pool is refused, with nothing changed:
+ * then labels wait until that is known. */
+static int replay_co_prepare(struct ashlar_pool *p, unsigned flags, struct err *e)
+{
+	struct err not_said = { 0 };
 
 	label_note_states(p);
-	if (!labels_differ(p))
-		return 0;
-	r = readable_co_check(p, flags, e); /* of the checkpoint's groups: who is refused has changed nothing */
-	if (r < 0)
-		return r;
-	r = pool_co_publish_labels(p);
-	return r < 0 ? err_set(e, r, "pool %s: its labels could not be written: %s", p->label->name, err_text(r)) : 0;
+	return readable_co_check(p, flags, &not_said) < 0 ? 0 : labels_co_agree(p, e);
 }
 
 static int pool_co_load(struct ashlar_pool *p, unsigned flags, struct err *e)
@@ -385,7 +394,7 @@ static int pool_co_load(struct ashlar_pool *p, unsigned flags, struct err *e)
 		r = thin_co_load(p->thin, e);
 	}
 	if (r == 0 && !p->read_only)
-		r = labels_co_agree(p, flags, e);
+		r = replay_co_prepare(p, flags, e);
 	if (r == 0)
 		r = meta_co_replay(p->meta, &n_records, e);
 	if (r == 0 && !p->read_only)
@@ -405,6 +414,10 @@ static int pool_co_start(struct ashlar_pool *p, unsigned flags, struct err *e)
 
 	if (!p->read_only)
 		label_note_states(p); /* of a new pool; else that has been done */
+	if (!p->read_only)
+		r = labels_co_agree(p, e);
+	if (r < 0)
+		return r;
 	r = pool_co_stripe_logs_recover(p, flags, e);
 	if (r < 0)
 		return r;
@@ -552,6 +565,7 @@ int pool_co_close(struct ashlar_pool *p, bool clean, struct err *e)
 	}
 	thin_close(p->thin);
 	meta_close(p->meta);
+	p->meta = NULL;
 	pool_co_disks_settle(p);
 	pool_co_each_reactor(p, raid_drop_here, p);
 	pool_stripe_logs_fini(p);

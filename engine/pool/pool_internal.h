@@ -99,6 +99,7 @@ struct ashlar_pool {
 	struct label *label; /* = &as->label */
 	struct pdisk disks[LABEL_DISKS_MAX];
 	unsigned n_disks;
+	bool labels_agree; /* at opening: every disk that is there has the label that rules */
 	bool read_only, started, stopping, failed;
 	char failed_why[200];
 	unsigned n_reactors;

@@ -270,7 +270,7 @@ int pool_co_disk_out(struct ashlar_pool *p, unsigned disk, int error, const char
 {
 	int r = 0;
 
-	if (p->read_only)
+	if (p->read_only || !p->meta) /* closed, but for requests that a disk has not answered yet */
 		return error;
 	co_mutex_lock(&p->labels);
 	if (p->disks[disk].state == PDISK_ONLINE || p->disks[disk].state == PDISK_STALE) {
@@ -287,7 +287,7 @@ int pool_co_disk_vanished(struct ashlar_pool *p, unsigned disk, const char *reas
 	struct pdisk *d = &p->disks[disk];
 	int r = 0;
 
-	if (d->state != PDISK_FAILED)
+	if (d->state != PDISK_FAILED || !p->meta)
 		return pool_co_disk_out(p, disk, -ENODEV, reason);
 	co_mutex_lock(&p->labels);
 	if (d->state == PDISK_FAILED && d->disk && !d->dead) {
