@@ -34,8 +34,17 @@ crash: $(CRASH_BIN)
 	$(CRASH_BIN) --jobs $(JOBS) $(if $(PARITY),--parity) $(if $(WORKLOAD),--workload $(WORKLOAD) $(if $(POINT),--point $(POINT) --variant $(VARIANT)),\
 		$(if $(MINUTES),--minutes $(MINUTES),--states $(if $(STATES),$(STATES),50000)))
 
-# Tests of the tests: the engine broken on purpose, in one way at a time.
+# Tests of the tests: the engine broken on purpose, in one way at a time. MUTANTS="NAME...": some of them.
 mutants:
 	@+$(MAKE) --no-print-directory BUILD=$(BUILD)/mutants EXTRA_CFLAGS="$(EXTRA_CFLAGS) -DASHLAR_MUTANTS" \
 		$(BUILD)/mutants/tests/sim/sim $(BUILD)/mutants/tests/crash/crash
-	tests/crash/mutants.sh $(BUILD)/mutants $(JOBS)
+	tests/crash/mutants.sh $(BUILD)/mutants $(JOBS) $(MUTANTS)
+
+# What takes too long for every change: an hour and a half, and a virtual machine.
+.PHONY: nightly
+nightly: mutants
+	@+$(MAKE) --no-print-directory BUILD=$(BUILD) sim MINUTES=30
+	@+$(MAKE) --no-print-directory BUILD=$(BUILD) crash MINUTES=15 STATES=1000000
+	@+$(MAKE) --no-print-directory BUILD=$(BUILD) crash PARITY=1 MINUTES=15 STATES=1000000
+	@+$(MAKE) --no-print-directory BUILD=$(BUILD) e2e E2E_CYCLES=100
+	@+$(MAKE) --no-print-directory BUILD=$(BUILD) vm
