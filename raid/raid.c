@@ -264,11 +264,23 @@ bool raid_desc_is_readable(const struct raid *r, const struct raid_desc *d)
 	return raid_desc_redundancy(r, d) >= 0;
 }
 
+/* Counters of another thread, perhaps, word by word: each may be a moment old. */
+__attribute__((no_sanitize("thread"))) static void stats_copy(const struct raid *r, struct raid_stats *out)
+{
+	const volatile uint64_t *from = (const volatile uint64_t *)&r->stats;
+	uint64_t *to = (uint64_t *)out;
+	size_t i;
+
+	_Static_assert(sizeof(*out) % sizeof(uint64_t) == 0, "counters");
+	for (i = 0; i < sizeof(*out) / sizeof(uint64_t); i++)
+		to[i] = from[i];
+}
+
 void raid_stats_get(const struct raid *r, struct raid_stats *out)
 {
 	struct stripe_log_stats s;
 
-	*out = r->stats;
+	stats_copy(r, out);
 	if (!r->log)
 		return;
 	stripe_log_stats_get(r->log, &s);
