@@ -132,13 +132,13 @@ step mutants quiet_make BUILD="$BUILD" mutants MUTANTS="$mutants"
 step proto proto
 step cli cli
 step cli-asan cli_asan
-step e2e quiet_make BUILD="$BUILD" e2e
+step e2e quiet_make BUILD="$BUILD" e2e E2E_CYCLES=6
 step bench-smoke quiet_make BUILD="$BUILD" bench-smoke
 step golden quiet_make BUILD="$BUILD" golden
 step demo bash tests/e2e/demo.sh "$BUILD"
 step run $MAKE --no-print-directory BUILD="$BUILD" run RUN_ONCE=1
 step tsan tsan
-step fuzz quiet_make BUILD="$BUILD" fuzz-smoke
+step fuzz quiet_make BUILD="$BUILD" fuzz-smoke SMOKE_SECONDS=4
 if [ "$failed" -gt 0 ]; then
 	echo "failed: ${failed_names[*]}"
 fi
