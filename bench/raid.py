@@ -195,6 +195,19 @@ class Report:
         self.budgets.append(text)
         self.row("budget", what=what, value=value, limit=limit, met=met)
 
+    def end(self, opt, name):
+        """The budgets once more, and all rows into a file, but for a smoke run."""
+        print()
+        print("\n".join(self.budgets))
+        if opt.smoke:
+            return
+        os.makedirs(opt.results, exist_ok=True)
+        path = os.path.join(opt.results, time.strftime("%Y%m%d-%H%M%S-" + name + ".json"))
+        with open(path, "w") as f:
+            json.dump({"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "kernel": platform.release(),
+                       "cpus": os.cpu_count(), "load": os.getloadavg(), "rows": self.rows}, f, indent=1)
+        print("written to %s" % os.path.relpath(path))
+
 
 def rotate(v, i):
     return v[i % len(v):] + v[:i % len(v)]
@@ -465,16 +478,7 @@ def main():
     except Failed as e:
         print("bench: %s" % e, file=sys.stderr)
         return 1
-    print()
-    print("\n".join(report.budgets))
-    if opt.smoke:
-        return 0
-    os.makedirs(opt.results, exist_ok=True)
-    path = os.path.join(opt.results, time.strftime("%Y%m%d-%H%M%S-raid.json"))
-    with open(path, "w") as f:
-        json.dump({"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "kernel": platform.release(),
-                   "cpus": os.cpu_count(), "load": os.getloadavg(), "rows": report.rows}, f, indent=1)
-    print("written to %s" % os.path.relpath(path))
+    report.end(opt, "raid")
     return 0
 
 

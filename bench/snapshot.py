@@ -15,7 +15,6 @@ steady figure too.
 import argparse
 import json
 import os
-import platform
 import shutil
 import signal
 import socket
@@ -465,16 +464,7 @@ def main():
     except Failed as e:
         print("bench: %s" % e, file=sys.stderr)
         return 1
-    print()
-    print("\n".join(report.budgets))
-    if opt.smoke:
-        return 0
-    os.makedirs(opt.results, exist_ok=True)
-    path = os.path.join(opt.results, time.strftime("%Y%m%d-%H%M%S-snapshot.json"))
-    with open(path, "w") as f:
-        json.dump({"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "kernel": platform.release(),
-                   "cpus": os.cpu_count(), "load": os.getloadavg(), "rows": report.rows}, f, indent=1)
-    print("written to %s" % os.path.relpath(path))
+    report.end(opt, "snapshot")
     return 0
 
 

@@ -1,6 +1,7 @@
 /*
  * child.c: requests to the space below. They come from a list per reactor, so the fast path does not allocate.
  */
+#include "engine/io/buf.h"
 #include "thin/volume_internal.h"
 
 struct thin_child {
@@ -177,4 +178,26 @@ void thin_run_add(struct thin_run *x, uint64_t phys, uint64_t skip, uint64_t len
 	x->phys = phys;
 	x->skip = skip;
 	x->len = len;
+}
+
+int thin_co_copy_subs(struct thin_volume *v, uint64_t from, uint64_t to, uint16_t mask, unsigned flags)
+{
+	struct thin_reactor *tr = v->tr;
+	uint8_t *buf = buf_alloc(tr->cluster_bytes);
+	unsigned i, n;
+	int r = 0;
+
+	for (i = 0; i < THIN_SUBS && r == 0; i += n) {
+		uint64_t in = (uint64_t)i * tr->sub_bytes;
+
+		for (n = 1; i + n < THIN_SUBS && (mask >> i & 1) == (mask >> (i + n) & 1); n++)
+			;
+		if (!(mask >> i & 1))
+			continue;
+		r = bdev_co_read(tr->space, (from << tr->cluster_shift) + in, buf, n * (uint64_t)tr->sub_bytes);
+		if (r == 0)
+			r = bdev_co_write(tr->space, (to << tr->cluster_shift) + in, buf, n * (uint64_t)tr->sub_bytes, flags);
+	}
+	buf_free(buf, tr->cluster_bytes);
+	return r;
 }

@@ -5,9 +5,6 @@
  * Home notes which leaves a deletion has touched; a service coroutine goes through them and asks the volumes of the family
  * that are open, one leaf after the other. A volume that is not open keeps its bases: they cost space, and nothing else.
  */
-#include <string.h>
-
-#include "engine/io/buf.h"
 #include "thin/home_internal.h"
 #include "thin/volume_internal.h"
 
@@ -127,31 +124,12 @@ void thin_merge_co_stop(struct thin *t)
 
 /* ---- the volume ---- */
 
-static int sub_co_copy(struct thin_volume *v, uint64_t from, uint64_t to, uint16_t mask, uint8_t *buf)
-{
-	struct thin_reactor *tr = v->tr;
-	unsigned i, n;
-	int r = 0;
-
-	for (i = 0; i < THIN_SUBS && r == 0; i += n) {
-		uint64_t in = (uint64_t)i * tr->sub_bytes;
-
-		for (n = 1; i + n < THIN_SUBS && (mask >> i & 1) == (mask >> (i + n) & 1); n++)
-			;
-		if (!(mask >> i & 1))
-			continue;
-		r = bdev_co_read(tr->space, (from << tr->cluster_shift) + in, buf, n * (uint64_t)tr->sub_bytes);
-		if (r == 0) /* what is there may be of a map that a crash brings back: nothing is said of it */
-			r = bdev_co_write(tr->space, (to << tr->cluster_shift) + in, buf, n * (uint64_t)tr->sub_bytes, 0);
-	}
-	return r;
-}
-
 /* Under the lock of the cluster, leaf pinned. Copies, then changes the entry. */
-static int entry_co_merge(struct thin_volume *v, struct thin_leaf *l, unsigned i, uint8_t *buf)
+static int entry_co_merge(struct thin_volume *v, struct thin_leaf *l, unsigned i)
 {
 	struct thin_entry e = thin_entry_load(&l->entries[i]);
-	int r = sub_co_copy(v, e.base, e.own, e.base_mask, buf);
+	/* What is there may be of a map that a crash brings back: nothing is said of it. */
+	int r = thin_co_copy_subs(v, e.base, e.own, e.base_mask, 0);
 
 	if (r < 0)
 		return r;
@@ -165,7 +143,7 @@ static int entry_co_merge(struct thin_volume *v, struct thin_leaf *l, unsigned i
 }
 
 /* Coroutine. Overwrites on the fast path go to own without a lock, to subclusters that it has: they do no harm. */
-static int entry_co_try(struct thin_volume *v, struct thin_leaf *l, unsigned i, uint8_t *buf)
+static int entry_co_try(struct thin_volume *v, struct thin_leaf *l, unsigned i)
 {
 	uint64_t at = (l->node.key * THIN_MAP_PER_LEAF + i) * THIN_SUBS;
 	struct thin_entry was = thin_entry_load(&l->entries[i]), e;
@@ -180,7 +158,7 @@ static int entry_co_try(struct thin_volume *v, struct thin_leaf *l, unsigned i, 
 	range_co_lock(&v->alloc_lock, at, THIN_SUBS, false, &hold);
 	e = thin_entry_load(&l->entries[i]);
 	if (!v->closing && !v->gate && e.own == was.own && e.base == was.base && !e.shared)
-		r = entry_co_merge(v, l, i, buf);
+		r = entry_co_merge(v, l, i);
 	else
 		thin_credits_put(v->tr, false, 1);
 	range_unlock(&v->alloc_lock, &hold);
@@ -191,7 +169,6 @@ int thin_volume_co_merge(struct thin_volume *v, uint64_t leaf)
 {
 	uint64_t bits[THIN_MAP_PER_LEAF / 64];
 	struct thin_leaf *l;
-	uint8_t *buf;
 	unsigned i;
 	int r;
 
@@ -199,7 +176,6 @@ int thin_volume_co_merge(struct thin_volume *v, uint64_t leaf)
 		return 0;
 	v->n_inflight++;
 	v->n_changing++;
-	buf = buf_alloc(v->tr->cluster_bytes);
 	r = thin_leaf_co_get(v, leaf, &l);
 	if (r == 0) {
 		l->pins++;
@@ -208,10 +184,9 @@ int thin_volume_co_merge(struct thin_volume *v, uint64_t leaf)
 			r = thin_co_bases_alone(v->t, v->id, leaf, bits);
 		for (i = 0; i < THIN_MAP_PER_LEAF && r == 0; i++)
 			if (bits[i / 64] >> (i % 64) & 1)
-				r = entry_co_try(v, l, i, buf);
+				r = entry_co_try(v, l, i);
 		l->pins--;
 	}
-	buf_free(buf, v->tr->cluster_bytes);
 	if (--v->n_changing == 0 && v->gate)
 		co_queue_wake_all(&v->still);
 	if (--v->n_inflight == 0 && v->closing)

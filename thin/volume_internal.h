@@ -289,6 +289,8 @@ void thin_child_flush(struct thin_volume *v, struct io *parent);
 void thin_child_nothing(struct thin_volume *v, struct io *parent);
 void thin_child_ended(struct io *parent, int result);
 void thin_children_free(struct thin_reactor *tr);
+/* Coroutine. Copies subclusters from one cluster to another, to the same places in it. flags: IO_FRESH, or nothing. */
+int thin_co_copy_subs(struct thin_volume *v, uint64_t from, uint64_t to, uint16_t mask, unsigned flags) __must_check;
 
 /* ---- read.c, write.c, discard.c, status.c, park.c ---- */
 /* False: it needs a coroutine. */

@@ -396,29 +396,6 @@ static unsigned write_hint(const struct write_op *w, const struct thin_entry *e,
 	return !e->own_mask || w->v->n_committed >= w->v->n_cleared ? IO_FRESH : 0;
 }
 
-/* Coroutine. Brings subclusters from one place to another. */
-static int write_co_copy(struct write_op *w, uint64_t from, uint64_t to, uint16_t mask)
-{
-	struct thin_reactor *tr = w->v->tr;
-	uint8_t *buf = buf_alloc(tr->cluster_bytes);
-	unsigned i, n;
-	int r = 0;
-
-	for (i = 0; i < THIN_SUBS && r == 0; i += n) {
-		uint64_t in = (uint64_t)i * tr->sub_bytes;
-
-		for (n = 1; i + n < THIN_SUBS && (mask >> i & 1) == (mask >> (i + n) & 1); n++)
-			;
-		if (!(mask >> i & 1))
-			continue;
-		r = bdev_co_read(tr->space, (from << tr->cluster_shift) + in, buf, n * (uint64_t)tr->sub_bytes);
-		if (r == 0)
-			r = bdev_co_write(tr->space, (to << tr->cluster_shift) + in, buf, n * (uint64_t)tr->sub_bytes, IO_FRESH);
-	}
-	buf_free(buf, tr->cluster_bytes);
-	return r;
-}
-
 /* Coroutine. What must come together with new data. */
 static int write_co_merges(struct write_op *w)
 {
@@ -430,7 +407,7 @@ static int write_co_merges(struct write_op *w)
 		struct thin_entry e = thin_entry_load(write_slot(w, p->at << w->v->tr->cluster_shift));
 
 		if (p->copied)
-			r = write_co_copy(w, p->copied & e.own_mask ? e.own : e.base, p->cluster, p->copied);
+			r = thin_co_copy_subs(w->v, p->copied & e.own_mask ? e.own : e.base, p->cluster, p->copied, IO_FRESH);
 	}
 	return r;
 }

@@ -9,6 +9,8 @@
 
 /* The pool that the call's "pool" names; when it is absent, the only open one. */
 int control_call_pool(const struct rpc_call *c, struct ashlar_pool **out, struct err *e) __must_check;
+/* Coroutine. The result is what rows() appends for the pool that the call names, or for every open one. */
+int control_co_rows(struct rpc_call *c, int (*rows)(struct ashlar_pool *p, json_t *out, struct err *e), struct err *e) __must_check;
 /* The volume that "volume" names and its open pool. */
 int control_call_volume(const struct rpc_call *c, struct volume_name *name, struct ashlar_pool **out, struct err *e) __must_check;
 int control_pool_find(struct control_env *env, const char *name, struct ashlar_pool **out, struct err *e) __must_check;

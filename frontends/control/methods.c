@@ -97,6 +97,23 @@ int control_call_pool(const struct rpc_call *c, struct ashlar_pool **out, struct
 	return 0;
 }
 
+int control_co_rows(struct rpc_call *c, int (*rows)(struct ashlar_pool *p, json_t *out, struct err *e), struct err *e)
+{
+	struct control_env *env = c->env;
+	struct ashlar_pool *p;
+	size_t i;
+	int r = 0;
+
+	c->result = json_array();
+	if (rpc_is_given(c, "pool")) {
+		r = control_call_pool(c, &p, e);
+		return r < 0 ? r : rows(p, c->result, e);
+	}
+	for (i = 0; r == 0 && (p = ashlar_pool_at(env->a, i)); i++)
+		r = rows(p, c->result, e);
+	return r;
+}
+
 int control_call_volume(const struct rpc_call *c, struct volume_name *name, struct ashlar_pool **out, struct err *e)
 {
 	int r = control_name_split(rpc_string(c, "volume"), name, e);

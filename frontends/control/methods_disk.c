@@ -135,19 +135,7 @@ static int job_rows(struct ashlar_pool *p, json_t *out, struct err *e)
 
 int control_co_job_list(struct rpc_call *c, struct err *e)
 {
-	struct control_env *env = c->env;
-	struct ashlar_pool *p;
-	size_t i;
-	int r = 0;
-
-	c->result = json_array();
-	if (rpc_is_given(c, "pool")) {
-		r = control_call_pool(c, &p, e);
-		return r < 0 ? r : job_rows(p, c->result, e);
-	}
-	for (i = 0; r == 0 && (p = ashlar_pool_at(env->a, i)); i++)
-		r = job_rows(p, c->result, e);
-	return r;
+	return control_co_rows(c, job_rows, e);
 }
 
 /* Coroutine. One look at a job, after waiting a slice for its end. */

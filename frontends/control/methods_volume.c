@@ -58,19 +58,7 @@ static int volume_rows(struct ashlar_pool *p, json_t *out, struct err *e)
 
 int control_co_volume_list(struct rpc_call *c, struct err *e)
 {
-	struct control_env *env = c->env;
-	struct ashlar_pool *p;
-	size_t i;
-	int r = 0;
-
-	c->result = json_array();
-	if (rpc_is_given(c, "pool")) {
-		r = control_call_pool(c, &p, e);
-		return r < 0 ? r : volume_rows(p, c->result, e);
-	}
-	for (i = 0; r == 0 && (p = ashlar_pool_at(env->a, i)); i++)
-		r = volume_rows(p, c->result, e);
-	return r;
+	return control_co_rows(c, volume_rows, e);
 }
 
 int control_co_volume_show(struct rpc_call *c, struct err *e)
