@@ -12,3 +12,7 @@ $(BUILD)/bench/map_bench: $(BUILD)/bench/map_bench.o $(THIN_RIG) $(THIN_LIBS)
 	@mkdir -p $(@D)
 	@echo "  LD    $@"
 	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+# Of the pool, on the same rig.
+$(BUILD)/tests/unit/engine_pool__mirror: $(THIN_RIG) $(BUILD)/tests/lib/mem_bdev.o
+$(BUILD)/tests/unit/engine_pool__mirror: LDLIBS := $(THIN_LIBS) $(LDLIBS)

@@ -75,6 +75,10 @@ bool thin_park(struct thin_volume *v, struct io *io, uint64_t gen)
 {
 	struct thin_req *q = thin_req_of(io);
 
+	if (unlikely(v->no_parking)) {
+		thin_req_end(io, -ECANCELED);
+		return true;
+	}
 	if (v->closing || !v->full_wait_ns)
 		return false;
 	if (!q->parked_ns) {
@@ -95,6 +99,19 @@ void thin_park_space_changed(struct thin_volume *v)
 	if (list_is_empty(&v->parked))
 		return;
 	v->retry_wanted = true;
+	thin_park_check(v);
+}
+
+void thin_park_hold(struct thin_volume *v)
+{
+	struct io *io, *tmp;
+
+	list_for_each_safe (io, tmp, &v->parked, link) {
+		if (thin_req_of(io)->inner)
+			continue;
+		list_del(&io->link);
+		list_push_back(&v->held, &io->link);
+	}
 	thin_park_check(v);
 }
 

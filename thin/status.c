@@ -97,9 +97,8 @@ static int status_co_fill(struct thin_volume *v, struct answer *a, uint64_t pos,
 	return 0;
 }
 
-int thin_volume_co_status(struct bdev *b, uint64_t off_bytes, uint64_t len_bytes, struct bdev_extent *ext, size_t *n)
+int thin_volume_co_status(struct thin_volume *v, uint64_t off_bytes, uint64_t len_bytes, struct bdev_extent *ext, size_t *n)
 {
-	struct thin_volume *v = container_of(b, struct thin_volume, bdev);
 	struct answer a = { .ext = ext, .cap = *n };
 	int r;
 

@@ -255,6 +255,16 @@ void thin_volume_co_close(struct thin_volume *v);
 /* There, does not suspend. It is about to be closed: held writes fail, and so does everything new. */
 void thin_volume_shut(struct thin_volume *v);
 struct bdev *thin_volume_bdev(struct thin_volume *v);
+/* A layer over the data path, for the time that there is one. The inner bdev is the volume itself: no forward, no statistics; who
+ * freezes the volume holds back what goes through it. */
+struct bdev *thin_volume_inner(struct thin_volume *v);
+/* There, frozen with reads, does not suspend. From now on what is submitted to thin_volume_bdev(), and was and is held or waits for
+ * space, goes to that bdev instead, on this reactor, whether frozen or not; its status too. At least as large, blocks no larger.
+ * NULL: to the volume again; what is with the old one ends there. Closing the volume waits for all of it. */
+void thin_volume_set_forward(struct thin_volume *v, struct bdev *to);
+bool thin_volume_is_forwarded(const struct thin_volume *v); /* there; its size does not change then (-EBUSY) */
+/* There, forwarded. Off: what waits for space in the volume, or would, ends with -ECANCELED; it may be done in part. */
+void thin_volume_set_parking(struct thin_volume *v, bool on);
 /* Which reactor a volume lives on. */
 struct reactor *thin_volume_home(struct thin *t, uint64_t id);
 /* Coroutine there: new size (grow, or shrink: discards what is beyond, whole subclusters and zeroes the rest). */

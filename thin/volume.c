@@ -34,7 +34,7 @@ void thin_req_end(struct io *io, int result)
 	struct thin_req *q = thin_req_of(io);
 	struct thin_volume *v = q->v;
 
-	if (io->op <= IO_WRITE && !q->parked_ns)
+	if (io->op <= IO_WRITE && !q->parked_ns && likely(!q->inner))
 		thin_count(&v->tr->latency[latency_bucket(reactor_now_ns() - q->start_ns)], 1);
 	if (q->counted)
 		thin_grace_leave(v, q);
@@ -163,45 +163,98 @@ static void volume_start(struct thin_volume *v, struct io *io)
 		slow_submit(v, io);
 }
 
-static void volume_submit(struct bdev *b, struct io *io)
+/* False: it is refused, and will be answered. */
+static inline bool req_begin(struct thin_volume *v, struct io *io, bool inner)
 {
-	struct thin_volume *v = container_of(b, struct thin_volume, bdev);
 	struct thin_req *q = thin_req_of(io);
 
-	*q = (struct thin_req){ .v = v, .start_ns = reactor_now_ns() };
+	*q = (struct thin_req){ .v = v, .start_ns = reactor_now_ns(), .inner = inner };
 	v->n_inflight++;
 	if (unlikely(v->closing)) {
 		thin_req_end_later(io, -ESHUTDOWN);
-		return;
+		return false;
 	}
-	if (io->op == IO_FLUSH) {
-		flush_submit(v, io);
-		return;
-	}
-	CHECK(bdev_check_range(b, io->off_bytes, io->len_bytes) == 0);
-	if (io->op == IO_READ) {
-		CHECK(io->len_bytes <= b->max_bytes);
-		thin_count(&v->reads, 1);
-		thin_count(&v->bytes_read, io->len_bytes);
-	} else if (unlikely(b->read_only)) {
+	if (io->op == IO_FLUSH)
+		return true;
+	CHECK(bdev_check_range(&v->bdev, io->off_bytes, io->len_bytes) == 0);
+	CHECK(io->op > IO_WRITE || io->len_bytes <= v->bdev.max_bytes);
+	if (unlikely(v->bdev.read_only) && io->op != IO_READ) {
 		thin_req_end_later(io, -EROFS);
-		return;
-	} else if (io->op == IO_WRITE) {
-		CHECK(io->len_bytes <= b->max_bytes);
-		thin_count(&v->writes, 1);
-		thin_count(&v->bytes_written, io->len_bytes);
+		return false;
 	}
-	if (unlikely(v->gate > (io->op == IO_READ)))
+	return true;
+}
+
+static inline void req_route(struct thin_volume *v, struct io *io)
+{
+	if (io->op == IO_FLUSH)
+		flush_submit(v, io);
+	else if (unlikely(v->gate > (io->op == IO_READ)))
 		list_push_back(&v->held, &io->link);
 	else
 		volume_start(v, io);
 }
 
-static const struct bdev_ops volume_ops = { .submit = volume_submit, .co_status = thin_volume_co_status };
+static void volume_submit(struct bdev *b, struct io *io)
+{
+	struct thin_volume *v = container_of(b, struct thin_volume, bdev);
+
+	if (unlikely(!req_begin(v, io, false)))
+		return;
+	if (io->op == IO_READ) {
+		thin_count(&v->reads, 1);
+		thin_count(&v->bytes_read, io->len_bytes);
+	} else if (io->op == IO_WRITE) {
+		thin_count(&v->writes, 1);
+		thin_count(&v->bytes_written, io->len_bytes);
+	}
+	if (unlikely(v->forward))
+		thin_forward_submit(v, io);
+	else
+		req_route(v, io);
+}
+
+static int volume_co_status(struct bdev *b, uint64_t off_bytes, uint64_t len_bytes, struct bdev_extent *ext, size_t *n)
+{
+	struct thin_volume *v = container_of(b, struct thin_volume, bdev);
+	int r;
+
+	if (likely(!v->forward))
+		return thin_volume_co_status(v, off_bytes, len_bytes, ext, n);
+	if (v->closing)
+		return -ESHUTDOWN;
+	v->n_inflight++;
+	r = bdev_co_status(v->forward, off_bytes, len_bytes, ext, n);
+	if (--v->n_inflight == 0 && v->closing)
+		co_queue_wake_all(&v->idle);
+	return r;
+}
+
+static const struct bdev_ops volume_ops = { .submit = volume_submit, .co_status = volume_co_status };
+
+static void inner_submit(struct bdev *b, struct io *io)
+{
+	struct thin_volume *v = container_of(b, struct thin_volume, inner);
+
+	if (likely(req_begin(v, io, true)))
+		req_route(v, io);
+}
+
+static int inner_co_status(struct bdev *b, uint64_t off_bytes, uint64_t len_bytes, struct bdev_extent *ext, size_t *n)
+{
+	return thin_volume_co_status(container_of(b, struct thin_volume, inner), off_bytes, len_bytes, ext, n);
+}
+
+static const struct bdev_ops inner_ops = { .submit = inner_submit, .co_status = inner_co_status };
 
 struct bdev *thin_volume_bdev(struct thin_volume *v)
 {
 	return &v->bdev;
+}
+
+struct bdev *thin_volume_inner(struct thin_volume *v)
+{
+	return &v->inner;
 }
 
 struct reactor *thin_volume_home(struct thin *t, uint64_t id)
@@ -234,6 +287,8 @@ int thin_volume_co_open(struct thin *t, uint64_t id, uint64_t size_bytes, struct
 	v->bdev = (struct bdev){ .ops = &volume_ops, .name = v->name, .size_bytes = size_bytes, .block_bytes = c->block_bytes,
 				 .opt_bytes = c->cluster_bytes, .max_bytes = THIN_REQUEST_BYTES_MAX, .copies = 1,
 				 .read_only = c->read_only || read_only, .can_discard = true };
+	v->inner = v->bdev;
+	v->inner.ops = &inner_ops;
 	hash_init(&v->leaves);
 	list_init(&v->leaf_list);
 	range_lock_init(&v->alloc_lock);
@@ -268,6 +323,11 @@ void thin_volume_co_close(struct thin_volume *v)
 	xfree(v);
 }
 
+static void volume_set_size(struct thin_volume *v, uint64_t size_bytes)
+{
+	v->bdev.size_bytes = v->inner.size_bytes = size_bytes;
+}
+
 /* ---- frozen ---- */
 
 void thin_volume_co_freeze(struct thin_volume *v, bool reads)
@@ -290,7 +350,7 @@ void thin_volume_map_replaced(struct thin_volume *v, uint64_t size_bytes)
 {
 	CHECK(v->gate == THIN_GATE_ALL && !v->n_changing);
 	thin_leaves_forget(v);
-	v->bdev.size_bytes = size_bytes;
+	volume_set_size(v, size_bytes);
 	v->n_cleared = ++v->n_records; /* not durable yet; until it is, a crash brings the old map back */
 }
 
@@ -308,10 +368,33 @@ void thin_volume_thaw(struct thin_volume *v)
 			thin_req_end(io, -ESHUTDOWN);
 		else if (bdev_check_range(&v->bdev, io->off_bytes, io->len_bytes) < 0)
 			thin_req_end(io, -ERANGE); /* it is smaller now */
+		else if (v->forward && !thin_req_of(io)->inner)
+			thin_forward_submit(v, io);
 		else
 			volume_start(v, io);
 	}
 	thin_park_check(v);
+}
+
+void thin_volume_set_forward(struct thin_volume *v, struct bdev *to)
+{
+	CHECK(v->gate == THIN_GATE_ALL && !v->n_changing && !v->no_parking);
+	CHECK(!to || (to->size_bytes >= v->bdev.size_bytes && to->block_bytes <= v->bdev.block_bytes));
+	thin_park_hold(v);
+	v->forward = to;
+}
+
+bool thin_volume_is_forwarded(const struct thin_volume *v)
+{
+	return v->forward != NULL;
+}
+
+void thin_volume_set_parking(struct thin_volume *v, bool on)
+{
+	CHECK(v->forward);
+	v->no_parking = !on;
+	if (!on)
+		thin_park_fail_all(v, -ECANCELED);
 }
 
 /* ---- changes ---- */
@@ -337,7 +420,9 @@ int thin_volume_co_resize(struct thin_volume *v, uint64_t size_bytes)
 		return -EINVAL;
 	if (v->closing)
 		return -ESHUTDOWN;
-	v->bdev.size_bytes = size_bytes;
+	if (v->forward)
+		return -EBUSY;
+	volume_set_size(v, size_bytes);
 	if (size_bytes >= old)
 		return 0;
 	CHECK(!v->gate); /* admin lock */

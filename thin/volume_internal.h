@@ -7,6 +7,7 @@
  *   child.c          requests to the space below, merged where they are neighbours
  *   volume.c         open, close, requests in and out, flush, resize, stats
  *   park.c           writes that wait for space
+ *   forward.c        requests that go somewhere else instead
  *   read.c write.c discard.c status.c
  *
  * A request is on one of two paths. The fast one does not suspend, so what it looks up is true until it has submitted;
@@ -95,7 +96,7 @@ struct thin_grace {
 };
 
 struct thin_volume {
-	struct bdev bdev; /* first */
+	struct bdev bdev; /* first; what clients have */
 	struct thin_reactor *tr;
 	struct thin_leaf *last; /* of the newest lookup, never loading; or NULL */
 	struct hash leaves;
@@ -106,7 +107,9 @@ struct thin_volume {
 	uint64_t n_cleared; /* n_records after the newest one that took bits from an own cluster that stays */
 	unsigned n_inflight;		 /* requests and calls that have not ended, held ones included */
 	bool closing;
+	bool no_parking;       /* what waits for space, or would, is sent back */
 	uint8_t gate;	       /* THIN_GATE_*: what is held back */
+	struct bdev *forward;  /* clients' requests go there; NULL */
 	unsigned n_changing; /* requests that may change contents, and have begun */
 	struct list leaf_list;
 	struct range_lock alloc_lock;
@@ -120,6 +123,7 @@ struct thin_volume {
 	struct list parked;  /* of ios, by io.link */
 	struct list held;    /* likewise; while frozen */
 	struct co_queue still; /* n_changing is zero */
+	struct bdev inner;     /* the same volume, not subject to `forward` */
 	struct timer park_timer;
 	bool retry_wanted;
 	uint64_t retry_at_ns;
@@ -141,6 +145,7 @@ struct thin_req {
 	uint8_t phase;
 	bool counted; /* in grace.n[phase] */
 	bool changing; /* in n_changing */
+	bool inner;    /* not a client's: by the inner bdev */
 	uint64_t start_ns;
 };
 _Static_assert(sizeof(struct thin_req) <= sizeof(((struct io *)0)->scratch), "io.scratch");
@@ -166,6 +171,9 @@ static inline void thin_count(_Atomic uint64_t *c, uint64_t n)
 {
 	atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n, memory_order_relaxed);
 }
+
+/* A client's request goes to v->forward, in pieces that are not too large for it. */
+void thin_forward_submit(struct thin_volume *v, struct io *io);
 
 /* ---- units ---- */
 static inline uint64_t thin_leaf_bytes(const struct thin_volume *v)
@@ -313,7 +321,7 @@ void thin_map_hand_in(struct thin_volume *v, uint64_t first, struct thin_entry *
 /* merge.c. Coroutine. Brings own and base together in the entries of a leaf where that frees a cluster. */
 int thin_volume_co_merge(struct thin_volume *v, uint64_t leaf) __must_check;
 
-int thin_volume_co_status(struct bdev *b, uint64_t off_bytes, uint64_t len_bytes, struct bdev_extent *ext, size_t *n);
+int thin_volume_co_status(struct thin_volume *v, uint64_t off_bytes, uint64_t len_bytes, struct bdev_extent *ext, size_t *n);
 
 /* A write that found the pool full; gen: tr->space_gen as of before it asked. False: it is to fail now. */
 bool thin_park(struct thin_volume *v, struct io *io, uint64_t gen);
@@ -321,6 +329,8 @@ void thin_park_space_changed(struct thin_volume *v);
 /* Fails those whose time is over, sets the timer. */
 void thin_park_check(struct thin_volume *v);
 void thin_park_fail_all(struct thin_volume *v, int error);
+/* Frozen: clients' requests that wait for space are held like those that have not begun. */
+void thin_park_hold(struct thin_volume *v);
 void thin_park_timer_fired(struct timer *t);
 
 #endif

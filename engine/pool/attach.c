@@ -148,6 +148,21 @@ void pool_co_vol_set_full_wait(struct ashlar_pool *p, struct thin_vol *v, uint64
 	CHECK(r == 0);
 }
 
+static int vol_is_forwarded_there(void *arg)
+{
+	return thin_volume_is_forwarded(arg);
+}
+
+bool pool_co_vol_is_forwarded(struct ashlar_pool *p, struct thin_vol *v)
+{
+	bool is;
+
+	co_mutex_lock(&v->admin);
+	is = v->open && reactor_co_call(thin_volume_home(p->thin, v->id), vol_is_forwarded_there, v->open);
+	co_mutex_unlock(&v->admin);
+	return is;
+}
+
 /* ---- holding ---- */
 
 int pool_co_vol_hold(struct ashlar_pool *p, struct thin_vol *v)

@@ -18,6 +18,8 @@ int pool_co_vol_resize_open(struct ashlar_pool *p, struct thin_vol *v, uint64_t 
 /* Coroutine. Who is attached hears that the bdev has another size. */
 void pool_co_vol_tell_resized(struct ashlar_pool *p, struct thin_vol *v);
 void pool_co_vol_set_full_wait(struct ashlar_pool *p, struct thin_vol *v, uint64_t ns);
+/* Coroutine under a->admin. Something lies over its data path (mirror.h): its size must not change. */
+bool pool_co_vol_is_forwarded(struct ashlar_pool *p, struct thin_vol *v);
 /* Home: what is attached, and its pool. */
 struct thin_vol *pool_attach_vol(const struct ashlar_attach *at, struct ashlar_pool **p);
 struct reactor *pool_attach_reactor(const struct ashlar_attach *at); /* any reactor: where its pool lives */

@@ -180,6 +180,8 @@ static int resize_co_locked(struct ashlar_pool *p, const char *name, uint64_t si
 	if (size < old && !force)
 		return err_set(e, -EINVAL, "volume %s/%s: %" PRIu64 " bytes are less than its size of %" PRIu64
 			       ": what lies beyond would be lost; use --force if you mean it", p->label->name, name, size, old);
+	if (pool_co_vol_is_forwarded(p, v))
+		return err_set(e, -EBUSY, "volume %s/%s is being moved: its size can be changed when that is over", p->label->name, name);
 	to = xmalloc(sizeof(*to));
 	*to = *v;
 	to->size_bytes = size;

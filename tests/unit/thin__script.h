@@ -30,7 +30,7 @@ static inline struct thin_rig_conf conf_of(uint64_t seed)
 				       .journal_bytes = MIB };
 }
 
-static struct thin_vol *vol, *vol2;
+static struct thin_vol *vol, *vol2 __attribute__((unused));
 static struct bdev *bd;
 
 static inline int co_begin(uint64_t size, uint64_t full_wait_ns)
