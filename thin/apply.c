@@ -208,20 +208,21 @@ static int entry_replace(struct thin *t, struct thin_vol *v, uint64_t idx, const
 	void *entry;
 	int r;
 
-	r = meta_array_co_get(&v->map, idx, &old_d);
-	if (r < 0)
-		return r;
-	old = thin_entry_load(&old_d);
 	thin_entry_store(to, &d);
 	if (to->own || to->base) {
 		r = meta_array_co_edit(&v->map, idx, &entry);
-		if (r == 0)
+		if (r == 0) {
+			memcpy(&old_d, entry, sizeof(old_d));
 			memcpy(entry, &d, sizeof(d));
+		}
 	} else {
-		r = meta_array_co_set(&v->map, idx, &d);
+		r = meta_array_co_get(&v->map, idx, &old_d);
+		if (r == 0)
+			r = meta_array_co_set(&v->map, idx, &d);
 	}
 	if (r < 0)
 		return r;
+	old = thin_entry_load(&old_d);
 	vol_account(v, &old, -1);
 	vol_account(v, to, 1);
 	r = entry_refs(t, to, &old, 1, seq, false);

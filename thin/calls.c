@@ -290,7 +290,7 @@ void thin_map_set(struct thin *t, uint64_t volume, uint64_t first, const struct 
 
 	CHECK(n >= 1 && n <= THIN_REC_MAP_ENTRIES_MAX);
 	if (t->conf.home != reactor_self())
-		h = xmalloc(sizeof(*h));
+		h = xmalloc(offsetof(struct hand, map.entries) + n * sizeof(h->map.entries[0]));
 	h->map.rec = (struct thin_rec_map){ le64_make(volume), le64_make(first) };
 	for (i = 0; i < n; i++)
 		thin_entry_store(&entries[i], &h->map.entries[i]);
@@ -303,7 +303,7 @@ void thin_map_set(struct thin *t, uint64_t volume, uint64_t first, const struct 
 	h->kind = HAND_MAP;
 	h->volume = volume;
 	h->n = n;
-	reactor_post(t->conf.home, &h->msg);
+	reactor_post_lazy(t->conf.home, &h->msg);
 }
 
 static void clusters_send(struct thin *t, enum hand_kind kind, const uint64_t *clusters, unsigned n)
@@ -315,15 +315,16 @@ static void clusters_send(struct thin *t, enum hand_kind kind, const uint64_t *c
 		return;
 	}
 	for (i = 0; i < n; i += k) {
-		struct hand *h = xmalloc(sizeof(*h));
+		struct hand *h;
 
 		k = MIN(n - i, THIN_REC_MAP_ENTRIES_MAX);
+		h = xmalloc(offsetof(struct hand, clusters) + k * sizeof(*clusters));
 		h->msg.run = hand_arrived;
 		h->t = t;
 		h->kind = kind;
 		h->n = k;
 		memcpy(h->clusters, clusters + i, k * sizeof(*clusters));
-		reactor_post(t->conf.home, &h->msg);
+		reactor_post_lazy(t->conf.home, &h->msg);
 	}
 }
 

@@ -17,12 +17,36 @@ static struct thin_leaf *leaf_any(struct thin_volume *v, uint64_t leaf)
 	return n ? container_of(n, struct thin_leaf, node) : NULL;
 }
 
+static void leaf_set_shared(struct thin_leaf *l)
+{
+	unsigned i;
+
+	l->share_epoch = l->v->share_epoch;
+	l->unshare_gen = l->v->tr->unshare_gen; /* exact enough */
+	for (i = 0; i < THIN_MAP_PER_LEAF; i++) {
+		struct thin_entry e = thin_entry_load(&l->entries[i]);
+
+		if (!e.own)
+			continue;
+		e.shared = true;
+		thin_entry_store(&e, &l->entries[i]);
+	}
+}
+
+/* A snapshot marks nothing: whoever looks a leaf up finds out that it is of before. */
+static inline void leaf_freshen(struct thin_leaf *l)
+{
+	if (unlikely(l->share_epoch != l->v->share_epoch))
+		leaf_set_shared(l);
+}
+
 struct thin_leaf *thin_leaf_find(struct thin_volume *v, uint64_t leaf)
 {
 	struct thin_leaf *l = leaf_any(v, leaf);
 
 	if (!l || l->loading)
 		return NULL;
+	leaf_freshen(l);
 	l->used = true;
 	v->last = l;
 	return l;
@@ -76,7 +100,8 @@ static struct thin_leaf *leaf_new(struct thin_volume *v, uint64_t leaf)
 	l->v = v;
 	l->used = l->loading = true;
 	l->pins = 0;
-	l->set_shared = l->dropped = false;
+	l->dropped = false;
+	l->share_epoch = v->share_epoch;
 	l->unshare_gen = 0;
 	co_queue_init(&l->loaders);
 	hash_add(&v->leaves, &l->node, leaf);
@@ -86,31 +111,10 @@ static struct thin_leaf *leaf_new(struct thin_volume *v, uint64_t leaf)
 	return l;
 }
 
-static void leaf_set_shared(struct thin_leaf *l)
-{
-	unsigned i;
-
-	l->set_shared = false;
-	l->unshare_gen = l->v->tr->unshare_gen; /* exact enough */
-	for (i = 0; i < THIN_MAP_PER_LEAF; i++) {
-		struct thin_entry e = thin_entry_load(&l->entries[i]);
-
-		if (!e.own)
-			continue;
-		e.shared = true;
-		thin_entry_store(&e, &l->entries[i]);
-	}
-}
-
 void thin_leaves_set_shared(struct thin_volume *v)
 {
-	struct thin_leaf *l;
-
-	list_for_each (l, &v->leaf_list, link) {
-		l->set_shared = l->loading;
-		if (!l->loading)
-			leaf_set_shared(l);
-	}
+	v->share_epoch++;
+	v->last = NULL;
 }
 
 void thin_leaves_forget(struct thin_volume *v)
@@ -121,7 +125,6 @@ void thin_leaves_forget(struct thin_volume *v)
 		return;
 	list_for_each_safe (l, next, &v->leaf_list, link) {
 		l->dropped = l->loading;
-		l->set_shared = false;
 		if (!l->loading)
 			leaf_free(l);
 	}
@@ -155,6 +158,7 @@ int thin_leaf_co_get(struct thin_volume *v, uint64_t leaf, struct thin_leaf **ou
 
 	while ((l = leaf_any(v, leaf))) {
 		if (!l->loading) {
+			leaf_freshen(l);
 			l->used = true;
 			*out = l;
 			return 0;
@@ -167,8 +171,7 @@ int thin_leaf_co_get(struct thin_volume *v, uint64_t leaf, struct thin_leaf **ou
 		r = thin_co_leaf(v->t, v->id, leaf, false, l->entries);
 	} while (l->dropped);
 	l->loading = false;
-	if (l->set_shared)
-		leaf_set_shared(l);
+	leaf_freshen(l);
 	co_queue_wake_all(&l->loaders);
 	if (r < 0) {
 		leaf_free(l);

@@ -33,8 +33,8 @@ struct thin_leaf {
 	struct thin_volume *v;
 	bool used;	  /* since the clock's hand came by */
 	bool loading;	  /* entries are not there yet; loaders wait */
-	bool set_shared;  /* while it is loading: all that it maps is shared */
 	bool dropped;	  /* while it is loading: what comes is of a map that is no more */
+	uint64_t share_epoch; /* v's, as of when it was loaded, or marked: if that has moved on, all that it maps is shared */
 	uint64_t unshare_gen; /* tr's, as of when `shared` was last known to be exact; 0: never */
 	unsigned pins;	  /* not to be evicted */
 	struct list lru;  /* tr->lru */
@@ -108,6 +108,7 @@ struct thin_volume {
 	unsigned n_inflight;		 /* requests and calls that have not ended, held ones included */
 	bool closing;
 	bool no_parking;       /* what waits for space, or would, is sent back */
+	uint64_t share_epoch; /* counts snapshots */
 	uint8_t gate;	       /* THIN_GATE_*: what is held back */
 	struct bdev *forward;  /* clients' requests go there; NULL */
 	unsigned n_changing; /* requests that may change contents, and have begun */

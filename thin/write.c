@@ -549,19 +549,35 @@ static void write_co_undo(struct write_op *w)
 	}
 }
 
+/* A guess, so that one lock does: is what is touched within one cluster, known here, and shared? */
+static bool write_looks_shared(const struct write_op *w)
+{
+	struct thin_leaf *l = thin_leaf_peek(w->v, thin_leaf_of(w->v, w->off));
+	struct thin_entry e;
+
+	if (!l || thin_piece(w->v, w->off, w->end) != w->end - w->off)
+		return false;
+	e = thin_entry_load(thin_slot(w->v, l, w->off));
+	return e.shared && e.own && thin_leaf_is_exact(l);
+}
+
 /* Coroutine. Locks what is touched, whole clusters if some are shared, with the leaves pinned. */
 static int write_co_lock(struct write_op *w)
 {
 	struct thin_volume *v = w->v;
 	uint64_t first = w->off >> v->tr->sub_shift, last = (w->end - 1) >> v->tr->sub_shift;
-	bool shared;
+	bool whole = write_looks_shared(w), shared;
 	int r;
 
+	if (whole) {
+		first = ALIGN_DOWN(first, (uint64_t)THIN_SUBS);
+		last |= THIN_SUBS - 1;
+	}
 	range_co_lock(&v->alloc_lock, first, last - first + 1, false, &w->hold);
 	r = write_co_pin(w);
 	if (r == 0)
 		r = write_co_look(w, &shared);
-	if (r < 0 || !shared)
+	if (r < 0 || !shared || whole)
 		return r;
 	range_unlock(&v->alloc_lock, &w->hold);
 	first = ALIGN_DOWN(first, (uint64_t)THIN_SUBS);

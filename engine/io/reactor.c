@@ -18,6 +18,7 @@
 #include "engine/io/co.h"
 
 #define MSGS_PER_TURN 1024
+#define LAZY_MAX 64
 
 static __thread struct reactor *self;
 
@@ -232,11 +233,40 @@ bool reactor_has_msg(struct reactor *r)
 	return r->inbox_head != &r->inbox_stub || atomic_load(&r->inbox_tail) != &r->inbox_stub;
 }
 
+static void reactor_wake(struct reactor *to)
+{
+	if (atomic_load(&to->sleeping) && atomic_exchange(&to->sleeping, false))
+		to->world->ops->kick(to->world, to);
+}
+
 void reactor_post(struct reactor *to, struct msg *m)
 {
 	inbox_push(to, m);
-	if (atomic_load(&to->sleeping) && atomic_exchange(&to->sleeping, false))
-		to->world->ops->kick(to->world, to);
+	reactor_wake(to);
+}
+
+static void lazy_fire(struct timer *t)
+{
+	struct reactor *r = container_of(t, struct reactor, lazy_timer);
+
+	r->n_lazy = 0;
+	for (; r->lazy; r->lazy &= r->lazy - 1)
+		reactor_wake(r->world->reactors[__builtin_ctzll(r->lazy)]);
+}
+
+/* A target that goes to sleep from now on looks at its inbox first, so it is enough to know who sleeps already. */
+void reactor_post_lazy(struct reactor *to, struct msg *m)
+{
+	inbox_push(to, m);
+	if (!atomic_load(&to->sleeping))
+		return;
+	self->lazy |= 1ULL << to->index;
+	if (++self->n_lazy >= LAZY_MAX) {
+		timer_cancel(&self->lazy_timer);
+		lazy_fire(&self->lazy_timer);
+	} else if (!timer_is_armed(&self->lazy_timer)) {
+		timer_arm(&self->lazy_timer, reactor_now_ns() + REACTOR_LAZY_NS);
+	}
 }
 
 static bool msg_run_one(struct reactor *r)
@@ -330,6 +360,7 @@ void reactor_init(struct reactor *r, struct world *w, unsigned index)
 	r->index = index;
 	list_init(&r->ready);
 	list_init(&r->hooks);
+	r->lazy_timer.fire = lazy_fire;
 	r->inbox_head = &r->inbox_stub;
 	atomic_store(&r->inbox_tail, &r->inbox_stub);
 	if (w->ops->arena)

@@ -88,6 +88,9 @@ struct reactor {
 	struct msg *inbox_head;
 	struct msg inbox_stub;
 	_Atomic bool sleeping; /* real world: set before it blocks; a poster that sees it kicks */
+	uint64_t lazy;	       /* a bit for each reactor that may sleep on messages of reactor_post_lazy() from here */
+	unsigned n_lazy;       /* messages since */
+	struct timer lazy_timer;
 	struct co_pool *cos;
 	struct buf_pool *bufs;
 	uint64_t now_ns; /* cached by the world's loop; reactor_now_ns() */
@@ -112,6 +115,10 @@ static inline bool timer_is_armed(const struct timer *t) { return t->heap_pos !=
 
 /* Any thread (also none of a reactor). FIFO per sender and target. */
 void reactor_post(struct reactor *to, struct msg *m);
+/* A reactor. The same, FIFO with it, for what nobody waits for: a sleeping target is not woken at once, but with the next
+ * message by reactor_post(), after REACTOR_LAZY_NS, or when there are many. Waking costs more than most messages. */
+#define REACTOR_LAZY_NS 500000ULL
+void reactor_post_lazy(struct reactor *to, struct msg *m);
 
 /* Coroutine. Runs fn(arg) in a service coroutine on `to` and returns its result on the caller's reactor. If `to` is the
  * current one, calls fn directly. FIFO with reactor_post() in when fn *starts*. */

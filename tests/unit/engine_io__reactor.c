@@ -287,6 +287,57 @@ static void poster_kicks_a_sleeper_once(void)
 	xfree(b);
 }
 
+/* A lazy poster kicks a sleeper after a while, once; with the next message that is not lazy; or when there are many. */
+static void lazy_messages_wake_nobody_at_once(void)
+{
+	struct named *a = named("a"), *b = named("b"), *c = named("c"), *many[100];
+	unsigned i;
+
+	begin();
+	atomic_store(&reactors[1].sleeping, true);
+	reactor_post_lazy(&reactors[1], &a->msg);
+	reactor_post_lazy(&reactors[1], &b->msg);
+	CU_ASSERT_EQUAL(kicks, 0);
+	clock_ns += REACTOR_LAZY_NS - 1;
+	reactors[0].now_ns = clock_ns;
+	reactor_turn(&reactors[0]);
+	CU_ASSERT_EQUAL(kicks, 0);
+	clock_ns++;
+	reactors[0].now_ns = clock_ns;
+	reactor_turn(&reactors[0]);
+	CU_ASSERT_EQUAL(kicks, 1);
+	CU_ASSERT_FALSE(atomic_load(&reactors[1].sleeping));
+	turn_all();
+	CU_ASSERT_STRING_EQUAL(trace, "ab");
+
+	atomic_store(&reactors[1].sleeping, true);
+	reactor_post_lazy(&reactors[1], &a->msg);
+	CU_ASSERT_EQUAL(kicks, 1);
+	reactor_post(&reactors[1], &c->msg);
+	CU_ASSERT_EQUAL(kicks, 2);
+	turn_all();
+	CU_ASSERT_STRING_EQUAL(trace, "abac");
+
+	trace[0] = 0;
+	atomic_store(&reactors[1].sleeping, true);
+	for (i = 0; i < 100; i++) {
+		many[i] = named("m");
+		reactor_post_lazy(&reactors[1], &many[i]->msg);
+	}
+	CU_ASSERT_EQUAL(kicks, 3);
+	turn_all();
+	CU_ASSERT_EQUAL(strlen(trace), 100);
+	clock_ns += REACTOR_LAZY_NS;
+	turn_all();
+	CU_ASSERT_EQUAL(kicks, 3);
+	end();
+	for (i = 0; i < 100; i++)
+		xfree(many[i]);
+	xfree(a);
+	xfree(b);
+	xfree(c);
+}
+
 #define SENDERS 4
 #define EACH 20000
 
@@ -354,6 +405,7 @@ int main(void)
 	T(calls_start_in_the_order_of_messages);
 	T(spawn_starts_elsewhere);
 	T(poster_kicks_a_sleeper_once);
+	T(lazy_messages_wake_nobody_at_once);
 	T(inbox_keeps_each_senders_order);
 	CU_basic_run_tests();
 	failures = CU_get_number_of_failures();
