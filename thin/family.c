@@ -151,7 +151,7 @@ int thin_apply_received(struct thin *t, const void *payload, size_t len)
 	return 0;
 }
 
-void thin_family_start(struct thin *t)
+void thin_replayed(struct thin *t)
 {
 	struct thin_vol *v;
 

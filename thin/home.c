@@ -131,7 +131,6 @@ int thin_co_start(struct thin *t)
 {
 	t->replaying = false;
 	t->started = true;
-	thin_family_start(t);
 	if (!t->conf.read_only) {
 		t->reaper_runs = true;
 		co_spawn(CO_SERVICE, reaper_co_run, t, "volume reaper");

@@ -119,8 +119,6 @@ int thin_ref_co_get(struct thin *t, uint64_t cluster, uint32_t *count) __must_ch
 int thin_apply_copy(struct thin *t, const void *payload, size_t len) __must_check;
 int thin_apply_rollback(struct thin *t, const void *payload, size_t len) __must_check;
 int thin_apply_received(struct thin *t, const void *payload, size_t len) __must_check;
-/* What a crash left pending is deleted. */
-void thin_family_start(struct thin *t);
 
 /* apply.c */
 struct thin_vol *thin_vol_new(struct thin *t, uint64_t id);

@@ -68,7 +68,10 @@ struct thin_conf {
 struct thin *thin_open(const struct thin_conf *c);
 /* Coroutine. After meta_co_load, before replay: reads the volume directory. */
 int thin_co_load(struct thin *t, struct err *e) __must_check;
-/* Coroutine. After replay: starts what was left half done (deletions). */
+/* After replay, before the first checkpoint, which says it: what a crash left half made will be deleted. Records of that deletion are
+ * then never replayed upon something that is in the making. */
+void thin_replayed(struct thin *t);
+/* Coroutine. After the first checkpoint: starts what was left half done (deletions). */
 int thin_co_start(struct thin *t) __must_check;
 /* Coroutine. Closes all volumes (nothing attached), stops background work. */
 void thin_co_stop(struct thin *t);

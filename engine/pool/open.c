@@ -421,6 +421,7 @@ static int pool_co_start(struct ashlar_pool *p, unsigned flags, struct err *e)
 	r = pool_co_stripe_logs_recover(p, flags, e);
 	if (r < 0)
 		return r;
+	thin_replayed(p->thin);
 	if (p->read_only)
 		return thin_co_start(p->thin);
 	r = meta_co_start(p->meta);

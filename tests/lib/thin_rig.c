@@ -358,8 +358,10 @@ int thin_rig_co_open(struct thin_rig *r)
 		err = meta_co_replay(r->meta, &n, &e);
 	if (err < 0)
 		fprintf(stderr, "seed %llu: opening: %s\n", (unsigned long long)r->conf.seed, e.text);
-	if (err == 0)
+	if (err == 0) {
+		thin_replayed(r->thin);
 		err = meta_co_start(r->meta);
+	}
 	if (err == 0 && !r->conf.unjudged)
 		err = thin_flags_co_load(r->flags, r->meta, r->thin, false);
 	return err < 0 ? err : thin_co_start(r->thin);
