@@ -62,6 +62,8 @@ static int recover_co_main(void *arg)
 		rig_co_check(g, true);
 	if (s->heal && !g->failed && rng_chance(&s->rng, 1, 8))
 		rig_co_scrub(g, false, 0);
+	if (!g->failed && !s->heal && g->n_parcels)
+		transfer_co_after(g, &s->rng);
 	if (!g->failed && !s->heal && model_n_snaps(g->model))
 		family_co_after(g, &s->rng);
 	if (!g->failed && !s->heal)

@@ -73,8 +73,7 @@ static const char *fresh(struct crash_run *c, char name[MODEL_NAME_MAX])
 	return name;
 }
 
-/* A snapshot of v[n]; NULL: there is none. */
-static struct model_vol *co_take(struct crash_run *c, struct model_vol *const *v, unsigned n)
+struct model_vol *family_co_take(struct crash_run *c, struct model_vol *const *v, unsigned n)
 {
 	char name[MODEL_NAME_MAX];
 
@@ -83,8 +82,7 @@ static struct model_vol *co_take(struct crash_run *c, struct model_vol *const *v
 	return model_snap_find(c->rig.model, v[0], name);
 }
 
-/* What a snapshot makes different: parts of clusters, whole ones, cleared ones, those that nobody had. */
-static void co_writes(struct crash_run *c, struct model_vol *v)
+void family_co_writes(struct crash_run *c, struct model_vol *v)
 {
 	struct rig *g = &c->rig;
 	uint64_t cl = g->cluster_bytes, block = g->block_bytes;
@@ -120,7 +118,7 @@ static void co_take_many(struct crash_run *c, struct model_vol *const *of)
 
 	for (i = 0; i < RIG_SNAPS_MAX; i++)
 		v[i] = of[i % 2 && of[1] ? 1 : 0];
-	co_take(c, v, RIG_SNAPS_MAX);
+	family_co_take(c, v, RIG_SNAPS_MAX);
 	co_delete_any(c, RIG_SNAPS_MAX);
 }
 
@@ -136,15 +134,15 @@ static int co_snaps(struct crash_run *c)
 	v[2] = other_vol(g);
 	if (rng_chance(&c->rng, 1, 4))
 		co_take_many(c, v);
-	co_take(c, v, 1);
-	co_writes(c, v[0]);
-	co_take(c, v, v[2] == v[1] ? 2 : 3);
-	co_writes(c, v[0]);
+	family_co_take(c, v, 1);
+	family_co_writes(c, v[0]);
+	family_co_take(c, v, v[2] == v[1] ? 2 : 3);
+	family_co_writes(c, v[0]);
 	co_delete_any(c, 1);
-	co_writes(c, v[0]);
-	co_take(c, v, v[2] == v[1] ? 2 : 3);
+	family_co_writes(c, v[0]);
+	family_co_take(c, v, v[2] == v[1] ? 2 : 3);
 	co_delete_any(c, 2);
-	co_writes(c, v[1]);
+	family_co_writes(c, v[1]);
 	co_delete_any(c, 1);
 	return 0;
 }
@@ -166,19 +164,19 @@ static void co_part(struct crash_run *c, struct model_vol *a, struct model_vol *
 static int co_clones(struct crash_run *c)
 {
 	struct rig *g = &c->rig;
-	struct model_vol *v = ops_vol(g, 0), *s = co_take(c, &v, 1), *clone, *last = NULL;
+	struct model_vol *v = ops_vol(g, 0), *s = family_co_take(c, &v, 1), *clone, *last = NULL;
 	char name[MODEL_NAME_MAX];
 
 	if (!s || rig_co_clone(g, s, fresh(c, name)) < 0)
 		return 0;
 	clone = model_vol_find(g->model, name);
-	co_writes(c, clone);
-	co_writes(c, v);
-	s = clone ? co_take(c, &clone, 1) : NULL;
+	family_co_writes(c, clone);
+	family_co_writes(c, v);
+	s = clone ? family_co_take(c, &clone, 1) : NULL;
 	if (s && rig_co_clone(g, s, fresh(c, name)) == 0)
 		last = model_vol_find(g->model, name);
-	co_writes(c, last);
-	co_writes(c, clone);
+	family_co_writes(c, last);
+	family_co_writes(c, clone);
 	if (rng_chance(&c->rng, 2, 3)) {
 		co_delete_any(c, 2);
 		co_part(c, clone, rng_chance(&c->rng, 1, 2) ? v : last);
@@ -188,7 +186,7 @@ static int co_clones(struct crash_run *c)
 		(void)!rig_co_vol_delete(g, clone);
 	else if (v && v->state == MODEL_LIVE)
 		(void)!rig_co_vol_delete(g, v);
-	co_writes(c, last);
+	family_co_writes(c, last);
 	co_delete_any(c, 2);
 	return 0;
 }
@@ -196,27 +194,27 @@ static int co_clones(struct crash_run *c)
 static int co_rollbacks(struct crash_run *c)
 {
 	struct rig *g = &c->rig;
-	struct model_vol *v = ops_vol(g, 0), *first = co_take(c, &v, 1), *second;
+	struct model_vol *v = ops_vol(g, 0), *first = family_co_take(c, &v, 1), *second;
 
-	co_writes(c, v);
+	family_co_writes(c, v);
 	if (rng_chance(&c->rng, 1, 3) && v && rig_is_free(g, v))
 		(void)!rig_co_vol_resize(g, v, v->size_bytes + g->cluster_bytes);
-	second = co_take(c, &v, 1);
-	co_writes(c, v);
+	second = family_co_take(c, &v, 1);
+	family_co_writes(c, v);
 	if (first && first->state == MODEL_LIVE)
 		(void)!rig_co_rollback(g, first);
-	co_writes(c, v);
+	family_co_writes(c, v);
 	if (rng_chance(&c->rng, 1, 2))
 		co_delete_any(c, 1);
 	if (second && second->state == MODEL_LIVE)
 		(void)!rig_co_rollback(g, second);
-	co_writes(c, v);
+	family_co_writes(c, v);
 	return 0;
 }
 
 int family_co_run(struct crash_run *c, enum family_op op)
 {
-	static int (*const all[])(struct crash_run *c) = { co_snaps, co_clones, co_rollbacks };
+	static int (*const all[])(struct crash_run *c) = { co_snaps, co_clones, co_rollbacks, transfer_co_run };
 
 	struct rig *g = &c->rig;
 	struct model_vol *a, *b;

@@ -23,6 +23,7 @@
 #include "engine/base/hash.h"
 #include "engine/base/mutant.h"
 #include "tests/crash/crash_run.h"
+#include "tests/lib/sim_transfer.h"
 
 #define JOBS_MAX 64
 #define HANG_SECONDS 300
@@ -91,6 +92,7 @@ static void run_free(struct crash_run *c)
 {
 	sim_disks_destroy(c->rig.disks);
 	model_destroy(c->rig.model);
+	parcels_free(&c->rig);
 	memset(&c->rig, 0, sizeof(c->rig));
 }
 

@@ -10,6 +10,7 @@
  *   crash_workload.c  pools, and how one is prepared
  *   crash_ops.c       operations
  *   crash_family.c    those that concern snapshots and clones
+ *   crash_transfer.c  send and receive
  *   crash_explore.c   from a fork to a verdict
  *
  * The family `mixed` has all layouts, and loses a disk now and then; the family `parity` has raid5 and raid6 only, and at
@@ -94,11 +95,21 @@ int ops_co_wr(struct rig *g, struct model_vol *v, enum rig_op op, uint64_t off, 
 struct model_vol *ops_vol(struct rig *g, unsigned k); /* k-th live volume, or NULL */
 
 /* ---- crash_family.c ---- */
-enum family_op { FAMILY_SNAPS, FAMILY_CLONES, FAMILY_ROLLBACKS };
+enum family_op { FAMILY_SNAPS, FAMILY_CLONES, FAMILY_ROLLBACKS, FAMILY_TRANSFERS };
 /* Coroutines. */
 int family_co_run(struct crash_run *c, enum family_op op);
+/* A snapshot of v[n]; NULL: there is none. */
+struct model_vol *family_co_take(struct crash_run *c, struct model_vol *const *v, unsigned n);
+/* What a snapshot makes different: parts of clusters, whole ones, cleared ones, those that nobody had. */
+void family_co_writes(struct crash_run *c, struct model_vol *v);
 /* After a crash and a look: some snapshots are deleted, or rolled back to. */
 void family_co_after(struct rig *g, struct rng *rng);
+
+/* ---- crash_transfer.c ---- */
+/* Coroutines. */
+int transfer_co_run(struct crash_run *c);
+/* After a crash and a look: some of what is kept of streams goes on. */
+void transfer_co_after(struct rig *g, struct rng *rng);
 
 /* ---- crash_explore.c ---- */
 /* How many variants there are of the point where the recorded run stands. */

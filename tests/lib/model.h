@@ -20,6 +20,8 @@
  *     after the end of what is not; where no instant is left, something was acknowledged before something that is in, and is not.
  *   - A clone and a rolled back volume have as candidates what the snapshot has, as if one operation had written it all. What is
  *     read there decides about the snapshot as well. A rollback is seen as a whole by each read, and by what follows a crash.
+ *   - What a stream brings is an image: what a snapshot held, all of whose sectors had been read. To receive it is to clone, or
+ *     roll back to, a snapshot that comes into being with it: both are there after a crash, or neither.
  *
  * No engine in here, no I/O; one thread. Violations are printed to stderr, with the sector's history.
  */
@@ -76,6 +78,7 @@ struct model_vol {
 	uint8_t rolled;	      /* then: MODEL_FATE_*, by what has been read since */
 	bool is_snap;
 	unsigned parent, set; /* of snapshots: index of the volume; those of one call have one set */
+	uint32_t content;     /* likewise: a number; one that was received has its origin's */
 };
 enum { MODEL_FATE_UNKNOWN, MODEL_FATE_YES, MODEL_FATE_NO };
 
@@ -139,6 +142,22 @@ void model_vol_rollback(struct model *m, struct model_vol *v, struct model_vol *
 void model_vol_rolled_back(struct model *m, struct model_vol *v, bool ok);
 /* After a crash, all volumes and snapshots settled: were snapshots of one call all there, or none? */
 bool model_sets_settle(struct model *m);
+
+/* ---- streams: model_transfer.c ---- */
+
+struct model_image;
+/* What is in a snapshot that has been read as a whole. NULL: not all of it is decided. Depends on nothing afterwards. */
+struct model_image *model_image_take(struct model *m, const struct model_vol *snap);
+void model_image_free(struct model_image *x);
+uint32_t model_image_content(const struct model_image *x);
+/* Could a read of all of v, begun now, return this? */
+bool model_image_may_be(struct model *m, const struct model_vol *v, const struct model_image *x);
+/* Has it a LIVE snapshot of that content? */
+bool model_vol_has(struct model *m, const struct model_vol *v, uint32_t content);
+/* The last byte of a stream is about to arrive: v gets the image and the snapshot; v NULL: a new volume does. Returns a number for
+ * model_received(). */
+unsigned model_receive(struct model *m, struct model_vol *v, const char *name, const char *snap_name, const struct model_image *x);
+void model_received(struct model *m, unsigned set, bool ok);
 
 /* After a crash: what is there. NULL name: no volume with either name. False, after printing, if that cannot be. */
 bool model_vol_settle(struct model *m, struct model_vol *v, const char *name, uint64_t size_bytes);

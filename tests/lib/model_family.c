@@ -69,27 +69,35 @@ static void sector_take(struct model_sector *from, struct model_sector *to, uint
 	}
 }
 
-struct model_vol *model_snap_take(struct model *m, unsigned set, struct model_vol *volume, const char *name)
+struct model_vol *model_snap_new(struct model *m, unsigned set, unsigned parent, const char *name, uint64_t size_bytes)
 {
 	struct model_vol *s = model_grow(NULL, sizeof(*s));
-	uint64_t i;
 
 	CHECK(m->n_snaps < SNAPS_MAX);
 	memset(s, 0, sizeof(*s));
 	s->is_snap = true;
 	s->index = m->n_snaps;
-	s->parent = volume->index;
+	s->parent = parent;
 	s->set = set;
+	s->content = s->index + 1;
 	s->state = MODEL_CREATING;
 	snprintf(s->name, sizeof(s->name), "%s", name);
-	s->size_bytes = volume->size_bytes;
-	model_vol_room(s, s->size_bytes);
+	s->size_bytes = size_bytes;
+	model_vol_room(s, size_bytes);
+	m->snaps[m->n_snaps++] = s;
+	m->n_taking++;
+	return s;
+}
+
+struct model_vol *model_snap_take(struct model *m, unsigned set, struct model_vol *volume, const char *name)
+{
+	struct model_vol *s = model_snap_new(m, set, volume->index, name, volume->size_bytes);
+	uint64_t i;
+
 	for (i = 0; i < s->n_sectors; i++) {
 		s->sectors[i].n = 0;
 		sector_take(&volume->sectors[i], &s->sectors[i], 0);
 	}
-	m->snaps[m->n_snaps++] = s;
-	m->n_taking++;
 	return s;
 }
 
@@ -138,6 +146,8 @@ bool model_sets_settle(struct model *m)
 	for (i = 0; i < m->n_sets; i++) {
 		if (m->sets[i].is_there && m->sets[i].is_absent)
 			fine = false;
+		if (m->sets[i].vol && (m->sets[i].is_there || m->sets[i].is_absent) && !model_receive_settle(m, &m->sets[i]))
+			return false;
 		m->sets[i].is_there = m->sets[i].is_absent = false;
 	}
 	if (!fine)

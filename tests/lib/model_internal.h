@@ -24,6 +24,8 @@ struct model_set {
 	uint32_t after, until;	 /* it is later than the one, and not later than the other */
 	uint32_t op_in, op_out;	 /* who says so */
 	bool is_there, is_absent; /* after a crash */
+	bool is_new;
+	unsigned vol; /* of what was received: the volume's index + 1, that is_new with it, or changed; else 0 */
 };
 
 struct model {
@@ -55,7 +57,13 @@ static inline bool model_cand_fits(const struct model *m, const struct model_can
 	return kind == 1 ? !zero && c->val == val : zero;
 }
 
+/* model_transfer.c */
+/* After a crash: what was received, or was not. */
+bool model_receive_settle(struct model *m, const struct model_set *set);
+
 /* model_family.c */
+/* One in the making, without its candidates. */
+struct model_vol *model_snap_new(struct model *m, unsigned set, unsigned parent, const char *name, uint64_t size_bytes);
 /* An operation has begun on these sectors, and may be in snapshots that are being taken. */
 void model_snaps_begin(struct model *m, const struct model_vol *v, uint32_t op, uint64_t first, uint64_t end);
 /* A sector of a snapshot is found to be so, which is final. False: it cannot be (said why, if why is given). */

@@ -478,15 +478,21 @@ int rig_co_io_once(struct rig *g, struct model_vol *v, enum rig_op op, uint64_t 
 	return co_attached(g, v, &o);
 }
 
-static void co_verify_one(struct rig *g, struct model_vol *v)
+int rig_co_read_all(struct rig *g, struct model_vol *v)
 {
 	struct io_once o = { .all = true };
+
+	return co_attached(g, v, &o);
+}
+
+static void co_verify_one(struct rig *g, struct model_vol *v)
+{
 	char name[RIG_POINT_NAME];
 	int r;
 
 	if (v->state != MODEL_LIVE || g->failed)
 		return;
-	r = co_attached(g, v, &o);
+	r = rig_co_read_all(g, v);
 	if (r < 0 && !g->may_fail)
 		rig_fail(g, "%s cannot be read: %s (%d)", rig_point_name(g, v, name), err_text(r), r);
 }
@@ -562,6 +568,22 @@ int rig_co_vol_delete(struct rig *g, struct model_vol *v)
 	if (!rig_is_unknown(g, r, &e, "delete", v->name))
 		model_each(g, v, model_vol_deleted, r == 0);
 	return r;
+}
+
+void rig_co_empty(struct rig *g, uint64_t max_ns)
+{
+	uint64_t end = world_now_ns(g->w) + max_ns;
+	struct ashlar_pool_info info;
+	unsigned i;
+
+	for (i = 0; i < model_n_vols(g->model) && !g->failed; i++)
+		if (model_vol(g->model, i)->state == MODEL_LIVE)
+			(void)!rig_co_vol_delete(g, model_vol(g->model, i));
+	for (ashlar_co_pool_info(g->p, &info); info.used_bytes && !g->failed; ashlar_co_pool_info(g->p, &info)) {
+		if (world_now_ns(g->w) > end)
+			rig_fail(g, "everything has been deleted, and %" PRIu64 " bytes are in use", info.used_bytes);
+		co_sleep_ns(100 * NS_PER_MS);
+	}
 }
 
 int rig_co_vol_rename(struct rig *g, struct model_vol *v, const char *name)

@@ -16,6 +16,7 @@
 
 #define RIG_DISKS_MAX 12
 #define RIG_IO_MAX (256 * 1024)
+#define RIG_PARCELS_MAX 6
 
 struct rig {
 	struct sim_disks *disks;
@@ -30,6 +31,9 @@ struct rig {
 	bool degraded;	     /* disks may be away: no new volume where too few are left */
 	bool may_fail;	     /* faults beyond redundancy: any request may fail, the pool may stop */
 	bool verbose;
+	/* streams, and what must come out of them: sim_transfer.h */
+	struct parcel *parcels[RIG_PARCELS_MAX];
+	unsigned n_parcels;
 	/* now */
 	struct world *w;
 	struct ashlar *a;
@@ -56,6 +60,8 @@ void rig_co_verify(struct rig *g);
 /* Pool check. data: copies too. Anything it finds is a failure. */
 void rig_co_check(struct rig *g, bool data);
 void rig_co_close(struct rig *g);
+/* Deletes everything, and waits until no data takes space; a failure after max_ns. */
+void rig_co_empty(struct rig *g, uint64_t max_ns);
 /* Waits until the pool is as redundant as its layouts promise, every disk ONLINE (all_online), and no resync or rebuild waits or
  * runs; a failure after max_ns. */
 void rig_co_wait_whole(struct rig *g, bool all_online, uint64_t max_ns);
@@ -99,6 +105,8 @@ int rig_co_io(struct rig *g, struct model_vol *v, struct bdev *b, enum rig_op op
 	      unsigned flags);
 /* Is this result one that may be? Else a failure. */
 bool rig_result_is_fine(struct rig *g, const struct model_vol *v, int r, const char *what);
+/* Coroutine on reactor 0: attaches, reads all of it, detaches. */
+int rig_co_read_all(struct rig *g, struct model_vol *v);
 /* Coroutine on reactor 0: attaches, does one request, detaches. */
 int rig_co_io_once(struct rig *g, struct model_vol *v, enum rig_op op, uint64_t off_bytes, uint64_t len_bytes, unsigned flags);
 

@@ -62,7 +62,7 @@ void nemesis_co_look(struct sim_run *s)
 	}
 	if (!s->hurt && !s->claim.away) {
 		s->rig.degraded = false;
-		s->rig.may_be_full = s->overcommit;
+		s->rig.may_be_full = s->overcommit || s->transfers; /* what is received takes space too */
 	}
 }
 

@@ -8,6 +8,7 @@
 
 #include "engine/base/hash.h"
 #include "engine/pool/pool_internal.h"
+#include "tests/lib/sim_transfer.h"
 
 #define LIFE_LIMIT_NS (24 * 3600 * NS_PER_SEC)
 #define HEAL_LIMIT_NS (600 * NS_PER_SEC)
@@ -64,6 +65,8 @@ static int life_co_main(void *arg)
 		return -EUCLEAN;
 	start(s, admin_co_main, "admin");
 	start(s, nemesis_co_main, "nemesis");
+	if (s->transfers)
+		start(s, courier_co_main, "courier");
 	for (i = 0; i < s->n_clients; i++)
 		start(s, client_co_main, "client");
 	co_sleep_ns(1 + rng_below(&s->rng, s->life_ns));
@@ -115,6 +118,8 @@ static int last_co_main(void *arg)
 	if (!g->failed)
 		rig_co_wait_whole(g, true, HEAL_LIMIT_NS);
 	if (!g->failed)
+		courier_co_end(s);
+	if (!g->failed)
 		rig_co_check(g, true);
 	if (!g->failed)
 		rot_co_scrub(s);
@@ -122,6 +127,28 @@ static int last_co_main(void *arg)
 		rig_co_check(g, true);
 	if (!g->failed)
 		rig_co_verify(g);
+	if (g->failed)
+		return -EUCLEAN;
+	rig_co_close(g);
+	return g->failed ? -EUCLEAN : 0;
+}
+
+/* What was kept of streams has been dropped, or received: all space must come back. */
+static int end_co_main(void *arg)
+{
+	struct sim_run *s = arg;
+	struct rig *g = &s->rig;
+	int r = rig_co_open(g, 0);
+
+	if (r < 0)
+		return r;
+	rig_co_verify(g);
+	if (!g->failed)
+		rig_co_check(g, true);
+	if (!g->failed)
+		rig_co_empty(g, HEAL_LIMIT_NS);
+	if (!g->failed)
+		rig_co_check(g, true);
 	if (g->failed)
 		return -EUCLEAN;
 	rig_co_close(g);
@@ -238,11 +265,14 @@ int sim_run_seed(struct sim_run *s, uint64_t seed)
 		life(s, last_co_main);
 	if (!s->rig.failed)
 		life(s, last_co_main);
+	if (!s->rig.failed)
+		life(s, end_co_main);
 	s->hash = hash_mix(s->hash ^ sim_disks_hash(s->rig.disks));
 	if (s->rig.failed)
 		return -1; /* as it stands: the process ends */
 	if (s->old)
 		sim_disks_destroy(s->old);
+	parcels_free(&s->rig);
 	sim_disks_destroy(s->rig.disks);
 	model_destroy(s->rig.model);
 	return 0;

@@ -7,6 +7,7 @@
  *   sim_client.c  clients: random requests on random volumes
  *   sim_admin.c   management commands meanwhile
  *   sim_family.c  those that concern snapshots and clones; clients that write to two volumes in turn
+ *   sim_transfer.c send and receive
  *   sim_nemesis.c what happens to disks in service
  *   sim_rot.c     damage that no disk reports, and what must be found of it
  *   sim_between.c what happens to disks between lives
@@ -48,6 +49,7 @@ struct sim_run {
 	bool overcommit, other_layouts, faults;
 	bool sparse; /* large volumes, of which little is written, here and there: many map pages */
 	bool family; /* snapshots, clones, rollbacks */
+	bool transfers; /* and they are sent and received */
 	unsigned n_snaps_max;
 	bool beyond; /* faults that redundancy does not cover: honest failures, and after them nothing lost that was durable */
 	/* disks */
@@ -86,6 +88,10 @@ void family_co_command(struct sim_run *s, struct rng *rng);
 struct model_vol *family_any_snap(struct sim_run *s, struct rng *rng);
 /* Coroutine: writes to two volumes in turn, each acknowledged before the next, for a while. */
 void family_co_in_turn(struct sim_run *s, struct rng *rng);
+/* ---- sim_transfer.c ---- */
+void courier_co_main(void *arg);
+/* Coroutine, nobody else about: nothing is kept of any stream. */
+void courier_co_end(struct sim_run *s);
 /* sim_admin.c */
 struct model_vol *admin_any_volume(struct sim_run *s, struct rng *rng);
 

@@ -124,6 +124,7 @@ void shape_choose(struct sim_run *s)
 	g->n_reactors = 1 + (unsigned)rng_below(&s->rng, 4);
 	g->cache_bytes = s->sparse ? 64 * KIB : caches[rng_below(&s->rng, 3)];
 	s->family = rng_chance(&s->rng, 2, 3);
+	s->transfers = s->family && rng_chance(&s->rng, 1, 2);
 	if (s->family && rng_chance(&s->rng, 1, 2))
 		s->n_vols_max = MAX(s->n_vols_max, 3u);
 	s->n_snaps_max = 1 + (unsigned)rng_below(&s->rng, s->sparse ? 3 : 10);
@@ -131,6 +132,6 @@ void shape_choose(struct sim_run *s)
 	rig_note(g, "%u disks, %s, block %u, cluster %u, %u reactors, %u volumes, %u clients, %u lives%s%s%s%s", g->n_disks, g->layout,
 		 g->block_bytes, g->cluster_bytes, g->n_reactors, s->n_vols_max, s->n_clients, s->n_lives,
 		 s->sparse ? ", sparse" : s->overcommit ? ", overcommitted" : "", s->other_layouts ? ", other layouts" : "",
-		 s->family ? ", snapshots" : "",
+		 s->transfers ? ", snapshots sent and received" : s->family ? ", snapshots" : "",
 		 s->beyond ? ", faults beyond redundancy" : s->faults ? ", faults" : "");
 }
