@@ -7,6 +7,8 @@ prefix=$2
 shift 2
 set -e
 
+lists=(sums)
+
 fresh() { # LAYOUT NDISKS
 	rm -f d?
 	local names=()
@@ -38,7 +40,7 @@ sums() { # FILE [VOLUME...]
 pack() { # NAME DISK...
 	local out=$here/$prefix-$1.tar.xz
 	[ ! -e "$out" ] || { echo "$out is there already" >&2; exit 1; }
-	tar --sparse --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -c sums "${@:2}" | xz -9e >"$out"
+	tar --sparse --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -c "${lists[@]}" "${@:2}" | xz -9e >"$out"
 	echo "$(stat -c %s "$out") $out"
 }
 
@@ -154,6 +156,32 @@ make_snapshots_crashed() {
 	pack snapshots-crashed d1 d2 d3 d4
 }
 
-for name in ${*:-clean crashed stale parity-clean parity-crashed snapshots-clean snapshots-crashed}; do
+# part_of SNAPSHOT BYTES VOLUME [SEND OPTION...]: a stream that ends early; a line of `resume` says how it goes on
+part_of() {
+	local token
+	"$ashlar" send "$1" "${@:4}" 2>/dev/null | head -c "$2" | "$ashlar" receive "$3" >/dev/null 2>err && return 1
+	token=$(grep -o 'send --resume [^ ]*' err | cut -d ' ' -f 3)
+	echo "$1 $token $3" >>resume
+	[ -n "$token" ]
+}
+
+# killed after two streams had been cut: a whole one, and one that changes a volume
+make_receiving() {
+	fresh raid1 3
+	start d1 d2 d3
+	populate
+	family
+	rm -f resume
+	"$ashlar" send gold/dense@one 2>/dev/null | "$ashlar" receive gold/got >/dev/null
+	part_of gold/dense@one 900000 gold/incoming
+	part_of gold/dense@two 400000 gold/got --from one
+	sums sums gold/dense@one gold/dense@two gold/got gold/got@one gold/orphan
+	stop KILL || true
+	lists=(sums resume)
+	pack receiving d1 d2 d3
+	lists=(sums)
+}
+
+for name in ${*:-clean crashed stale parity-clean parity-crashed snapshots-clean snapshots-crashed receiving}; do
 	"make_${name//-/_}"
 done
