@@ -148,7 +148,8 @@ static size_t extent_add(struct bdev_extent *ext, size_t n, uint64_t len, uint32
 	return n + 1;
 }
 
-/* Ranges of what has changed become extents with those between them. */
+/* Ranges of what has changed become extents with those between them. All has changed since a snapshot that has been deleted: safe for
+ * a backup. */
 static int status(void *arg, const struct nbd_attach *at, uint64_t key, uint64_t off, uint64_t len, struct bdev_extent *ext, size_t *n)
 {
 	const struct export *x = at->handle;
@@ -158,6 +159,12 @@ static int status(void *arg, const struct nbd_attach *at, uint64_t key, uint64_t
 	uint32_t flags;
 	int r = ashlar_co_attach_diff(x->at, KEY_SNAPSHOT(key), &next, off + len, v, &n_ranges);
 
+	if (r == -ENOENT) { /* it has been deleted: nobody knows any more, and an error would take the other contexts with it */
+		v[0] = (struct ashlar_range){off, len, true};
+		n_ranges = 1;
+		next = off + len;
+		r = 0;
+	}
 	for (i = 0; r == 0 && i < n_ranges && done + 2 <= *n; i++) {
 		flags = CHANGED | (KEY_KIND(key) == KIND_DIFF && !v[i].is_data ? CHANGED_ZERO : 0);
 		done = extent_add(ext, done, v[i].off_bytes - pos, 0);

@@ -5,6 +5,8 @@
 
 #include "thin/home_internal.h"
 
+#define DELETE_BYTES (sizeof(struct thin_volume_disk) + 64) /* of journal, for each */
+
 struct thin *thin_open(const struct thin_conf *c)
 {
 	struct thin *t = xcalloc(1, sizeof(*t));
@@ -230,7 +232,7 @@ static int volume_co_put(struct thin *t, const struct thin_vol *v)
 {
 	struct thin_volume_disk *d;
 	uint64_t seq;
-	int r = meta_co_admit(t->m, sizeof(*d) + 64, v->state != THIN_VOLUME_DELETING);
+	int r = meta_co_admit(t->m, sizeof(*d) + 64, true);
 
 	if (r < 0)
 		return r;
@@ -284,16 +286,35 @@ int thin_co_receiver_create(struct thin *t, const struct thin_vol *as, struct th
 	return r;
 }
 
-int thin_co_volume_delete(struct thin *t, struct thin_vol *v)
+/* So many at a time that their records fit in the journal. */
+static int volumes_co_delete(struct thin *t, struct thin_vol *const *v, unsigned n)
 {
-	struct thin_vol *to = xmalloc(sizeof(*to));
-	int r;
+	struct thin_volume_disk *d;
+	uint64_t seq = 0;
+	unsigned i;
+	int r = meta_co_admit(t->m, n * DELETE_BYTES, false);
 
-	CHECK(!v->open && !v->n_attached);
-	*to = *v;
-	to->state = THIN_VOLUME_DELETING;
-	r = volume_co_put(t, to);
-	xfree(to);
+	if (r < 0)
+		return r;
+	d = xmalloc(sizeof(*d));
+	for (i = 0; i < n; i++) {
+		CHECK(!v[i]->open && !v[i]->n_attached);
+		thin_vol_encode(v[i], d);
+		d->state = THIN_VOLUME_DELETING;
+		seq = meta_record(t->m, THIN_REC_VOLUME_PUT, d, sizeof(*d));
+	}
+	xfree(d);
+	r = meta_co_commit(t->m, seq);
+	return r < 0 ? r : meta_co_wait_applied(t->m, seq);
+}
+
+int thin_co_volumes_delete(struct thin *t, struct thin_vol *const *v, unsigned n)
+{
+	unsigned max = (unsigned)MAX(t->conf.journal_bytes / 4 / DELETE_BYTES, 1), i;
+	int r = 0;
+
+	for (i = 0; i < n && r == 0; i += max)
+		r = volumes_co_delete(t, v + i, MIN(n - i, max));
 	thin_reaper_wake(t);
 	return r;
 }

@@ -126,8 +126,9 @@ unsigned thin_n_vols(const struct thin *t); /* LIVE */
 /* Coroutine. Each returns when durable. Names and sizes have been checked by the caller. */
 int thin_co_volume_create(struct thin *t, const char *name, uint64_t size_bytes, struct thin_class cls, uint64_t full_wait_ns,
 			  struct thin_vol **out) __must_check;
-/* Not attached, data path closed. Space comes back in the background. */
-int thin_co_volume_delete(struct thin *t, struct thin_vol *v) __must_check;
+/* Not attached, data paths closed. Fails only if the pool stops; a crash may leave the first of them deleted. Space comes back in the
+ * background. */
+int thin_co_volumes_delete(struct thin *t, struct thin_vol *const *v, unsigned n) __must_check;
 /* name, size (growing), full_wait, export fields as in *to (a copy of *v with changes). */
 int thin_co_volume_update(struct thin *t, struct thin_vol *v, const struct thin_vol *to) __must_check;
 

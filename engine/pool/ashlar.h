@@ -62,9 +62,14 @@ struct ashlar_found {
 	size_t n_paths;
 	char **paths;	     /* of the disks present; belongs to the array */
 };
-/* n_paths 0: all block devices. Paths without an Ashlar label are skipped silently. */
+/* What was looked at, for who found nothing. */
+struct ashlar_looked {
+	size_t n_disks, n_unread; /* unread: it cannot be opened, or its label is damaged */
+	struct err why;		  /* of the first of those */
+};
+/* n_paths 0: all block devices. Paths without an Ashlar label are skipped silently. looked: may be NULL. */
 int ashlar_co_discover(struct ashlar *a, const char *const *paths, size_t n_paths, struct ashlar_found **out, size_t *n,
-		       struct err *e) __must_check;
+		       struct ashlar_looked *looked, struct err *e) __must_check;
 void ashlar_found_free(struct ashlar_found *f, size_t n);
 
 enum {
@@ -219,11 +224,18 @@ struct ashlar_volume_spec {
 #define ASHLAR_FULL_WAIT_DEFAULT_NS (60 * 1000000000ULL)
 
 int ashlar_co_volume_create(struct ashlar_pool *p, const struct ashlar_volume_spec *s, struct err *e) __must_check;
-/* Refused while attached, unless force: then clients lose their connection first; and while it has snapshots, unless
- * snapshots: then they go with it. Clones of them stay what they are. Space comes back in the background; *freed_bytes (may be
- * NULL) says how much it will be. dry_run changes nothing. */
+/* What has gone, or would go, with a volume. */
+struct ashlar_deleted {
+	uint64_t freed_bytes; /* in the background */
+	size_t n_snapshots;
+	char (*snapshots)[2 * ASHLAR_VOLUME_NAME_MAX + 2]; /* VOLUME@SNAP, oldest first; xfree(); NULL if the call failed */
+	bool receive_dropped; /* what had been kept of an incremental stream for it */
+};
+/* Refused while attached or being received into, unless force: then clients and stream are ended first; and while it has
+ * snapshots, unless snapshots: then they go with it. Clones of them stay what they are. All of it goes, or nothing; a crash may leave
+ * some of the snapshots gone. out: may be NULL. dry_run changes nothing. */
 int ashlar_co_volume_delete(struct ashlar_pool *p, const char *name, bool force, bool snapshots, bool dry_run,
-			    uint64_t *freed_bytes, struct err *e) __must_check;
+			    struct ashlar_deleted *out, struct err *e) __must_check;
 /* Smaller only with force: what is beyond the new end is discarded. */
 int ashlar_co_volume_resize(struct ashlar_pool *p, const char *name, uint64_t size_bytes, bool force, struct err *e) __must_check;
 int ashlar_co_volume_rename(struct ashlar_pool *p, const char *name, const char *new_name, struct err *e) __must_check;
@@ -255,8 +267,8 @@ int ashlar_co_volume_info(struct ashlar_pool *p, const char *name, struct ashlar
 /* All of them at one instant, of any volumes of the pool, in use or not; durable. None exists if it fails. How many there may be
  * at once depends on the journal: at least 64. */
 int ashlar_co_snapshot_create(struct ashlar_pool *p, const char *const *names, size_t n, struct err *e) __must_check;
-/* In any order, whatever clones were made of them. Refused while attached, unless force. *freed_bytes (may be NULL): what deleting
- * all of them frees, in the background. */
+/* In any order, whatever clones were made of them; all or none, a crash may leave some of them gone. Refused while attached, unless
+ * force. *freed_bytes (may be NULL): what deleting all of them frees, in the background. */
 int ashlar_co_snapshot_delete(struct ashlar_pool *p, const char *const *names, size_t n, bool force, bool dry_run,
 			      uint64_t *freed_bytes, struct err *e) __must_check;
 /* The volume gets the snapshot's contents and size; later snapshots stay. Refused while the volume is attached, unless force: its
@@ -325,6 +337,7 @@ int ashlar_co_send(struct ashlar_pool *p, const struct ashlar_send_spec *s, stru
 
 struct ashlar_receive_spec {
 	const char *volume; /* whole: must not be there; else: the one that has the base snapshot */
+	const char *layout; /* whole: of the new volume; NULL: the pool's */
 	bool force;	    /* incremental: although the volume is in use, or has changed since its base: what was written is lost */
 	bool no_resume;	    /* keep nothing of a stream that does not come to its end */
 	uint64_t keep_bytes; /* so much may have to be sent again after a crash; 0: 64 MiB */
@@ -358,6 +371,7 @@ struct ashlar_export_info {
 	char pool[ASHLAR_POOL_NAME_MAX + 1];
 	char volume[2 * ASHLAR_VOLUME_NAME_MAX + 2]; /* or VOLUME@SNAP */
 	bool read_only, hidden, is_default, is_snapshot;
+	bool set_read_only; /* by `add`, or a snapshot: read_only but for how the pool is open now */
 	uint64_t size_bytes;
 	unsigned n_attached;
 };

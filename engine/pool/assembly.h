@@ -38,7 +38,7 @@ int assembly_expand_paths(struct world *w, const char *const *paths, size_t n_pa
 			  struct err *e) __must_check;
 /* Coroutine. For ashlar_co_discover(). Opens read-only without lock, looks, closes. */
 int assembly_co_discover(struct world *w, const char *const *paths, size_t n_paths, struct ashlar_found **out, size_t *n,
-			 struct err *e) __must_check;
+			 struct ashlar_looked *looked, struct err *e) __must_check;
 /* Coroutine. Opens and locks (read-only: shared, so that nobody writes meanwhile) the disks of pool `name` (NULL: the only
  * one on these paths); labels are read again under the lock; the paths in a->label are where the disks are now. On success
  * *a (big: allocate it) holds open disks; the caller closes them. Does not judge whether enough disks are present: the pool

@@ -61,7 +61,8 @@ static void export_info_fill(const struct ashlar_pool *p, const struct thin_vol 
 	else
 		snprintf(x->name, sizeof(x->name), "%.63s/%.255s", p->label->name, x->volume);
 	x->is_snapshot = v->kind == THIN_KIND_SNAPSHOT;
-	x->read_only = v->export_flags & THIN_EXPORT_READ_ONLY || p->read_only || x->is_snapshot;
+	x->set_read_only = v->export_flags & THIN_EXPORT_READ_ONLY || x->is_snapshot;
+	x->read_only = x->set_read_only || p->read_only;
 	x->hidden = v->export_kind == THIN_EXPORT_HIDDEN;
 	x->is_default = v->export_kind == THIN_EXPORT_DEFAULT;
 	x->size_bytes = v->size_bytes;

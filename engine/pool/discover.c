@@ -236,7 +236,7 @@ static void describe_pool(struct world *w, const struct scan *s, const struct sc
 }
 
 int assembly_co_discover(struct world *w, const char *const *paths, size_t n_paths, struct ashlar_found **out, size_t *n,
-			 struct err *e)
+			 struct ashlar_looked *looked, struct err *e)
 {
 	struct scan_pool *pools;
 	struct scan s;
@@ -245,6 +245,8 @@ int assembly_co_discover(struct world *w, const char *const *paths, size_t n_pat
 
 	if (r < 0)
 		return r;
+	if (looked)
+		*looked = (struct ashlar_looked){ .n_disks = s.n_paths, .n_unread = s.n_failed, .why = s.first };
 	*n = scan_pools(&s, &pools);
 	*out = xcalloc(*n + 1, sizeof(**out));
 	for (i = 0; i < *n; i++)

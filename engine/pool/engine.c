@@ -133,9 +133,9 @@ int ashlar_co_pool_create(struct ashlar *a, const struct ashlar_pool_spec *s, st
 /* ---- open and close ---- */
 
 int ashlar_co_discover(struct ashlar *a, const char *const *paths, size_t n_paths, struct ashlar_found **out, size_t *n,
-		       struct err *e)
+		       struct ashlar_looked *looked, struct err *e)
 {
-	return assembly_co_discover(a->world, paths, n_paths, out, n, e);
+	return assembly_co_discover(a->world, paths, n_paths, out, n, looked, e);
 }
 
 static int open_co_locked(struct ashlar *a, const char *name, const char *const *paths, size_t n_paths, unsigned flags,

@@ -149,7 +149,7 @@ static int snapshot_co_take(struct ashlar_pool *p, struct thin_vol *v, struct er
 		return err_set(e, -ERANGE, "the clock is wrong");
 	r = pool_co_snapshot_by_policy(p, v, snap, e);
 	if (r == 0)
-		pool_event(p, ASHLAR_INFO, "snapshot.taken", -1, v->name, "snapshot %s@%s taken", v->name, snap);
+		pool_event(p, ASHLAR_INFO, "snapshot.taken", -1, v->name, "snapshot %s/%s@%s taken", p->label->name, v->name, snap);
 	return r;
 }
 
@@ -161,7 +161,8 @@ static int snapshot_co_expire(struct ashlar_pool *p, struct thin_vol *snap, cons
 	pool_point_name(p, snap, name);
 	r = pool_co_vols_delete(p, &snap, 1, false, false, NULL, e);
 	if (r == 0)
-		pool_event(p, ASHLAR_INFO, "snapshot.expired", -1, volume, "snapshot %s deleted: there are enough newer ones", name);
+		pool_event(p, ASHLAR_INFO, "snapshot.expired", -1, volume, "snapshot %s/%s deleted: there are enough newer ones",
+			   p->label->name, name);
 	return r;
 }
 
@@ -188,7 +189,7 @@ static void todo_co_do(struct policy_run *run)
 		return;
 	s->wait_ns = s->wait_ns ? MIN(2 * s->wait_ns, RETRY_MAX_NS) : RETRY_MIN_NS;
 	s->retry_ns = reactor_now_ns() + s->wait_ns;
-	pool_event(p, ASHLAR_WARNING, "snapshot.failed", -1, v->name, "volume %s: by its policy %s: %s", v->name,
+	pool_event(p, ASHLAR_WARNING, "snapshot.failed", -1, v->name, "volume %s/%s: by its policy %s: %s", p->label->name, v->name,
 		   s->excess ? "a snapshot was to be deleted" : "a snapshot was to be taken", e.text);
 }
 

@@ -25,6 +25,7 @@ struct receive {
 	struct stream_reader in;
 	struct stream_header h;
 	struct stream_state st;
+	struct raid_profile profile; /* of the volume that is to be made */
 	struct thin_vol *v; /* the hidden one, held */
 	struct reactor *home;
 	struct batch batch[2];
@@ -49,6 +50,16 @@ static struct thin_vol *receiver_find(struct ashlar_pool *p, const char *name)
 
 	list_for_each (v, thin_vols(p->thin), link)
 		if (v->state == THIN_VOLUME_RECEIVING && !strcmp(receiver_name(p, v), name))
+			return v;
+	return NULL;
+}
+
+struct thin_vol *pool_receiver_of(struct ashlar_pool *p, const struct thin_vol *of)
+{
+	struct thin_vol *v;
+
+	list_for_each (v, thin_vols(p->thin), link)
+		if (v->state == THIN_VOLUME_RECEIVING && v->parent == of->id)
 			return v;
 	return NULL;
 }
@@ -112,8 +123,8 @@ static int volume_co_unchanged(struct receive *x, struct thin_vol *of, struct th
 		return 0;
 	if (r < 0)
 		return err_set(e, r, "finding out whether volume %s/%s has changed: %s", p->label->name, of->name, err_text(r));
-	return err_set(e, -EBUSY, "volume %s/%s has changed since its snapshot %s: use --force to lose what was written", p->label->name,
-		       of->name, base->name);
+	return err_set(e, -EBUSY, "volume %s/%s has changed since its snapshot %s/%s@%s: use --force to lose what was written", p->label->name,
+		       of->name, p->label->name, of->name, base->name);
 }
 
 /* Coroutine under a->admin: before anything is made, and again before it becomes visible. of: the volume that is changed; NULL: it
@@ -136,7 +147,8 @@ static int check_co_target(struct receive *x, const char *name, struct thin_vol 
 	}
 	have = snap_by_guid(p, of, &x->h.guid);
 	if (have)
-		return err_set(e, -EEXIST, "volume %s/%s has this snapshot already: %s", p->label->name, of->name, have->name);
+		return err_set(e, -EEXIST, "volume %s/%s has this snapshot already: %s/%s@%s", p->label->name, of->name, p->label->name,
+			       of->name, have->name);
 	base = snap_by_guid(p, of, &x->h.base_guid);
 	if (!base)
 		return err_set(e, -ENOENT, "volume %s/%s does not have the snapshot that the stream begins from (%.127s): send the whole "
@@ -153,13 +165,13 @@ static int whole_co_create(struct receive *x, struct err *e)
 	struct thin_vol *as = xcalloc(1, sizeof(*as));
 	int r = 0;
 
-	as->cls = (struct thin_class){ p->label->profile.layout, p->label->profile.copies };
+	as->cls = (struct thin_class){ x->profile.layout, x->profile.copies };
 	as->size_bytes = x->h.size_bytes;
 	as->full_wait_ns = ASHLAR_FULL_WAIT_DEFAULT_NS;
 	as->guid = x->h.guid;
 	snprintf(as->name, sizeof(as->name), "%.127s", x->spec->volume);
 	snprintf(as->export_name, sizeof(as->export_name), "%.127s", x->h.snapshot);
-	if (pool_layout_is_parity(p->label->profile.layout))
+	if (pool_layout_is_parity(x->profile.layout))
 		r = pool_co_stripe_logs_ensure(p, e);
 	if (r == 0)
 		r = pool_full_sentence(p, thin_co_receiver_create(p->thin, as, &x->v), "receiving a volume", e);
@@ -229,6 +241,23 @@ static int receive_co_rename(struct receive *x, struct err *e)
 	return r;
 }
 
+/* A layout may be asked for where the volume is made. old: what is kept, and gone on with; of: the volume that is there. */
+static int check_layout(struct receive *x, const struct thin_vol *old, const struct thin_vol *of, struct err *e)
+{
+	struct ashlar_pool *p = x->t.p;
+	const struct thin_vol *has = of ? of : x->h.start_bytes ? old : NULL;
+	struct raid_profile prof;
+	int r = has && !x->spec->layout ? 0 : pool_check_layout(p, x->spec->volume, x->spec->layout, &x->profile, e);
+
+	if (r < 0 || !has || !x->spec->layout)
+		return r;
+	prof = (struct raid_profile){ has->cls.layout, has->cls.copies };
+	if (!strcmp(raid_profile_name(prof), raid_profile_name(x->profile)))
+		return 0;
+	return err_set(e, -EINVAL, "volume %s/%s has layout %s, which this stream does not change: leave out --layout", p->label->name,
+		       x->spec->volume, raid_profile_name(prof));
+}
+
 /* Under a->admin. */
 static int receive_co_begin(struct receive *x, struct err *e)
 {
@@ -244,6 +273,8 @@ static int receive_co_begin(struct receive *x, struct err *e)
 	r = check_co_target(x, x->spec->volume, of, e);
 	if (r == 0 && x->h.start_bytes)
 		r = check_resumes(x, old, e);
+	if (r == 0)
+		r = check_layout(x, old, of, e);
 	if (r == 0)
 		r = pool_co_snapshots_feature(p, e);
 	if (r < 0)
@@ -319,9 +350,10 @@ static int batch_co_finish(struct receive *x, struct batch *b, struct err *e)
 static int cut(struct receive *x, int r, struct err *e)
 {
 	int c = pool_transfer_check(&x->t, e);
+	char at[16], of[16];
 
-	return c < 0 ? c : err_set(e, r, "the stream was cut after %" PRIu64 " of %" PRIu64 " bytes of the volume", x->st.pos_bytes,
-				   x->h.size_bytes);
+	return c < 0 ? c : err_set(e, r, "the stream was cut after %s of %s of the volume", size_format(x->st.pos_bytes, at, sizeof(at)),
+				   size_format(x->h.size_bytes, of, sizeof(of)));
 }
 
 /* Reads records until the batch is full, or END. */

@@ -59,7 +59,7 @@ static int base_by_name(struct send *s, const char *name, struct err *e)
 	if (!strchr(name, '@')) {
 		s->base = thin_snap_find(p->thin, v, name);
 		if (!s->base)
-			return err_set(e, -ENOENT, "volume %s/%s has no snapshot %.127s", p->label->name, v->name, name);
+			return err_set(e, -ENOENT, "there is no snapshot %s/%s@%.127s", p->label->name, v->name, name);
 	} else {
 		r = pool_snap_find(p, name, &s->base, e);
 		if (r < 0)
@@ -260,9 +260,10 @@ static int batch_co_fill(struct send *s, struct batch *b)
 static int send_co_failed(struct send *s, int r, struct err *e)
 {
 	int c = pool_transfer_check(&s->t, e);
+	char at[16], of[16];
 
-	return c < 0 ? c : err_set(e, r, "the stream was cut after %" PRIu64 " of %" PRIu64 " bytes of the volume: %s", s->st.pos_bytes,
-				   s->h.size_bytes, err_text(r));
+	return c < 0 ? c : err_set(e, r, "the stream was cut after %s of %s of the volume: %s", size_format(s->st.pos_bytes, at, sizeof(at)),
+				   size_format(s->h.size_bytes, of, sizeof(of)), err_text(r));
 }
 
 static int batch_co_send(struct send *s, struct batch *b, struct err *e)

@@ -49,7 +49,8 @@ static int volume_of(struct ashlar_pool *p, const char *name, struct thin_vol **
 	int r;
 
 	if (!s)
-		return err_set(e, -EINVAL, "\"%.127s\" is not the name of a snapshot: it must be VOLUME@SNAPSHOT", name);
+		return err_set(e, -EINVAL, "%s/%.127s is not the name of a snapshot: it must be %s/VOLUME@SNAPSHOT", p->label->name, name,
+			       p->label->name);
 	r = name_check("volume", s, ASHLAR_VOLUME_NAME_MAX, e);
 	if (r == 0)
 		r = name_check("snapshot", tail, ASHLAR_VOLUME_NAME_MAX, e);
@@ -84,7 +85,7 @@ int pool_point_find(struct ashlar_pool *p, const char *name, struct thin_vol **o
 
 struct thin_vol **pool_snaps_of(struct ashlar_pool *p, const struct thin_vol *v, unsigned *n)
 {
-	struct thin_vol **all = xcalloc(thin_n_snaps(p->thin, v) + 1u, sizeof(*all)), *x;
+	struct thin_vol **all = xcalloc(thin_n_snaps(p->thin, v) + 2u, sizeof(*all)), *x;
 
 	*n = 0;
 	list_for_each (x, thin_vols(p->thin), link)
@@ -142,12 +143,15 @@ int pool_co_vols_delete(struct ashlar_pool *p, struct thin_vol *const *v, unsign
 			struct err *e)
 {
 	char name[POOL_POINT_NAME];
-	unsigned i, done = 0;
+	unsigned i;
 	int r = 0;
 
 	for (i = 0; i < n; i++)
 		if (v[i]->n_attached && !force)
-			return err_set(e, -EBUSY, "%s %s/%s is in use by %u client%s: end them first, or use --force to disconnect them",
+			return v[i]->state == THIN_VOLUME_RECEIVING ?
+			       err_set(e, -EBUSY, "volume %s/%s is being received into: end that first, or use --force", p->label->name,
+				       v[i]->name) :
+			       err_set(e, -EBUSY, "%s %s/%s is in use by %u client%s: end them first, or use --force to disconnect them",
 				       v[i]->kind == THIN_KIND_SNAPSHOT ? "snapshot" : "volume", p->label->name,
 				       pool_point_name(p, v[i], name), v[i]->n_attached, v[i]->n_attached == 1 ? "" : "s");
 	for (i = 0; i < n && !dry_run; i++)
@@ -156,12 +160,13 @@ int pool_co_vols_delete(struct ashlar_pool *p, struct thin_vol *const *v, unsign
 		pool_co_vols_now(p);
 		r = pool_co_freed_bytes(p, v, n, freed_bytes);
 	}
-	for (; done < n && r == 0 && !dry_run; done += r == 0) {
+	if (r == 0 && !dry_run) {
 		co_mutex_lock(&p->directory);
-		r = thin_co_volume_delete(p->thin, v[done]);
+		r = thin_co_volumes_delete(p->thin, v, n);
 		co_mutex_unlock(&p->directory);
+		return err_default(e, r, "deleting"); /* on an error the pool has stopped */
 	}
-	for (i = done; i < n; i++)
+	for (i = 0; i < n; i++)
 		v[i]->leaving = false;
 	return err_default(e, r, "deleting");
 }

@@ -60,7 +60,7 @@ static bool header_is_sane(const struct stream_header_disk *d, const struct stre
 int stream_header_decode(const struct stream_header_disk *d, struct stream_header *h, struct stream_state *s, struct err *e)
 {
 	if (memcmp(d->magic, STREAM_MAGIC, sizeof(d->magic)) != 0)
-		return err_set(e, -EPROTO, "this is not a stream of `ashlar send`");
+		return err_set(e, -EPROTO, "what came is not an ashlar stream: pipe the output of `ashlar send` into it, without anything before");
 	if (le32_get(d->version) != STREAM_VERSION)
 		return err_set(e, -ERR_FEATURE, "the stream has version %u, and this program knows version %u: use a newer one",
 			       le32_get(d->version), STREAM_VERSION);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/base/units.h"
 #include "engine/pool/volumes.h"
 
 /* ---- checks ---- */
@@ -22,14 +23,16 @@ int pool_check_writable(struct ashlar_pool *p, struct err *e)
 
 static int check_size(struct ashlar_pool *p, const char *name, uint64_t size, struct err *e)
 {
+	char text[16], max[16];
+
 	if (!size)
 		return err_set(e, -EINVAL, "volume %s/%s: the size is zero", p->label->name, name);
 	if (size > ASHLAR_VOLUME_SIZE_MAX)
-		return err_set(e, -EFBIG, "volume %s/%s: %" PRIu64 " bytes are more than the largest size, 1024P", p->label->name,
-			       name, size);
+		return err_set(e, -EFBIG, "volume %s/%s: %s are more than the largest size, %s", p->label->name, name,
+			       size_format(size, text, sizeof(text)), size_format(ASHLAR_VOLUME_SIZE_MAX, max, sizeof(max)));
 	if (size % p->label->block_bytes)
-		return err_set(e, -EINVAL, "volume %s/%s: the size %" PRIu64 " is not a multiple of the pool's block of %u bytes",
-			       p->label->name, name, size, p->label->block_bytes);
+		return err_set(e, -EINVAL, "volume %s/%s: the size of %s (%" PRIu64 " bytes) is not a multiple of the pool's block of %u bytes",
+			       p->label->name, name, size_format(size, text, sizeof(text)), size, p->label->block_bytes);
 	return 0;
 }
 
@@ -54,7 +57,7 @@ static int check_metadata_copies(struct ashlar_pool *p, const char *name, struct
 		       raid_profile_name(prof), raid_profile_tolerates(prof), copies, copies - 1);
 }
 
-static int check_layout(struct ashlar_pool *p, const char *name, const char *layout, struct raid_profile *prof, struct err *e)
+int pool_check_layout(struct ashlar_pool *p, const char *name, const char *layout, struct raid_profile *prof, struct err *e)
 {
 	unsigned i, online = 0, away, may;
 
@@ -109,7 +112,7 @@ int ashlar_co_volume_create(struct ashlar_pool *p, const struct ashlar_volume_sp
 	if (r == 0)
 		r = check_size(p, s->name, s->size_bytes, e);
 	if (r == 0)
-		r = check_layout(p, s->name, s->layout, &prof, e);
+		r = pool_check_layout(p, s->name, s->layout, &prof, e);
 	if (r < 0)
 		return r;
 	co_mutex_lock(&p->a->admin);
@@ -128,36 +131,52 @@ int ashlar_co_volume_create(struct ashlar_pool *p, const struct ashlar_volume_sp
 	return r;
 }
 
-static int delete_co_locked(struct ashlar_pool *p, const char *name, bool force, bool snapshots, bool dry_run, uint64_t *freed,
-			    struct err *e)
+static int delete_co_locked(struct ashlar_pool *p, const char *name, bool force, bool snapshots, bool dry_run,
+			    struct ashlar_deleted *out, struct err *e)
 {
-	struct thin_vol *v = pool_vol_find(p, name, e), **all;
-	unsigned n;
+	struct thin_vol *v = pool_vol_find(p, name, e), *receiver, **all;
+	unsigned n, n_all, i;
 	int r;
 
 	if (!v)
 		return -ENOENT;
 	all = pool_snaps_of(p, v, &n);
-	all[n] = v; /* last: without it nobody could name them */
+	n_all = n;
+	receiver = pool_receiver_of(p, v);
+	if (receiver)
+		all[n_all++] = receiver;
+	all[n_all++] = v; /* last: without it nobody could name them */
+	out->receive_dropped = receiver != NULL;
+	out->n_snapshots = n;
+	out->snapshots = xcalloc(n + 1u, sizeof(*out->snapshots));
+	for (i = 0; i < n; i++)
+		pool_point_name(p, all[i], out->snapshots[i]);
 	if (n && !snapshots)
 		r = err_set(e, -EBUSY, "volume %s/%s has %u snapshot%s: delete %s first, or use --snapshots to delete all of them with it",
 			    p->label->name, name, n, n == 1 ? "" : "s", n == 1 ? "it" : "them");
 	else
-		r = pool_co_vols_delete(p, all, n + 1, force, dry_run, freed, e);
+		r = pool_co_vols_delete(p, all, n_all, force, dry_run, &out->freed_bytes, e);
 	xfree(all);
 	return r;
 }
 
 int ashlar_co_volume_delete(struct ashlar_pool *p, const char *name, bool force, bool snapshots, bool dry_run,
-			    uint64_t *freed_bytes, struct err *e)
+			    struct ashlar_deleted *out, struct err *e)
 {
+	struct ashlar_deleted gone = { 0 };
 	int r = dry_run ? 0 : pool_check_writable(p, e);
 
-	if (r < 0)
-		return r;
-	co_mutex_lock(&p->a->admin);
-	r = delete_co_locked(p, name, force, snapshots, dry_run, freed_bytes, e);
-	co_mutex_unlock(&p->a->admin);
+	if (r == 0) {
+		co_mutex_lock(&p->a->admin);
+		r = delete_co_locked(p, name, force, snapshots, dry_run, &gone, e);
+		co_mutex_unlock(&p->a->admin);
+	}
+	if (r < 0 || !out) {
+		xfree(gone.snapshots);
+		gone = (struct ashlar_deleted){ 0 };
+	}
+	if (out)
+		*out = gone;
 	return r;
 }
 
@@ -169,6 +188,7 @@ int pool_co_vol_update(struct ashlar_pool *p, struct thin_vol *v, const struct t
 static int resize_co_locked(struct ashlar_pool *p, const char *name, uint64_t size, bool force, struct err *e)
 {
 	struct thin_vol *v = pool_vol_find(p, name, e), *to;
+	char text[16], to_text[16];
 	uint64_t old;
 	int r;
 
@@ -178,8 +198,9 @@ static int resize_co_locked(struct ashlar_pool *p, const char *name, uint64_t si
 	if (size == old)
 		return 0;
 	if (size < old && !force)
-		return err_set(e, -EINVAL, "volume %s/%s: %" PRIu64 " bytes are less than its size of %" PRIu64
-			       ": what lies beyond would be lost; use --force if you mean it", p->label->name, name, size, old);
+		return err_set(e, -EINVAL, "volume %s/%s: %s (%" PRIu64 " bytes) is less than its size of %s (%" PRIu64 " bytes): what lies "
+			       "beyond would be lost; use --force if you mean it", p->label->name, name,
+			       size_format(size, to_text, sizeof(to_text)), size, size_format(old, text, sizeof(text)), old);
 	if (pool_co_vol_is_forwarded(p, v))
 		return err_set(e, -EBUSY, "volume %s/%s is being moved: its size can be changed when that is over", p->label->name, name);
 	to = xmalloc(sizeof(*to));

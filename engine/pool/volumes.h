@@ -13,6 +13,8 @@
 #define POOL_EXPORT_NAME (ASHLAR_EXPORT_DEFAULT_MAX + 1)   /* POOL/VOLUME@SNAP */
 
 int pool_check_writable(struct ashlar_pool *p, struct err *e) __must_check;
+/* Can volumes have this layout here? NULL: the pool's own. */
+int pool_check_layout(struct ashlar_pool *p, const char *name, const char *layout, struct raid_profile *prof, struct err *e) __must_check;
 int pool_full_sentence(struct ashlar_pool *p, int r, const char *doing, struct err *e) __must_check;
 /* NULL after a sentence. Names may be anything. */
 struct thin_vol *pool_vol_find(struct ashlar_pool *p, const char *name, struct err *e);
@@ -33,7 +35,8 @@ void pool_co_vols_now(struct ashlar_pool *p);
 int pool_co_freed_bytes(struct ashlar_pool *p, struct thin_vol *const *v, unsigned n, uint64_t *bytes) __must_check;
 /* Coroutine, no lock held. The same of one, which may go meanwhile; 0 then, and if the pool has stopped. */
 int pool_co_exclusive_bytes(struct ashlar_pool *p, uint64_t id, uint64_t *bytes) __must_check;
-/* Coroutine under a->admin. Deletes snapshots and volumes in this order, which nobody uses or which force ends the use of. */
+/* Coroutine under a->admin. Deletes snapshots and volumes which nobody uses or which force ends the use of: all or, on an error, none;
+ * a crash in between may leave the first of them deleted. */
 int pool_co_vols_delete(struct ashlar_pool *p, struct thin_vol *const *v, unsigned n, bool force, bool dry_run, uint64_t *freed_bytes,
 			struct err *e) __must_check;
 /* Coroutine under a->admin. Programs that know of no snapshots must not open the pool: durable before the first one is. */
@@ -41,8 +44,11 @@ int pool_co_snapshots_feature(struct ashlar_pool *p, struct err *e) __must_check
 /* Is this name free for a snapshot of the volume, and what it would be exported as? self may have that. */
 int pool_check_new_snap(struct ashlar_pool *p, struct thin_vol *v, const char *snap, const struct thin_vol *self, struct err *e)
 	__must_check;
-/* All live snapshots of a volume, oldest first, room for one more behind; xfree(). */
+/* All live snapshots of a volume, oldest first, room for two more behind; xfree(). */
 struct thin_vol **pool_snaps_of(struct ashlar_pool *p, const struct thin_vol *v, unsigned *n);
+/* ---- receive.c ---- */
+/* The hidden volume in which an incremental stream to this volume is kept, or NULL. */
+struct thin_vol *pool_receiver_of(struct ashlar_pool *p, const struct thin_vol *of);
 /* Coroutine under a->admin. One snapshot, by the policy. */
 int pool_co_snapshot_by_policy(struct ashlar_pool *p, struct thin_vol *v, const char *snap, struct err *e) __must_check;
 

@@ -222,6 +222,8 @@ static int run_receive(struct cli *cl)
 	t.pool = name.pool;
 	t.params = json_pack("{s:s, s:b, s:b}", "volume", cl->operands[0], "force", cli_has(cl, OPT_FORCE), "no_resume",
 			     cli_has(cl, OPT_NO_RESUME));
+	if (cli_has(cl, OPT_LAYOUT))
+		json_object_set_new(t.params, "layout", json_string(cl->values[OPT_LAYOUT]));
 	r = transfer_run(cl, &t, &row);
 	if (r != CLI_OK)
 		return r;
@@ -241,11 +243,12 @@ const struct cli_command cli_send_commands[] = {
 	  "VOL@SNAP of one that it was cloned from. A stream that was cut goes on with --resume TOKEN.",
 	  NULL },
 	{ NULL, "receive", "recv", "POOL/VOL", 0, 1,
-	  OPT(FORCE) | OPT(NO_RESUME) | OPT(ABORT) | OPT(LIST) | OPT(PROGRESS) | OPTS_LIST | OPT(CONTROL), run_receive,
+	  OPT(LAYOUT) | OPT(FORCE) | OPT(NO_RESUME) | OPT(ABORT) | OPT(LIST) | OPT(PROGRESS) | OPTS_LIST | OPT(CONTROL), run_receive,
 	  "make a volume, or its next snapshot, of a stream on standard input",
-	  "A whole stream makes a new volume and its snapshot; one sent --from a snapshot changes the volume that has that one: refused\n"
-	  "if it has been written to since or is in use, unless --force. Both appear at the stream's end, at once; before, nothing is\n"
-	  "to be seen. What came of a stream that was cut is kept for --resume, until --abort, or a new whole stream; --list shows it.",
+	  "A whole stream makes a new volume, of the pool's layout or --layout, and its snapshot; one sent --from a snapshot changes the\n"
+	  "volume that has that one: refused if it has been written to since or is in use, unless --force. Both appear at the stream's\n"
+	  "end, at once; before, nothing is to be seen. What came of a stream that was cut is kept for --resume, until --abort, or a\n"
+	  "new whole stream; --list shows it.",
 	  &receive_table },
 	{ .verb = NULL },
 };

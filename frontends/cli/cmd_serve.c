@@ -179,12 +179,16 @@ static int pools_co_open(struct daemon *d)
 {
 	struct ashlar_found *f;
 	struct ashlar_pool *p;
+	struct ashlar_looked looked;
 	size_t i, n, n_open = 0;
-	int r = ashlar_co_discover(d->a, d->disks, d->n_disks, &f, &n, &d->e);
+	int r = ashlar_co_discover(d->a, d->disks, d->n_disks, &f, &n, &looked, &d->e);
 
 	if (r < 0)
 		return r;
-	if (n == 0)
+	if (n == 0 && looked.n_unread)
+		r = err_set(&d->e, -ENOENT, "no pool found: %zu of %zu disks could not be read: %s", looked.n_unread, looked.n_disks,
+			    looked.why.text);
+	else if (n == 0)
 		r = err_set(&d->e, -ENOENT, "no pool found on %s; make one by `ashlar pool create`",
 			    d->n_disks ? "these disks" : "any block device");
 	for (i = 0; i < n; i++) {

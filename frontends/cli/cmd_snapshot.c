@@ -293,8 +293,8 @@ const struct cli_command cli_snapshot_commands[] = {
 	  "One that a policy has taken is not deleted by it any more.", NULL },
 	{ "snapshot", "policy", NULL, "POOL/VOL", 1, 1, OPT(EVERY) | OPT(KEEP) | OPT(OFF) | OPT(JSON) | OPT(CONTROL), run_policy,
 	  "take snapshots by a schedule",
-	  "The daemon takes one --every so often, named auto-YYYYMMDD-HHMMSS (UTC), and deletes all but the newest --keep of them\n"
-	  "that nobody uses. Without options it is shown.", NULL },
+	  "The daemon takes the first one at once and then one --every so often, named auto-YYYYMMDD-HHMMSS (UTC), and deletes all but\n"
+	  "the newest --keep of them that nobody uses. Without options it is shown.", NULL },
 	{ NULL, "clone", NULL, "POOL/VOL@SNAP NEW", 2, 2, OPT(JSON) | OPT(CONTROL), run_clone, "make a writable volume of a snapshot",
 	  "NEW is a volume name, with or without its pool. It takes no space but for what is written, and depends on nothing: snapshot\n"
 	  "and volume may be deleted.", NULL },

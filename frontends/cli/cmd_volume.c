@@ -193,9 +193,26 @@ static int run_set(struct cli *cl)
 	return r;
 }
 
+static void delete_print(const struct cli *cl, const json_t *row)
+{
+	const json_t *snapshots = json_object_get(row, "snapshots");
+	size_t n = json_array_size(snapshots), i;
+	char freed[16], with[64] = "";
+
+	size_format((uint64_t)json_integer_value(json_object_get(row, "freed_bytes")), freed, sizeof(freed));
+	if (cli_has(cl, OPT_DRY_RUN)) {
+		for (i = 0; i < n; i++)
+			printf("snapshot %s would be deleted\n", json_string_value(json_array_get(snapshots, i)));
+	}
+	if (n)
+		snprintf(with, sizeof(with), " with its %zu snapshot%s", n, n == 1 ? "" : "s");
+	printf("volume %s %s%s, %s freed%s%s\n", cl->operands[0], cli_has(cl, OPT_DRY_RUN) ? "would be deleted" : "deleted", with, freed,
+	       json_is_true(json_object_get(row, "receive_dropped")) ? "; what was kept of a stream into it goes too" : "",
+	       cli_has(cl, OPT_DRY_RUN) ? "; nothing was changed" : "");
+}
+
 static int run_delete(struct cli *cl)
 {
-	char freed[16];
 	int r;
 	json_t *row = volume_call(cl, "volume.delete",
 				  json_pack("{s:b, s:b, s:b}", "force", cli_has(cl, OPT_FORCE), "snapshots",
@@ -204,13 +221,10 @@ static int run_delete(struct cli *cl)
 
 	if (!row)
 		return r;
-	size_format((uint64_t)json_integer_value(json_object_get(row, "freed_bytes")), freed, sizeof(freed));
 	if (cli_has(cl, OPT_JSON))
 		cli_print_json(row);
-	else if (cli_has(cl, OPT_DRY_RUN))
-		printf("volume %s would be deleted, %s freed; nothing was changed\n", cl->operands[0], freed);
 	else
-		printf("volume %s deleted, %s freed\n", cl->operands[0], freed);
+		delete_print(cl, row);
 	json_decref(row);
 	return CLI_OK;
 }
@@ -235,6 +249,7 @@ const struct cli_command cli_volume_commands[] = {
 	{ "volume", "delete", "rm remove", "POOL/VOL", 1, 1, OPT(FORCE) | OPT(SNAPSHOTS) | OPT(DRY_RUN) | OPT(JSON) | OPT(CONTROL),
 	  run_delete, "delete a volume and all its data",
 	  "Refused while clients are attached, unless --force: they lose their connection first; and while it has snapshots, unless\n"
-	  "--snapshots: then they go too. Clones stay.", NULL },
+	  "--snapshots: then they go too (--dry-run lists them), all or none. Clones stay. What `receive` has kept of a stream into the\n"
+	  "volume goes with it.", NULL },
 	{ .verb = NULL },
 };

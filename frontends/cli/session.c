@@ -43,6 +43,8 @@ struct local_run {
 	const json_t *params;
 	unsigned flags;
 	bool with_unread, incomplete, no_pool;
+	size_t n_found; /* pools, by local_co_list() */
+	struct ashlar_looked looked;
 	json_t *result;
 	struct err *e;
 };
@@ -199,15 +201,28 @@ static void local_notify(void *arg, const char *method, json_t *params)
 	json_decref(params);
 }
 
+/* Likewise: whoever serves the pool serves its exports as they are set. */
+static void export_as_set(json_t *row)
+{
+	json_t *set = json_object_get(row, "set_read_only");
+
+	if (set)
+		json_object_set(row, "read_only", set);
+}
+
 static int local_co_call(struct local_run *run)
 {
 	struct cli_session *s = run->s;
 	struct rpc_call c = { .env = &s->env, .params = run->params, .notify = local_notify, .notify_arg = s };
+	json_t *row;
+	size_t i;
 	int r = rpc_co_call(control_methods, run->method, &c, run->e);
 
 	if (r < 0)
 		return r;
 	run->result = c.result;
+	json_array_foreach(run->result, i, row)
+		export_as_set(row);
 	/* Opened read-only to look at it: that says nothing about the pool. */
 	if (json_object_get(run->result, "read_only") && !strncmp(run->method, "pool.", 5))
 		json_object_set_new(run->result, "read_only", json_null());
@@ -363,15 +378,38 @@ static int local_co_list(void *arg)
 	struct cli_session *s = run->s;
 	struct ashlar_found *f;
 	size_t i, n;
-	int r = ashlar_co_discover(s->a, (const char *const *)s->disks, s->n_disks, &f, &n, run->e);
+	int r = ashlar_co_discover(s->a, (const char *const *)s->disks, s->n_disks, &f, &n, &run->looked, run->e);
 
 	if (r < 0)
 		return r;
+	run->n_found = n;
 	for (i = 0; i < n; i++)
 		if (!is_served(s, &f[i].uuid))
 			found_co_list(run, &f[i]);
 	ashlar_found_free(f, n);
 	return 0;
+}
+
+/* There is no pool at all: a list that is empty for that reason says so. */
+static void nothing_found_say(const struct cli_session *s, const struct local_run *run)
+{
+	const struct ashlar_looked *l = &run->looked;
+
+	if (run->n_found || json_array_size(s->served))
+		return;
+	if (s->daemon && !s->is_env)
+		fprintf(stderr, "ashlar: the daemon at %s serves no pool; if there are others, have $ASHLAR_DISKS name their disks\n",
+			s->control);
+	else if (l->n_unread)
+		fprintf(stderr, "ashlar: no pool was found, and %zu of %zu disk%s could not be read: %s%s\n", l->n_unread, l->n_disks,
+			l->n_disks == 1 ? "" : "s", l->why.text,
+			err_to_errno(l->why.code) == -EACCES ? "; run this as root, or as a user who may read them" : "");
+	else if (s->is_env)
+		fprintf(stderr, "ashlar: no pool was found on the %zu disk%s that $ASHLAR_DISKS names; `ashlar pool create` makes one\n",
+			l->n_disks, l->n_disks == 1 ? "" : "s");
+	else
+		fprintf(stderr, "ashlar: no pool was found on %zu block device%s; if disks are files, have $ASHLAR_DISKS name them or their "
+			"directory\n", l->n_disks, l->n_disks == 1 ? "" : "s");
 }
 
 int cli_session_list(struct cli_session *s, const char *method, bool with_unread, json_t **rows, bool *incomplete, struct err *e)
@@ -394,6 +432,7 @@ int cli_session_list(struct cli_session *s, const char *method, bool with_unread
 		json_decref(run.result);
 		return r;
 	}
+	nothing_found_say(s, &run);
 	*rows = run.result;
 	*incomplete = run.incomplete;
 	return 0;

@@ -28,7 +28,8 @@ int cli_session_call(struct cli_session *s, const char *pool, const char *method
 int cli_session_stream(struct cli_session *s, const char *pool, int *fd, json_int_t *number, struct err *e) __must_check;
 
 /* Runs a list method on every pool in reach and gathers the rows. Pools that cannot be read: a warning each, or, with_unread,
- * a row (then each row gets a "state": "served", "idle", "in use", "unreadable"). *incomplete is set if there were any. */
+ * a row (then each row gets a "state": "served", "idle", "in use", "unreadable"). *incomplete is set if there were any. If there
+ * is no pool at all, standard error gets a sentence on why. */
 int cli_session_list(struct cli_session *s, const char *method, bool with_unread, json_t **rows, bool *incomplete, struct err *e) __must_check;
 /* No pool is opened: pool.create. */
 int cli_session_call_here(struct cli_session *s, const char *method, const json_t *params, json_t **result, struct err *e) __must_check;

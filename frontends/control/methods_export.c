@@ -4,9 +4,10 @@
 
 static json_t *export_json(const struct ashlar_export_info *x)
 {
-	return json_pack("{s:o, s:s+++, s:s, s:b, s:b, s:b, s:b, s:o, s:i}", "name", control_json_text(x->name), "volume", x->pool, "/", x->volume,
-			 "", "pool", x->pool, "read_only", x->read_only, "hidden", x->hidden, "is_default", x->is_default, "is_snapshot", x->is_snapshot,
-			 "size_bytes", control_json_u64(x->size_bytes), "attached", (int)x->n_attached);
+	return json_pack("{s:o, s:s+++, s:s, s:b, s:b, s:b, s:b, s:b, s:o, s:i}", "name", control_json_text(x->name), "volume", x->pool, "/", x->volume,
+			 "", "pool", x->pool, "read_only", x->read_only, "set_read_only", x->set_read_only, "hidden",
+			 x->hidden, "is_default", x->is_default, "is_snapshot", x->is_snapshot, "size_bytes", control_json_u64(x->size_bytes),
+			 "attached", (int)x->n_attached);
 }
 
 int control_co_export_list(struct rpc_call *c, struct err *e)

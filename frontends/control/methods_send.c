@@ -154,7 +154,7 @@ int control_co_snapshot_send(struct rpc_call *c, struct err *e)
 
 int control_co_snapshot_receive(struct rpc_call *c, struct err *e)
 {
-	struct ashlar_receive_spec s = { .force = rpc_bool(c, "force"), .no_resume = rpc_bool(c, "no_resume"), .progress = progress_say };
+	struct ashlar_receive_spec s = { .layout = rpc_string(c, "layout"), .force = rpc_bool(c, "force"), .no_resume = rpc_bool(c, "no_resume"), .progress = progress_say };
 	struct control_env *env = c->env;
 	struct ashlar_transfer x;
 	struct control_stream *st;

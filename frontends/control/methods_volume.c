@@ -146,15 +146,21 @@ int control_co_volume_delete(struct rpc_call *c, struct err *e)
 {
 	struct volume_name name;
 	struct ashlar_pool *p;
-	uint64_t freed = 0;
+	struct ashlar_deleted gone;
+	json_t *snapshots;
+	size_t i;
 	bool dry_run = rpc_bool(c, "dry_run");
 	int r = control_call_volume(c, &name, &p, e);
 
 	if (r == 0)
-		r = ashlar_co_volume_delete(p, name.volume, rpc_bool(c, "force"), rpc_bool(c, "snapshots"), dry_run, &freed, e);
+		r = ashlar_co_volume_delete(p, name.volume, rpc_bool(c, "force"), rpc_bool(c, "snapshots"), dry_run, &gone, e);
 	if (r < 0)
 		return r;
-	c->result = json_pack("{s:s+++, s:I, s:b}", "name", name.pool, "/", name.volume, "", "freed_bytes", (json_int_t)freed,
-			      "dry_run", dry_run);
+	snapshots = json_array();
+	for (i = 0; i < gone.n_snapshots; i++)
+		json_array_append_new(snapshots, json_sprintf("%s/%s", name.pool, gone.snapshots[i]));
+	xfree(gone.snapshots);
+	c->result = json_pack("{s:s+++, s:o, s:b, s:I, s:b}", "name", name.pool, "/", name.volume, "", "snapshots", snapshots,
+			      "receive_dropped", gone.receive_dropped, "freed_bytes", (json_int_t)gone.freed_bytes, "dry_run", dry_run);
 	return 0;
 }

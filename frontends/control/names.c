@@ -110,6 +110,8 @@ int control_name_split(const char *text, struct volume_name *out, struct err *e)
 	if (!slash)
 		return err_set(e, -EINVAL, "'%s' is not the name of a volume; it must be POOL/VOLUME",
 			       control_name_quote(text, q, sizeof(q)));
+	if (strchr(slash, '@'))
+		return err_set(e, -EINVAL, "'%s' names a snapshot where a volume is meant", control_name_quote(text, q, sizeof(q)));
 	n = (size_t)(slash - text);
 	if (n >= sizeof(pool))
 		return err_set(e, -ENAMETOOLONG, "the pool name in '%s' is %zu bytes long; at most %d are allowed",

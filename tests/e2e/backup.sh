@@ -145,21 +145,25 @@ t ! 'a context that is not there' nbdinfo --map=qemu:dirty-bitmap:S9 "$(uri demo
 cat >gone.py <<'PY'
 import nbd, subprocess, sys
 h = nbd.NBD()
-for c in ("qemu:dirty-bitmap:S2", "qemu:dirty-bitmap:S4"):
+contexts = ("base:allocation", "qemu:dirty-bitmap:S2", "ashlar:diff:S2", "qemu:dirty-bitmap:S4")
+for c in contexts:
     h.add_meta_context(c)
 h.connect_uri(sys.argv[1])
-seen = []
-h.block_status(1 << 20, 0, lambda name, *_: seen.append(name))
-assert len(seen) == 2, seen
+def ask():
+    seen = {}
+    h.block_status(1 << 20, 0, lambda name, off, entries, err: seen.__setitem__(name, entries))
+    assert set(seen) == set(contexts), seen
+    return seen
+before = ask()
 subprocess.run([sys.argv[2], "snapshot", "delete", "demo/v@S2"], check=True, stdout=subprocess.DEVNULL)
-try:
-    h.block_status(1 << 20, 0, lambda *_: None)
-    sys.exit("answered")
-except nbd.Error:
-    pass
+after = ask()
+for c in contexts[1:3]:
+    assert after[c] == [1 << 20, 1], after[c]
+for c in (contexts[0], contexts[3]):
+    assert after[c] == before[c], (c, before[c], after[c])
 assert len(h.pread(4096, 0)) == 4096
 PY
-t 0 'a snapshot is deleted while its context is in use' "$py" gone.py "$(uri demo/v)" "$ashlar"
+t 0 'a snapshot is deleted while its context is in use: all is dirty, the other contexts answer' "$py" gone.py "$(uri demo/v)" "$ashlar"
 t 0 'the others stay' nbdinfo --map=qemu:dirty-bitmap:S3 "$(uri demo/v)"
 daemon_stop && ok 'SIGTERM ends it cleanly' || not_ok 'SIGTERM ends it cleanly'
 t 0 'the difference without a daemon' "$ashlar" snapshot diff -p demo/v@S3 demo/v@S4

@@ -89,6 +89,18 @@ t 2 'unknown column' pool list -o name,nonsense
 t 2 'unknown sort column' pool list --sort nonsense
 t 0 'an empty list of pools' pool list --json
 json 'no pools' 'j == []'
+says 'no pool was found on the 0 disks that .ASHLAR_DISKS names' 'and why'
+t 0 'an empty list of volumes' volume list
+says 'no pool was found' 'why too'
+ASHLAR_DISKS=$dir/nothing t 0 'disks that are not there' disk list
+says 'no pool was found, and 1 of 1 disk could not be read: cannot open .*nothing' 'the first is named'
+if [ "$(id -u)" != 0 ]; then
+	disk locked 512M
+	chmod 0 locked
+	ASHLAR_DISKS=$dir/locked t 0 'disks that may not be read' pool list
+	says 'Permission denied; run this as root' 'what to do'
+	rm -f locked
+fi
 t 1 'a pool that is not there' pool show nothing
 says 'nothing' 'the missing pool is named'
 t 1 'a daemon that is not there' daemon status
@@ -199,11 +211,20 @@ snapshots() {
 	t 0 'policy: shown' snapshot policy demo/vm2
 	says 'every 1h, the newest 3' 'as it was set'
 	t 0 'policy: off' snapshot policy demo/vm2 --off
+	t 1 'a snapshot where a volume is meant' volume show demo/vm1@a
+	says "'demo/vm1@a' names a snapshot" 'with its pool'
 	t 1 'volume delete with snapshots' volume delete demo/vm1
 	says '2 snapshots: .*--snapshots' 'how many, and the way out'
 	t 0 'dry run with them' volume delete demo/vm1 --snapshots --dry-run --json
-	json 'dry run JSON' 'j["dry_run"] and j["freed_bytes"] == 0'
+	json 'dry run JSON' 'j["dry_run"] and j["freed_bytes"] == 0 and j["snapshots"] == ["demo/vm1@a", "demo/vm1@b"] and not j["receive_dropped"]'
+	t 0 'and for people' volume delete demo/vm1 --snapshots --dry-run
+	says '^snapshot demo/vm1@a would be deleted$' 'each is listed'
+	says '^volume demo/vm1 would be deleted with its 2 snapshots, 0 freed; nothing was changed$' 'and counted'
 	t 1 'snapshot delete: not there' snapshot delete demo/vm1@a demo/vm1@nothing
+	head -c 8192 /dev/zero >garbage
+	"$ashlar" receive demo/vm9 <garbage >out 2>err
+	[ $? = 1 ] && ok 'garbage is not received' || not_ok 'garbage is not received'
+	says 'not an ashlar stream: .*ashlar send' 'what it is not, and what to do'
 	t 0 'snapshot delete, dry run' snapshot delete demo/vm1@a demo/vm1@b --dry-run
 	says 'would be deleted' 'it says so'
 	t 0 'snapshot delete of two' snapshot delete demo/vm1@b demo/vm1@a --json
@@ -212,6 +233,7 @@ snapshots() {
 	json 'its origin is not' 'j["origin"] is None'
 	t 0 'a snapshot of a clone' snapshot create demo/vm4@s
 	t 0 'volume delete --snapshots' volume delete demo/vm4 --snapshots
+	says '^volume demo/vm4 deleted with its 1 snapshot, 0 freed$' 'it says how many'
 	t 0 'rm of the other clone' volume rm demo/vm5
 	"$ashlar" snapshot list demo/vm2 -H -o name | xargs -r "$ashlar" snapshot delete >/dev/null
 	t 0 'no snapshots left' snapshot list --json
@@ -263,6 +285,7 @@ management() {
 	t 0 'resize, the other form' volume resize demo/vm1 12G --json
 	json 'resize JSON' 'j["size_bytes"] == 12 << 30 and j["old_size_bytes"] == 11 << 30'
 	t 1 'smaller without force' volume resize demo/vm1 5G
+	says 'volume demo/vm1: 5G .5368709120 bytes. is less than its size of 12G .12884901888 bytes.' 'sizes for people, and exact'
 	t 0 'dry run of it' volume resize demo/vm1 5G --dry-run --force
 	t 0 'still as large' volume show demo/vm1 --json
 	json 'not shrunk' 'j["size_bytes"] == 12 << 30'
@@ -280,6 +303,7 @@ management() {
 	t 1 'rename to a bad name' volume rename demo/vm1 ..
 	t 0 'export list' export list --json
 	json 'default exports' '{x["name"]: x["hidden"] for x in j} == {"demo/vm1": False, "demo/vm2": False}'
+	json 'writable, as they would be served' 'not any(x["read_only"] or x["set_read_only"] for x in j)'
 	t 0 'export add' export add demo/vm1 --name 'boot disk' --read-only
 	t 0 'export remove' export remove demo/vm2
 	t 0 'exports now' export ls --json
@@ -307,6 +331,7 @@ management() {
 
 # daemon_start ARG...: waits for "ready"; 1 if it ended instead
 daemon_start() {
+	: >daemon.out # before the child does it: the last daemon's "ready" must not count
 	"$ashlar" serve "$@" >daemon.out 2>daemon.err &
 	daemon_pid=$!
 	for _ in $(seq 200); do
@@ -457,6 +482,7 @@ if daemon_start --nbd "unix:$dir/nbd.sock" --read-only; then
 else
 	not_ok 'serve --read-only'
 fi
+: >daemon.out
 (ulimit -n 64 && exec timeout 60 "$ashlar" serve --nbd "unix:$dir/nbd.sock" >daemon.out 2>daemon.err) &
 daemon_pid=$!
 for _ in $(seq 100); do grep -qx ready daemon.out && break; sleep 0.1; done

@@ -593,7 +593,7 @@ static void pool_is_never_opened_twice(void)
 static struct ashlar_found *found;
 static size_t n_found;
 
-static int co_discover(void *arg) { return assembly_co_discover(world, all, N_DISKS, &found, &n_found, &why); }
+static int co_discover(void *arg) { return assembly_co_discover(world, all, N_DISKS, &found, &n_found, NULL, &why); }
 
 static void pools_are_discovered_with_their_disks(void)
 {

@@ -212,7 +212,7 @@ static int co_discover(void *arg)
 {
 	const char *const where[] = { dir };
 
-	return assembly_co_discover(world, where, 1, &found, &n_found, &why);
+	return assembly_co_discover(world, where, 1, &found, &n_found, NULL, &why);
 }
 
 static void second_process_is_locked_out(void)

@@ -407,6 +407,74 @@ static void closing_and_deleting_end_transfers(void)
 	}
 }
 
+/* What is kept of an increment goes with its volume, also while more of it comes. */
+static int body_delete_target(struct two *t)
+{
+	struct iovec iov = { t->inc[1].p, t->inc[1].len / 2 };
+	struct ashlar_deleted gone;
+	struct stream *a, *b;
+	struct half r;
+	char token[96];
+
+	MUST(two_co_receive(t, (struct ashlar_receive_spec){ 0 }, t->whole[0].p, t->whole[0].len) == 0);
+	if (t->i) {
+		pipe_stream_pair(t->inc[1].len, &a, &b);
+		half_co_start(&r, t, b, true);
+		MUST(stream_co_send_all(a, &iov, 1, UINT64_MAX) == 0);
+		co_sleep_ns(NS_PER_SEC);
+		MUST(ashlar_co_volume_delete(t->dst, "w", false, true, false, &gone, &t->e) == -EBUSY);
+		MUST(strstr(t->e.text, "being received into") != NULL && !gone.snapshots && !r.done);
+	} else {
+		MUST(two_co_receive(t, (struct ashlar_receive_spec){ 0 }, t->inc[1].p, t->inc[1].len / 2) < 0 && two_co_token(t, token));
+	}
+	MUST(ashlar_co_volume_delete(t->dst, "w", t->i, true, false, &gone, &t->e) == 0);
+	MUST(gone.receive_dropped && gone.n_snapshots == 1 && !strcmp(gone.snapshots[0], "w@s0"));
+	xfree(gone.snapshots);
+	if (t->i) {
+		half_co_wait(&r);
+		MUST(r.result == -ESHUTDOWN);
+		stream_close(a);
+	}
+	MUST(!two_co_token(t, token) && two_co_newest(t) == -1 && two_co_is_clean(t));
+	return 0;
+}
+
+static void deleting_a_volume_drops_what_was_kept_for_it(void)
+{
+	struct two t;
+
+	for (unsigned i = 0; i < 2; i++) {
+		two_open(&t, 83);
+		t.i = i;
+		CU_ASSERT_EQUAL(two_live(&t, body_delete_target), 0);
+		CU_ASSERT_EQUAL(two_live(&t, body_after_stuck), 0);
+		two_close(&t);
+	}
+}
+
+/* The volume that a whole stream makes has the layout that was asked for; one that is there keeps its own. */
+static int body_layout(struct two *t)
+{
+	struct ashlar_receive_spec raid0 = { .layout = "raid0" }, bad = { .layout = "raid99" }, single = { .layout = "single" };
+	struct ashlar_volume_info v;
+
+	MUST(two_co_receive(t, bad, t->whole[0].p, t->whole[0].len) == -EINVAL && two_co_newest(t) == -1);
+	MUST(two_co_receive(t, raid0, t->whole[0].p, t->whole[0].len) == 0);
+	MUST(ashlar_co_volume_info(t->dst, "w", &v, &t->e) == 0 && !strcmp(v.layout, "raid0"));
+	MUST(two_co_receive(t, single, t->inc[1].p, t->inc[1].len) == -EINVAL && strstr(t->e.text, "leave out --layout"));
+	MUST(two_co_receive(t, raid0, t->inc[1].p, t->inc[1].len) == 0 && two_co_has(t, "b/w", 1) && two_co_is_clean(t));
+	return 0;
+}
+
+static void a_whole_stream_gets_the_layout_asked_for(void)
+{
+	struct two t;
+
+	two_open(&t, 85);
+	CU_ASSERT_EQUAL(two_live(&t, body_layout), 0);
+	two_close(&t);
+}
+
 /* ---- power cuts ---- */
 
 static int body_receive(struct two *t)
@@ -486,6 +554,8 @@ int main(void)
 		{ "a_resumed_snapshot_has_the_name_of_the_newest_stream", a_resumed_snapshot_has_the_name_of_the_newest_stream },
 		{ "send_and_receive_run_side_by_side", send_and_receive_run_side_by_side },
 		{ "closing_and_deleting_end_transfers", closing_and_deleting_end_transfers },
+		{ "deleting_a_volume_drops_what_was_kept_for_it", deleting_a_volume_drops_what_was_kept_for_it },
+		{ "a_whole_stream_gets_the_layout_asked_for", a_whole_stream_gets_the_layout_asked_for },
 		{ "power_cuts_leave_all_or_nothing", power_cuts_leave_all_or_nothing },
 		CU_TEST_INFO_NULL,
 	};

@@ -192,6 +192,7 @@ static void co_delete_frees(struct env *env, const char *const *names, size_t n,
 static int co_space(struct env *env)
 {
 	const char *const ab[] = { "v@a", "v@b" }, *const d[] = { "v@d" };
+	struct ashlar_deleted gone;
 	uint64_t dry = 0, before;
 
 	co_volume(env, "v");
@@ -227,13 +228,18 @@ static int co_space(struct env *env)
 	co_settle(env);
 	EXPECT(env, dry == 2 * CLUSTER && before - co_used(env) == dry);
 	before = co_used(env);
-	REFUSED(env, -EBUSY, "--snapshots", ashlar_co_volume_delete(env->p, "v", false, false, true, &dry, &e));
-	REFUSED(env, -EBUSY, "1 snapshot:", ashlar_co_volume_delete(env->p, "v", false, false, false, &dry, &e));
-	OK(env, ashlar_co_volume_delete(env->p, "v", false, true, true, &dry, &e));
-	EXPECT(env, co_used(env) == before);
-	OK(env, ashlar_co_volume_delete(env->p, "v", false, true, false, &dry, &e));
+	REFUSED(env, -EBUSY, "--snapshots", ashlar_co_volume_delete(env->p, "v", false, false, true, &gone, &e));
+	REFUSED(env, -EBUSY, "1 snapshot:", ashlar_co_volume_delete(env->p, "v", false, false, false, &gone, &e));
+	EXPECT(env, !gone.snapshots && !gone.n_snapshots);
+	OK(env, ashlar_co_volume_delete(env->p, "v", false, true, true, &gone, &e));
+	EXPECT(env, co_used(env) == before && gone.freed_bytes == 4 * CLUSTER);
+	EXPECT(env, gone.n_snapshots == 1 && !strcmp(gone.snapshots[0], "v@d") && !gone.receive_dropped);
+	xfree(gone.snapshots);
+	OK(env, ashlar_co_volume_delete(env->p, "v", false, true, false, &gone, &e));
+	xfree(gone.snapshots);
 	co_settle(env);
-	EXPECT(env, dry == 4 * CLUSTER && before - co_used(env) == dry && co_used(env) == 64 * CLUSTER);
+	EXPECT(env, gone.n_snapshots == 1 && gone.freed_bytes == 4 * CLUSTER);
+	EXPECT(env, before - co_used(env) == gone.freed_bytes && co_used(env) == 64 * CLUSTER);
 	point_drop(point_find(env, "v"));
 	point_drop(point_find(env, "v@d"));
 	SPACE(env, "c", 64, 1024, 64);

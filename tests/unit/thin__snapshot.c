@@ -227,7 +227,7 @@ static void do_delete(struct point *p)
 	NOTE("%u: delete %s\n", n_steps, p->name);
 	if (v->open)
 		thin_rig_co_detach(&rig, v);
-	EXPECT(thin_co_volume_delete(rig.thin, v) == 0);
+	EXPECT(thin_co_volumes_delete(rig.thin, &v, 1) == 0);
 	point_drop(p);
 }
 
