@@ -412,42 +412,6 @@ int ashlar_co_snapshot_rollback(struct ashlar_pool *p, const char *name, bool fo
 
 /* ---- attributes ---- */
 
-static int rename_co_locked(struct ashlar_pool *p, const char *name, const char *new_snap, struct err *e)
-{
-	struct thin_vol *s, *to;
-	int r = pool_snap_find(p, name, &s, e);
-
-	if (r < 0)
-		return r;
-	if (!strcmp(s->name, new_snap))
-		return 0;
-	r = pool_check_new_snap(p, thin_vol_by_id(p->thin, s->parent), new_snap, s, e);
-	if (r < 0)
-		return r;
-	to = xmalloc(sizeof(*to));
-	*to = *s;
-	memset(to->name, 0, sizeof(to->name));
-	memcpy(to->name, new_snap, strlen(new_snap));
-	to->made_by_policy = false; /* somebody wants to keep it */
-	r = pool_co_vol_update(p, s, to, e);
-	xfree(to);
-	return r;
-}
-
-int ashlar_co_snapshot_rename(struct ashlar_pool *p, const char *name, const char *new_snap, struct err *e)
-{
-	int r = pool_check_writable(p, e);
-
-	if (r == 0)
-		r = name_check("snapshot", new_snap, ASHLAR_VOLUME_NAME_MAX, e);
-	if (r < 0)
-		return r;
-	co_mutex_lock(&p->a->admin);
-	r = rename_co_locked(p, name, new_snap, e);
-	co_mutex_unlock(&p->a->admin);
-	return r;
-}
-
 static int policy_co_locked(struct ashlar_pool *p, const char *volume, uint64_t every_ns, unsigned keep, struct err *e)
 {
 	struct thin_vol *v = pool_vol_find(p, volume, e), *to;

@@ -1,5 +1,5 @@
 /*
- * volumes.c: volume and export commands.
+ * volumes.c: volume and export commands, and renaming, of snapshots too.
  *
  * Commands are pairs of check and apply: everything that can be refused is refused before the first record is handed in.
  */
@@ -248,45 +248,68 @@ static int check_snap_exports(struct ashlar_pool *p, const struct thin_vol *v, c
 	return 0;
 }
 
-static int rename_co_locked(struct ashlar_pool *p, const char *name, const char *new_name, struct err *e)
+static int check_new_volume(struct ashlar_pool *p, const struct thin_vol *v, const char *new_name, struct err *e)
 {
-	char export_name[ASHLAR_POOL_NAME_MAX + ASHLAR_VOLUME_NAME_MAX + 2];
-	struct thin_vol *v = pool_vol_find(p, name, e), *to;
+	char export_name[POOL_EXPORT_NAME];
 	int r;
 
-	if (!v)
-		return -ENOENT;
-	if (!strcmp(name, new_name))
-		return 0;
 	if (thin_vol_find(p->thin, new_name))
 		return err_set(e, -EEXIST, "volume %s/%s exists already", p->label->name, new_name);
 	snprintf(export_name, sizeof(export_name), "%s/%s", p->label->name, new_name);
 	r = pool_check_export_free(p->a, export_name, v, e);
-	if (r == 0)
-		r = check_snap_exports(p, v, new_name, e);
+	return r < 0 ? r : check_snap_exports(p, v, new_name, e);
+}
+
+static int rename_co_locked(struct ashlar_pool *p, unsigned kind, const char *name, const char *new_name, struct err *e)
+{
+	struct thin_vol *v = NULL, *to;
+	int r = 0;
+
+	if (kind == THIN_KIND_SNAPSHOT)
+		r = pool_snap_find(p, name, &v, e);
+	else
+		v = pool_vol_find(p, name, e);
+	if (!v)
+		return r < 0 ? r : -ENOENT;
+	if (!strcmp(v->name, new_name))
+		return 0;
+	r = kind == THIN_KIND_SNAPSHOT ? pool_check_new_snap(p, thin_vol_by_id(p->thin, v->parent), new_name, v, e) :
+					 check_new_volume(p, v, new_name, e);
 	if (r < 0)
 		return r;
 	to = xmalloc(sizeof(*to));
 	*to = *v;
 	memset(to->name, 0, sizeof(to->name));
 	memcpy(to->name, new_name, strlen(new_name));
+	to->made_by_policy = false; /* somebody wants to keep it */
 	r = pool_co_vol_update(p, v, to, e);
 	xfree(to);
 	return r;
 }
 
-int ashlar_co_volume_rename(struct ashlar_pool *p, const char *name, const char *new_name, struct err *e)
+/* name: VOLUME or VOLUME@SNAP, as the kind is; new_name: VOLUME or SNAP. */
+static int point_co_rename(struct ashlar_pool *p, unsigned kind, const char *name, const char *new_name, struct err *e)
 {
 	int r = pool_check_writable(p, e);
 
 	if (r == 0)
-		r = name_check("volume", new_name, ASHLAR_VOLUME_NAME_MAX, e);
+		r = name_check(kind == THIN_KIND_SNAPSHOT ? "snapshot" : "volume", new_name, ASHLAR_VOLUME_NAME_MAX, e);
 	if (r < 0)
 		return r;
 	co_mutex_lock(&p->a->admin);
-	r = rename_co_locked(p, name, new_name, e);
+	r = rename_co_locked(p, kind, name, new_name, e);
 	co_mutex_unlock(&p->a->admin);
 	return r;
+}
+
+int ashlar_co_volume_rename(struct ashlar_pool *p, const char *name, const char *new_name, struct err *e)
+{
+	return point_co_rename(p, THIN_KIND_VOLUME, name, new_name, e);
+}
+
+int ashlar_co_snapshot_rename(struct ashlar_pool *p, const char *name, const char *new_snap, struct err *e)
+{
+	return point_co_rename(p, THIN_KIND_SNAPSHOT, name, new_snap, e);
 }
 
 int ashlar_co_volume_set_full_wait(struct ashlar_pool *p, const char *name, uint64_t ns, struct err *e)

@@ -2,24 +2,7 @@
  * Volumes on the real home half and the real metadata store: random requests of many coroutines against a model, with
  * restarts, power cuts and a full pool. SEED and SEEDS in the environment: the first, and how many.
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <CUnit/Basic.h>
-
-#include "engine/io/buf.h"
-#include "tests/lib/thin_rig.h"
-
-static struct thin_rig rig;
-static unsigned n_problems;
-
-#define EXPECT(cond)                                                                                                \
-	do {                                                                                                        \
-		bool ok_ = (cond);                                                                                  \
-		if (!ok_ && n_problems++ < 20)                                                                      \
-			fprintf(stderr, "seed %llu, line %d: %s\n", (unsigned long long)rig.conf.seed, __LINE__, #cond); \
-		CU_ASSERT(ok_);                                                                                     \
-	} while (0)
+#include "tests/unit/thin__expect.h"
 
 /* ---- the model: of each sector its newest values, with when each was being written ---- */
 

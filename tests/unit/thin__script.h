@@ -4,24 +4,7 @@
 #ifndef TESTS_UNIT_THIN__SCRIPT_H
 #define TESTS_UNIT_THIN__SCRIPT_H
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <CUnit/Basic.h>
-
-#include "engine/io/buf.h"
-#include "tests/lib/thin_rig.h"
-
-static struct thin_rig rig;
-static unsigned n_problems;
-
-#define EXPECT(cond)                                                                                                \
-	do {                                                                                                        \
-		bool ok_ = (cond);                                                                                  \
-		if (!ok_ && n_problems++ < 20)                                                                      \
-			fprintf(stderr, "seed %llu, line %d: %s\n", (unsigned long long)rig.conf.seed, __LINE__, #cond); \
-		CU_ASSERT(ok_);                                                                                     \
-	} while (0)
+#include "tests/unit/thin__expect.h"
 
 static inline struct thin_rig_conf conf_of(uint64_t seed)
 {
