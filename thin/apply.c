@@ -288,8 +288,6 @@ static int apply_leaf_drop(struct thin *t, const void *payload, size_t len, uint
 		r = entry_refs(t, &e, &none, -1, seq, true);
 	}
 	xfree(d);
-	if (t->lost_seq == seq)
-		thin_merge_want(t, v->family, le64_get(rec->leaf));
 	if (!v->map.root.addr) /* the counters of a volume that is taken apart say nothing in between */
 		v->used_clusters = v->valid_subs = 0;
 	return r < 0 ? r : 0;

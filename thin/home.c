@@ -5,6 +5,7 @@
 
 #include "thin/home_internal.h"
 
+#define BUSY_NS (100 * NS_PER_MS) /* before the reaper looks again at volumes that somebody closes */
 #define DELETE_BYTES (sizeof(struct thin_volume_disk) + 64) /* of journal, for each */
 
 struct thin *thin_open(const struct thin_conf *c)
@@ -27,7 +28,6 @@ struct thin *thin_open(const struct thin_conf *c)
 	co_queue_init(&t->reaper_end);
 	thin_alloc_init(t);
 	thin_refs_init(t);
-	thin_merge_init(t);
 	for (i = 0; i < w->n_reactors; i++)
 		t->reactors[i] = thin_reactor_create(t, i);
 	return t;
@@ -64,31 +64,40 @@ int thin_co_load(struct thin *t, struct err *e)
 
 /* ---- deletion ---- */
 
+/* family 0: any. */
+static struct thin_vol *deleted_next(struct thin *t, bool is_cut, uint64_t family)
+{
+	struct thin_vol *v;
+
+	list_for_each (v, &t->vols, link)
+		if (v->state == THIN_VOLUME_DELETING && v->is_cut == is_cut && (!family || v->family == family))
+			return v;
+	return NULL;
+}
+
+bool thin_reaper_has_more(struct thin *t)
+{
+	return deleted_next(t, false, 0) != NULL;
+}
+
 /* Coroutine. Drops the leaves of one deleted volume, and subtrees that others have too, one record each; false if the pool stops
  * meanwhile. */
-static bool reap_co_one(struct thin *t, uint64_t id)
+static bool reap_co_cut(struct thin *t, struct thin_vol *v)
 {
-	struct thin_rec_leaf rec = { .volume = le64_make(id) };
-	le64 gone = le64_make(id);
+	struct thin_rec_leaf rec = { .volume = le64_make(v->id) };
 	uint64_t leaf = 0;
-	struct thin_vol *v;
 	int r;
 
 	while (!t->stopping) {
 		r = meta_co_admit(t->m, 256, false);
-		if (r < 0)
-			return false;
-		v = thin_vol_by_id(t, id);
-		if (!v)
-			return true;
-		r = meta_co_wait_applied(t->m, v->last_seq);
+		if (r == 0)
+			r = meta_co_wait_applied(t->m, v->last_seq);
 		if (r == 0)
 			r = meta_array_co_next_leaf(&v->map, &leaf);
 		if (r == -ENOENT) {
-			v->last_seq = meta_record(t->m, THIN_REC_VOLUME_GONE, &gone, sizeof(gone));
-			r = meta_co_wait_applied(t->m, v->last_seq);
+			v->is_cut = true;
 			thin_unshared(t);
-			return r == 0;
+			return true;
 		}
 		if (r < 0)
 			return false;
@@ -98,28 +107,50 @@ static bool reap_co_one(struct thin *t, uint64_t id)
 	return false;
 }
 
+/* Coroutine. All that has been deleted of the family is cut: it is gone, once its volumes have been gone over for what that has left
+ * them alone with. True also if there is something to be cut first. */
+static bool reap_co_family(struct thin *t, uint64_t family)
+{
+	uint64_t end = 0, leaf_bytes = (uint64_t)THIN_MAP_PER_LEAF * t->conf.cluster_bytes;
+	struct thin_vol *v;
+	uint64_t seq;
+	le64 gone;
+	int r;
+
+	list_for_each (v, &t->vols, link)
+		if (v->state == THIN_VOLUME_DELETING && v->family == family)
+			end = MAX(end, DIV_UP(v->size_bytes, leaf_bytes));
+	r = thin_merge_co_family(t, family, end);
+	if (r == -EBUSY && !t->stopping)
+		(void)!co_queue_wait_until(&t->reaper, reactor_now_ns() + BUSY_NS);
+	if (r == -EBUSY || r == -EAGAIN)
+		return true;
+	while (r == 0 && (v = deleted_next(t, true, family))) {
+		r = meta_co_admit(t->m, 256, false);
+		if (r < 0)
+			break;
+		gone = le64_make(v->id);
+		seq = v->last_seq = meta_record(t->m, THIN_REC_VOLUME_GONE, &gone, sizeof(gone));
+		r = meta_co_wait_applied(t->m, seq);
+	}
+	return r == 0;
+}
+
 /* Service coroutine. */
 static void reaper_co_run(void *arg)
 {
 	struct thin *t = arg;
 	struct thin_vol *v;
+	bool ok = true;
 
-	while (!t->stopping && !meta_is_failed(t->m)) {
-		uint64_t id = 0;
-
-		list_for_each (v, &t->vols, link) {
-			if (v->state == THIN_VOLUME_DELETING) {
-				id = v->id;
-				break;
-			}
-		}
-		if (!id) {
+	while (ok && !t->stopping && !meta_is_failed(t->m)) {
+		if ((v = deleted_next(t, false, 0)))
+			ok = reap_co_cut(t, v);
+		else if ((v = deleted_next(t, true, 0)))
+			ok = reap_co_family(t, v->family);
+		else
 			co_queue_wait(&t->reaper);
-			continue;
-		}
-		if (!reap_co_one(t, id) && !t->stopping)
-			break; /* the pool has failed */
-	}
+	} /* else the pool has failed, or is closing */
 	t->reaper_runs = false;
 	co_queue_wake_all(&t->reaper_end);
 }
@@ -136,7 +167,6 @@ int thin_co_start(struct thin *t)
 	if (!t->conf.read_only) {
 		t->reaper_runs = true;
 		co_spawn(CO_SERVICE, reaper_co_run, t, "volume reaper");
-		thin_merge_start(t);
 	}
 	return 0;
 }
@@ -157,7 +187,9 @@ void thin_co_stop(struct thin *t)
 	int r;
 
 	t->stopping = true;
-	thin_merge_co_stop(t);
+	thin_reaper_wake(t);
+	while (t->reaper_runs) /* it may have opened some */
+		co_queue_wait(&t->reaper_end);
 	list_for_each (v, &t->vols, link) {
 		struct volume_close c = { v->open };
 
@@ -167,9 +199,6 @@ void thin_co_stop(struct thin *t)
 		r = reactor_co_call(thin_volume_home(t, v->id), volume_co_close_there, &c);
 		CHECK(r == 0);
 	}
-	thin_reaper_wake(t);
-	while (t->reaper_runs)
-		co_queue_wait(&t->reaper_end);
 }
 
 static int reactor_state_drop(void *arg)
@@ -194,7 +223,6 @@ void thin_close(struct thin *t)
 	hash_fini(&t->vols_by_id);
 	thin_alloc_fini(t);
 	thin_refs_fini(t);
-	thin_merge_fini(t);
 	xfree(t);
 }
 

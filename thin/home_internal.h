@@ -72,12 +72,6 @@ struct thin {
 	unsigned n_starving;   /* wait for one of them */
 	struct co_queue starving;
 
-	/* merge.c: leaves in which some map may have a base for itself alone */
-	struct list merges;
-	unsigned n_merges;
-	struct co_queue merger, merger_end;
-	bool merger_runs;
-
 	bool started, stopping, replaying;
 	struct co_queue reaper; /* deletes leaves of deleted volumes */
 	bool reaper_runs;
@@ -129,15 +123,14 @@ void thin_vol_free(struct thin *t, struct thin_vol *v);
 bool thin_entry_is_valid(const struct thin *t, const struct thin_entry *e);
 
 /* merge.c */
-void thin_merge_init(struct thin *t);
-void thin_merge_fini(struct thin *t);
-/* Inside co_apply, does not suspend. A map of this family has given up the leaf, and others may have become alone in it. */
-void thin_merge_want(struct thin *t, uint64_t family, uint64_t leaf);
-void thin_merge_start(struct thin *t);
-void thin_merge_co_stop(struct thin *t);
+/* Coroutine: the reaper's. Goes over the leaves before `end` of the volumes of a family of which something has been deleted. -EAGAIN:
+ * there is something else to be deleted first; -EBUSY: a volume is leaving, or the pool stops; else an error: the pool stops. */
+int thin_merge_co_family(struct thin *t, uint64_t family, uint64_t end) __must_check;
 
 /* home.c */
 void thin_reaper_wake(struct thin *t);
+/* Is there something deleted that still has a map? */
+bool thin_reaper_has_more(struct thin *t);
 
 /* calls.c */
 /* Clusters may have become unshared: volumes that care look again. */

@@ -2,51 +2,18 @@
  * merge.c: own and base of an entry are brought together where that frees a cluster: nobody else has either of them any more,
  * because the snapshot that had the base is gone. What is left of the base is copied to own, which is not shared either.
  *
- * Home notes which leaves a deletion has touched; a service coroutine goes through them and asks the volumes of the family
- * that are open, one leaf after the other. A volume that is not open keeps its bases: they cost space, and nothing else.
+ * When the reaper (home.c) has taken everything from what was deleted, it goes over the volumes of the family here, and only
+ * then is the deleted one gone: a crash in between leaves it, empty, and opening begins this anew. Home reads the map pages that a
+ * volume shares with nobody; where it finds such entries it asks the volume's reactor, one leaf after the other. A volume that is
+ * not open is opened for that, and closed afterwards. Work that can be deleted comes first: it frees more, and copies nothing.
  */
+#include "engine/base/mutant.h"
 #include "thin/home_internal.h"
 #include "thin/volume_internal.h"
 
-#define MERGES_MAX 65536 /* leaves noted */
 #define PAUSE_NS (200 * NS_PER_US) /* between leaves */
 
-/* ---- home ---- */
-
-struct merge {
-	struct list link; /* t->merges */
-	uint64_t family, leaf;
-};
-
-void thin_merge_init(struct thin *t)
-{
-	list_init(&t->merges);
-	co_queue_init(&t->merger);
-	co_queue_init(&t->merger_end);
-}
-
-void thin_merge_fini(struct thin *t)
-{
-	struct list *n;
-
-	while ((n = list_pop_front(&t->merges)))
-		xfree(list_entry(n, struct merge, link));
-}
-
-void thin_merge_want(struct thin *t, uint64_t family, uint64_t leaf)
-{
-	struct merge *m;
-
-	if (!t->started || t->stopping || t->n_merges >= MERGES_MAX)
-		return;
-	m = xmalloc(sizeof(*m));
-	m->family = family;
-	m->leaf = leaf;
-	list_init(&m->link);
-	list_push_back(&t->merges, &m->link);
-	t->n_merges++;
-	co_queue_wake_all(&t->merger);
-}
+/* ---- the data path ---- */
 
 struct ask {
 	struct thin *t;
@@ -65,61 +32,130 @@ static int merge_there(void *arg)
 	return 0;
 }
 
-/* The volumes of the family: the next one after `after` that is open. */
+static int open_there(void *arg)
+{
+	struct thin_vol *v = arg;
+
+	return thin_volume_co_open(v->thin, v->id, v->size_bytes, v->cls, v->full_wait_ns, false, &v->open);
+}
+
+static int close_there(void *arg)
+{
+	thin_volume_co_close(arg);
+	return 0;
+}
+
+static int volume_co_open(struct thin *t, struct thin_vol *v)
+{
+	int r = 0;
+
+	co_mutex_lock(&v->admin);
+	if (v->leaving || t->stopping) {
+		r = -EBUSY;
+	} else if (!v->open) {
+		r = reactor_co_call(thin_volume_home(t, v->id), open_there, v);
+		v->open_to_merge = r == 0;
+	}
+	co_mutex_unlock(&v->admin);
+	return r;
+}
+
+/* Unless somebody else needs it now. */
+static void volume_co_close(struct thin *t, struct thin_vol *v)
+{
+	struct thin_volume *tv;
+	int r;
+
+	co_mutex_lock(&v->admin);
+	tv = v->open_to_merge && !v->n_attached ? v->open : NULL;
+	v->open_to_merge = false;
+	if (tv) {
+		v->open = NULL;
+		r = reactor_co_call(thin_volume_home(t, v->id), close_there, tv);
+		CHECK(r == 0);
+	}
+	co_mutex_unlock(&v->admin);
+}
+
+/* ---- home ---- */
+
+/* How many bases of the leaf nobody else has. */
+static int leaf_co_count(struct thin *t, const struct thin_entry_disk *d, unsigned *n)
+{
+	uint32_t count;
+	unsigned i;
+	int r = 0;
+
+	*n = 0;
+	for (i = 0; i < THIN_MAP_PER_LEAF && r == 0; i++) {
+		struct thin_entry e = thin_entry_load(&d[i]);
+
+		if (!e.own || !e.base)
+			continue;
+		r = thin_ref_co_get(t, e.base, &count);
+		*n += r == 0 && count == 1;
+	}
+	return r;
+}
+
+static int leaf_co_merge(struct thin *t, struct thin_vol *v, uint64_t leaf, unsigned n)
+{
+	struct ask a = { .t = t, .volume = v->id, .leaf = leaf };
+	int r = 0;
+
+	if (t->conf.hooks->co_pace)
+		r = t->conf.hooks->co_pace(t->conf.ctx, (uint64_t)n * t->conf.cluster_bytes);
+	if (r == 0)
+		r = volume_co_open(t, v);
+	if (r < 0)
+		return r;
+	(void)!reactor_co_call(thin_volume_home(t, v->id), merge_there, &a); /* where copying fails the entries stay what they are */
+	co_sleep_ns(PAUSE_NS);
+	return 0;
+}
+
+/* Also 0 if map pages cannot be read. */
+static int volume_co_merge(struct thin *t, struct thin_vol *v, uint64_t end)
+{
+	struct thin_entry_disk *d = xaligned(16, META_PAGE_BYTES);
+	uint64_t leaf;
+	unsigned n;
+	int r = 0;
+
+	for (leaf = 0; r == 0 && leaf < end; leaf++) {
+		if (meta_array_co_next_alone(&v->map, &leaf, d) < 0 || leaf >= end || leaf_co_count(t, d, &n) < 0)
+			break;
+		if (thin_reaper_has_more(t))
+			r = -EAGAIN;
+		else if (v->leaving || t->stopping)
+			r = -EBUSY;
+		else if (n)
+			r = leaf_co_merge(t, v, leaf, n);
+	}
+	xfree(d);
+	volume_co_close(t, v);
+	return meta_is_failed(t->m) ? -ERR_POOL_FAILED : r;
+}
+
+/* The volumes of the family: the next one after `after`. The reaper alone frees them, so they stay while it is here. */
 static struct thin_vol *family_next(struct thin *t, uint64_t family, uint64_t after)
 {
 	struct thin_vol *v;
 
 	list_for_each (v, &t->vols, link)
-		if (v->id > after && v->family == family && thin_vol_counts(v) && v->open && !v->leaving)
+		if (v->id > after && v->family == family && thin_vol_counts(v))
 			return v;
 	return NULL;
 }
 
-static void merge_co_one(struct thin *t, const struct merge *m)
+int thin_merge_co_family(struct thin *t, uint64_t family, uint64_t end)
 {
-	struct ask a = { .t = t, .leaf = m->leaf };
-	struct thin_vol *v;
+	struct thin_vol *v = NULL;
 	int r = 0;
 
-	while (r == 0 && !t->stopping && (v = family_next(t, m->family, a.volume))) {
-		a.volume = v->id;
-		r = reactor_co_call(thin_volume_home(t, v->id), merge_there, &a);
-	} /* after an error the entries stay what they are */
-}
-
-/* Service coroutine. */
-static void merger_co_run(void *arg)
-{
-	struct thin *t = arg;
-	struct merge *m;
-
-	while (!t->stopping && !meta_is_failed(t->m)) {
-		if (list_is_empty(&t->merges)) {
-			co_queue_wait(&t->merger);
-			continue;
-		}
-		m = list_entry(list_pop_front(&t->merges), struct merge, link);
-		t->n_merges--;
-		merge_co_one(t, m);
-		xfree(m);
-		co_sleep_ns(PAUSE_NS);
-	}
-	t->merger_runs = false;
-	co_queue_wake_all(&t->merger_end);
-}
-
-void thin_merge_start(struct thin *t)
-{
-	t->merger_runs = true;
-	co_spawn(CO_SERVICE, merger_co_run, t, "merger");
-}
-
-void thin_merge_co_stop(struct thin *t)
-{
-	co_queue_wake_all(&t->merger);
-	while (t->merger_runs)
-		co_queue_wait(&t->merger_end);
+	while (r == 0 && (v = family_next(t, family, v ? v->id : 0)))
+		r = volume_co_merge(t, v, end);
+	return r;
 }
 
 /* ---- the volume ---- */
@@ -129,7 +165,7 @@ static int entry_co_merge(struct thin_volume *v, struct thin_leaf *l, unsigned i
 {
 	struct thin_entry e = thin_entry_load(&l->entries[i]);
 	/* What is there may be of a map that a crash brings back: nothing is said of it. */
-	int r = thin_co_copy_subs(v, e.base, e.own, e.base_mask, 0);
+	int r = MUTANT(MERGE_NOT_COPIED) ? 0 : thin_co_copy_subs(v, e.base, e.own, e.base_mask, 0);
 
 	if (r < 0)
 		return r;

@@ -45,6 +45,9 @@ struct thin_hooks {
 	int (*co_group_create)(void *ctx, struct thin_class cls, uint64_t *group);
 	/* Does not suspend. Something for the log and the event stream. */
 	void (*event)(void *ctx, const char *sentence);
+	/* Coroutine. Asked before so many bytes, at most, are copied in the background; returns when they may be. -ECANCELED: the pool is
+	 * closing. NULL: no limit. */
+	int (*co_pace)(void *ctx, uint64_t bytes);
 };
 
 struct thin_conf {
@@ -108,9 +111,11 @@ struct thin_vol {
 	struct meta_array map;
 	bool changed;	   /* since it was stored in the array */
 	uint64_t last_seq; /* newest record handed in for it */
-	struct thin_volume *open; /* data path, or NULL; made on first attach */
+	struct thin_volume *open; /* data path, or NULL; made on first attach. Under admin, but for who has counted in n_attached */
 	unsigned n_attached;	  /* the pool's count */
 	bool leaving;		  /* the pool's: no new clients, the old ones go */
+	bool open_to_merge;	  /* under admin: `open` is merge.c's, which closes it soon; whoever needs it clears this */
+	bool is_cut;		  /* DELETING: its map is empty */
 	struct co_mutex admin;	  /* one management operation at a time */
 	void *owner;		  /* the pool's */
 };
@@ -123,7 +128,8 @@ struct thin_vol *thin_vol_by_id(struct thin *t, uint64_t id);
 struct list *thin_vols(struct thin *t); /* of struct thin_vol */
 unsigned thin_n_vols(const struct thin *t); /* LIVE */
 
-/* Coroutine. Each returns when durable. Names and sizes have been checked by the caller. */
+/* Coroutine. Each returns when durable. Names and sizes have been checked by the caller. When something of a family has been deleted,
+ * the data paths of its volumes that are not `leaving` may be opened for a while, under their admin locks (merge.c). */
 int thin_co_volume_create(struct thin *t, const char *name, uint64_t size_bytes, struct thin_class cls, uint64_t full_wait_ns,
 			  struct thin_vol **out) __must_check;
 /* Not attached, data paths closed. Fails only if the pool stops; a crash may leave the first of them deleted. Space comes back in the

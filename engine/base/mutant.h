@@ -36,7 +36,8 @@
 	X(SNAPSHOT_ONE_BY_ONE, "snapshots of one call are not of one instant")           \
 	X(LEAF_COPY_NOT_COUNTED, "a map leaf is copied without counting what it refers to") \
 	X(SHARES_NOT_SURE, "a cluster counts as unshared before that is durable")        \
-	X(ROLLBACK_KEEPS_LEAVES, "a volume keeps its cached leaves over a rollback")
+	X(ROLLBACK_KEEPS_LEAVES, "a volume keeps its cached leaves over a rollback")     \
+	X(MERGE_NOT_COPIED, "own and base are brought together without copying")
 
 enum mutant {
 	MUTANT_NONE,

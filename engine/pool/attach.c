@@ -109,6 +109,7 @@ static int vol_co_open(struct ashlar_pool *p, struct thin_vol *v)
 {
 	struct vol_open o = { .t = p->thin, .v = v };
 
+	v->open_to_merge = false;
 	return v->open ? 0 : reactor_co_call(thin_volume_home(p->thin, v->id), vol_open_there, &o);
 }
 
@@ -144,8 +145,10 @@ void pool_co_vol_set_full_wait(struct ashlar_pool *p, struct thin_vol *v, uint64
 	struct vol_open o = { .v = v, .ns = ns };
 	int r = 0;
 
+	co_mutex_lock(&v->admin);
 	if (v->open)
 		r = reactor_co_call(thin_volume_home(p->thin, v->id), vol_full_wait_there, &o);
+	co_mutex_unlock(&v->admin);
 	CHECK(r == 0);
 }
 
@@ -407,7 +410,7 @@ int pool_co_vol_resize_open(struct ashlar_pool *p, struct thin_vol *v, uint64_t 
 	int r = 0;
 
 	co_mutex_lock(&v->admin);
-	if (!v->open && size < v->size_bytes)
+	if (v->open || size < v->size_bytes)
 		r = vol_co_open(p, v);
 	if (r == 0 && v->open)
 		r = reactor_co_call(thin_volume_home(p->thin, v->id), vol_resize_there, &o);

@@ -316,7 +316,13 @@ static void thin_hook_event(void *ctx, const char *sentence)
 	pool_log(ctx, "%s", sentence);
 }
 
+static int thin_hook_pace(void *ctx, uint64_t bytes)
+{
+	return pool_co_pace(ctx, bytes);
+}
+
 const struct thin_hooks pool_thin_hooks = {
+	.co_pace = thin_hook_pace,
 	.co_group_create = thin_hook_group_create,
 	.event = thin_hook_event,
 };

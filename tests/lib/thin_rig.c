@@ -390,13 +390,20 @@ static int attach_there(void *arg)
 {
 	struct thin_vol *v = arg;
 
-	return thin_volume_co_open(v->thin, v->id, v->size_bytes, v->cls, v->full_wait_ns, v->kind == THIN_KIND_SNAPSHOT,
+	v->open_to_merge = false;
+	return v->open ? 0 : thin_volume_co_open(v->thin, v->id, v->size_bytes, v->cls, v->full_wait_ns, v->kind == THIN_KIND_SNAPSHOT,
 				   &v->open);
 }
 
 int thin_rig_co_attach(struct thin_rig *r, struct thin_vol *vol)
 {
-	return reactor_co_call(thin_volume_home(r->thin, vol->id), attach_there, vol);
+	int ret;
+
+	vol->n_attached++;
+	co_mutex_lock(&vol->admin);
+	ret = reactor_co_call(thin_volume_home(r->thin, vol->id), attach_there, vol);
+	co_mutex_unlock(&vol->admin);
+	return ret;
 }
 
 static int detach_there(void *arg)
@@ -407,10 +414,14 @@ static int detach_there(void *arg)
 
 void thin_rig_co_detach(struct thin_rig *r, struct thin_vol *vol)
 {
-	struct thin_volume *v = vol->open;
+	struct thin_volume *v;
 
+	vol->n_attached = 0;
+	co_mutex_lock(&vol->admin);
+	v = vol->open;
 	vol->open = NULL;
-	CHECK(reactor_co_call(thin_volume_home(r->thin, vol->id), detach_there, v) == 0);
+	CHECK(!v || reactor_co_call(thin_volume_home(r->thin, vol->id), detach_there, v) == 0);
+	co_mutex_unlock(&vol->admin);
 }
 
 struct page_seen {

@@ -75,7 +75,7 @@ static struct bdev *bdev_of(const struct point *p)
 {
 	struct thin_vol *v = vol_of(p);
 
-	if (!v->open)
+	if (!v->n_attached)
 		EXPECT(thin_rig_co_attach(&rig, v) == 0);
 	return thin_volume_bdev(v->open);
 }
@@ -184,9 +184,13 @@ static void do_snapshot(void)
 	if (!i)
 		return;
 	n = i;
-	EXPECT(thin_co_copy(rig.thin, c, n) == 0);
 	for (i = 0; i < n; i++)
+		co_mutex_lock(&c[i].source->admin);
+	EXPECT(thin_co_copy(rig.thin, c, n) == 0);
+	for (i = 0; i < n; i++) {
+		co_mutex_unlock(&c[i].source->admin);
 		made[i]->id = c[i].id;
+	}
 }
 
 static void do_clone(void)
@@ -199,7 +203,9 @@ static void do_clone(void)
 	NOTE("%u: clone %s of %s\n", n_steps, made->name, of->name);
 	c.source = vol_of(of);
 	c.name = made->name;
+	co_mutex_lock(&c.source->admin);
 	EXPECT(thin_co_copy(rig.thin, &c, 1) == 0);
+	co_mutex_unlock(&c.source->admin);
 	made->id = c.id;
 }
 
@@ -208,8 +214,8 @@ static void do_delete(struct point *p)
 	struct thin_vol *v = vol_of(p);
 
 	NOTE("%u: delete %s\n", n_steps, p->name);
-	if (v->open)
-		thin_rig_co_detach(&rig, v);
+	v->leaving = true;
+	thin_rig_co_detach(&rig, v);
 	EXPECT(thin_co_volumes_delete(rig.thin, &v, 1) == 0);
 	point_drop(p);
 }
@@ -221,7 +227,9 @@ static void do_rollback(void)
 	if (!v || !s || vol_of(v)->family != vol_of(s)->family)
 		return;
 	NOTE("%u: rollback %s to %s\n", n_steps, v->name, s->name);
+	co_mutex_lock(&vol_of(v)->admin);
 	EXPECT(thin_co_rollback(rig.thin, vol_of(v), vol_of(s)) == 0);
+	co_mutex_unlock(&vol_of(v)->admin);
 	memcpy(v->data, s->data, BYTES);
 }
 
@@ -263,7 +271,7 @@ static void co_step(void)
 	uint64_t off, len;
 
 	n_steps++;
-	switch (rng_below(&rig.rng, 24)) {
+	switch (rng_below(&rig.rng, 26)) {
 	case 0: do_snapshot(); return;
 	case 1: do_clone(); return;
 	case 2:
@@ -276,6 +284,13 @@ static void co_step(void)
 			do_rollback();
 		return;
 	case 4: do_diff(); return;
+	case 24: /* nobody uses it: what is deleted now brings own and base together all the same */
+		p = point_pick(false);
+		if (p && vol_of(p)->n_attached) {
+			NOTE("%u: close %s\n", n_steps, p->name);
+			thin_rig_co_detach(&rig, vol_of(p));
+		}
+		return;
 	case 5: case 6: case 7:
 		p = point_pick(rng_chance(&rig.rng, 1, 2));
 		some_range(&off, &len);
@@ -314,7 +329,7 @@ static void co_detach_all(void)
 	for (i = 0; i < POINTS_MAX; i++) {
 		struct thin_vol *v = points[i].used ? vol_of(&points[i]) : NULL;
 
-		if (v && v->open)
+		if (v && v->n_attached)
 			thin_rig_co_detach(&rig, v);
 	}
 }
