@@ -141,7 +141,7 @@ says '^vault/web@next '
 
 title 'Deleted in any order, clones or not; the clone stays whole. And the check of all metadata agrees.'
 run works 'ashlar volume delete demo/web --snapshots'
-says '^volume demo/web deleted, '
+says '^volume demo/web deleted with its 2 snapshots, '
 run works "nbdcopy $(uri demo/test) now.img && cmp -i 512 web.img now.img && echo same"
 says '^same$'
 run works 'ashlar daemon stop'
