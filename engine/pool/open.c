@@ -356,6 +356,25 @@ static bool labels_differ(const struct ashlar_pool *p)
 	return false;
 }
 
+/* Coroutine. What all disks have been found with is known to be on all of them, once it has been flushed (a killed process may have
+ * left it in their caches). Otherwise a disk that comes back as it was some openings ago, each of which ended in a crash soon
+ * after, would pass for current. */
+static void labels_co_acked(struct ashlar_pool *p)
+{
+	uint64_t all = p->label->generation;
+	unsigned i;
+
+	for (i = 0; i < p->n_disks; i++)
+		if (p->disks[i].state == PDISK_ONLINE)
+			all = MIN(all, p->as->disks[i].own_generation);
+	if (all <= p->label->acked_generation)
+		return;
+	for (i = 0; i < p->n_disks; i++)
+		if (p->disks[i].state == PDISK_ONLINE && bdev_co_flush(&p->disks[i].disk->bdev) < 0)
+			return;
+	p->label->acked_generation = all;
+}
+
 /* Coroutine. */
 static int labels_co_agree(struct ashlar_pool *p, struct err *e)
 {
@@ -376,6 +395,7 @@ static int replay_co_prepare(struct ashlar_pool *p, unsigned flags, struct err *
 {
 	struct err not_said = { 0 };
 
+	labels_co_acked(p);
 	label_note_states(p);
 	return readable_co_check(p, flags, &not_said) < 0 ? 0 : labels_co_agree(p, e);
 }

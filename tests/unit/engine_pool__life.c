@@ -410,6 +410,50 @@ static void old_copy_of_a_disk_is_not_believed(void)
 	}
 }
 
+/* Written, flushed, and then the machine dies. */
+static int co_flushed_and_dead(struct hist *h)
+{
+	co_random_writes(h, 20);
+	hist_flush(h, 0);
+	hist_flush(h, 1);
+	sim_disks_stop_at(h->rig.disks, sim_disks_n_events(h->rig.disks) + 1);
+	co_random_writes(h, 20);
+	return 0;
+}
+
+static int co_old_copy_is_known(struct hist *h)
+{
+	EXPECT(h, h->rig.p->disks[1].rolled_back);
+	hist_co_whole(h, true);
+	hist_co_look(h);
+	hist_faults(h, 0)->gone = true;
+	hist_co_look(h);
+	return 0;
+}
+
+/* Openings that end in a crash write few labels; they tell nevertheless. */
+static void old_copy_is_not_believed_after_crashes(void)
+{
+	static const char *const layouts[] = { "raid1", "raid5" };
+	unsigned i, k;
+
+	for (i = 0; i < ARRAY_LEN(layouts); i++) {
+		struct hist *h = begin(layouts[i], 3, 12 * MIB);
+		struct sim_disks *old = NULL;
+
+		for (k = 0; k < 4; k++) {
+			if (k == 1)
+				old = sim_disks_clone(h->rig.disks);
+			hist_live(h, co_flushed_and_dead);
+			hist_cut(h, SIM_CUT_ALL);
+		}
+		sim_disk_restore(h->rig.disks, 1, old);
+		sim_disks_destroy(old);
+		hist_live(h, co_old_copy_is_known);
+		hist_end(h);
+	}
+}
+
 /* ---- targets and room ---- */
 
 struct saboteur {
@@ -836,6 +880,7 @@ int main(void)
 	T(disk_with_errors_is_rebuilt_at_once_and_the_next_may_fail);
 	T(disks_return_together_and_leave_in_the_middle);
 	T(old_copy_of_a_disk_is_not_believed);
+	T(old_copy_is_not_believed_after_crashes);
 	T(target_that_fails_is_replaced_by_another);
 	T(rebuild_without_room_waits_and_says_so);
 	T(space_of_deleted_volumes_is_room_for_a_rebuild);
