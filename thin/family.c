@@ -315,7 +315,7 @@ int thin_co_received(struct thin *t, struct thin_vol *receiver, struct thin_vol 
 		volume->last_seq = seq;
 		volume_co_do(t, volume, replaced_there, &f);
 	}
-	r = meta_co_commit(t->m, seq);
+	r = MUTANT(RECEIVED_NOT_COMMITTED) ? 0 : meta_co_commit(t->m, seq);
 	if (r == 0)
 		r = meta_co_wait_applied(t->m, seq);
 	thin_reaper_wake(t);

@@ -37,7 +37,12 @@
 	X(LEAF_COPY_NOT_COUNTED, "a map leaf is copied without counting what it refers to") \
 	X(SHARES_NOT_SURE, "a cluster counts as unshared before that is durable")        \
 	X(ROLLBACK_KEEPS_LEAVES, "a volume keeps its cached leaves over a rollback")     \
-	X(MERGE_NOT_COPIED, "own and base are brought together without copying")
+	X(MERGE_NOT_COPIED, "own and base are brought together without copying") \
+	X(RECEIVED_NOT_COMMITTED, "what was received is acknowledged before it is durable") \
+	X(TOKEN_AHEAD, "what has come of a stream counts as kept before it is written") \
+	X(CUT_IS_END, "a stream that was cut counts as having come to its end") \
+	X(CHANGES_NOT_SEEN, "a volume that has changed is received into without force") \
+	X(DIFF_WITHOUT_HOLES, "what was discarded since the base is not sent")
 
 enum mutant {
 	MUTANT_NONE,

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/base/mutant.h"
 #include "engine/base/units.h"
 #include "engine/pool/transfer.h"
 #include "engine/pool/volumes.h"
@@ -113,7 +114,7 @@ static int volume_co_unchanged(struct receive *x, struct thin_vol *of, struct th
 	uint16_t mask, data;
 	int r;
 
-	if (x->spec->force)
+	if (x->spec->force || MUTANT(CHANGES_NOT_SEEN))
 		return 0;
 	if (of->n_attached)
 		return err_set(e, -EBUSY, "volume %s/%s is in use by %u client%s: end them first, or use --force to change it under them",
@@ -312,6 +313,8 @@ static int receive_co_keep(struct receive *x, struct err *e)
 	int r;
 
 	x->fresh_bytes = 0;
+	if (MUTANT(TOKEN_AHEAD))
+		x->written_bytes = x->st.pos_bytes;
 	if (x->written_bytes <= x->kept_bytes)
 		return 0;
 	r = reactor_co_call(x->home, flush_there, thin_volume_bdev(x->v->open));
@@ -368,6 +371,8 @@ static int batch_co_receive(struct receive *x, struct batch *b, bool *ended, str
 		struct batch_piece *piece = NULL;
 
 		r = stream_reader_co_read(&x->in, &d, sizeof(d));
+		if (r < 0 && MUTANT(CUT_IS_END))
+			return *ended = true, 0;
 		if (r < 0)
 			return cut(x, r, e);
 		r = stream_record_decode(&x->st, &d, &rec, e);

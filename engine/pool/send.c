@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/base/mutant.h"
 #include "engine/base/units.h"
 #include "engine/pool/transfer.h"
 #include "engine/pool/volumes.h"
@@ -249,7 +250,7 @@ static int batch_co_fill(struct send *s, struct batch *b)
 	r = range_co_find(s);
 	while (r == 0 && s->cur.len_bytes && batch_has_room(b, s->cur.is_data ? READ_BYTES : 0)) {
 		r = range_co_take(s, s->cur.is_data ? READ_BYTES : UINT64_MAX, &x);
-		if (r == 0)
+		if (r == 0 && (x.is_data || !MUTANT(DIFF_WITHOUT_HOLES)))
 			batch_add(b, x.is_data ? STREAM_DATA : STREAM_ZERO, x.off_bytes, x.len_bytes);
 	}
 	return r;
