@@ -148,12 +148,12 @@ static int co_snaps(struct crash_run *c)
 }
 
 /* What both have becomes one's alone as the other goes elsewhere: who overwrites it in place must be sure that this is for good. */
-static void co_part(struct crash_run *c, struct model_vol *a, struct model_vol *b)
+static void co_part(struct crash_run *c, struct model_vol *a, struct model_vol *b, unsigned first)
 {
 	struct rig *g = &c->rig;
 	uint64_t cl = g->cluster_bytes, i;
 
-	for (i = 0; i < 4; i++) {
+	for (i = first; i < first + 4; i++) {
 		ops_co_wr(g, a, rng_chance(&c->rng, 1, 3) ? RIG_DISCARD : RIG_WRITE, i * cl, cl, 0);
 		if (rng_chance(&c->rng, 1, 2))
 			co_sleep_ns(rng_below(&c->rng, NS_PER_MS));
@@ -179,7 +179,7 @@ static int co_clones(struct crash_run *c)
 	family_co_writes(c, clone);
 	if (rng_chance(&c->rng, 2, 3)) {
 		co_delete_any(c, 2);
-		co_part(c, clone, rng_chance(&c->rng, 1, 2) ? v : last);
+		co_part(c, clone, rng_chance(&c->rng, 1, 2) ? v : last, 0);
 	}
 	/* what the others came from goes, with its snapshots */
 	if (clone && clone->state == MODEL_LIVE && rng_chance(&c->rng, 1, 2))
@@ -212,6 +212,30 @@ static int co_rollbacks(struct crash_run *c)
 	return 0;
 }
 
+/* Snapshots of another volume, deleted: each that is gone, in the background, makes everybody look again what is shared. */
+static void co_others_go(struct crash_run *c)
+{
+	struct rig *g = &c->rig;
+	struct model_vol *v[RIG_SNAPS_MAX], *s[RIG_SNAPS_MAX], *of;
+	unsigned i, n = 0;
+
+	if (!model_vol_find(g->model, "aside"))
+		(void)!rig_co_vol_create(g, "aside", 4 * g->cluster_bytes, NULL, 0);
+	of = model_vol_find(g->model, "aside");
+	if (!of || !rig_is_free(g, of))
+		return;
+	ops_co_wr(g, of, RIG_WRITE, 0, g->block_bytes, 0);
+	for (i = 0; i < RIG_SNAPS_MAX; i++)
+		v[i] = of;
+	family_co_take(c, v, RIG_SNAPS_MAX);
+	for (i = 0; i < model_n_snaps(g->model) && n < RIG_SNAPS_MAX; i++) {
+		s[n] = model_snap(g->model, i);
+		n += s[n]->parent == of->index && rig_is_free(g, s[n]);
+	}
+	if (n)
+		(void)!rig_co_snap_delete(g, s, n);
+}
+
 int family_co_run(struct crash_run *c, enum family_op op)
 {
 	static int (*const all[])(struct crash_run *c) = { co_snaps, co_clones, co_rollbacks, transfer_co_run };
@@ -230,8 +254,11 @@ int family_co_run(struct crash_run *c, enum family_op op)
 	co_delete_any(c, RIG_SNAPS_MAX);
 	a = n > 1 ? ops_vol(g, n - 1) : NULL;
 	b = n > 2 && rng_chance(&c->rng, 1, 2) ? ops_vol(g, n - 2) : ops_vol(g, 0);
-	if (a && a != b)
-		co_part(c, a, b);
+	if (!a || a == b)
+		return r;
+	co_part(c, a, b, 4); /* both have what differs in leaves of their own now */
+	co_others_go(c);
+	co_part(c, a, b, 0);
 	return r;
 }
 
