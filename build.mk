@@ -1,9 +1,9 @@
 # What people type besides `make`: help, deps, run, demo, install, uninstall, clean. Included by the Makefile.
 
-DEPS_BUILD := gcc make libc6-dev liburing-dev libisal-dev libblkid-dev libjansson-dev libsmartcols-dev
+DEPS_BUILD := gcc make libc6-dev liburing-dev libisal-dev libblkid-dev libnbd-dev libjansson-dev libsmartcols-dev
 DEPS_RUN := libnbd-bin
 DEPS_DEMO := e2fsprogs
-DEPS_CHECK := libcunit1-dev clang llvm python3 python3-libnbd qemu-utils fio libnbd-bin e2fsprogs
+DEPS_CHECK := libcunit1-dev clang llvm python3 python3-libnbd qemu-utils fio libnbd-bin e2fsprogs nbdkit iproute2
 DEPS_BENCH := fio qemu-utils nbdkit
 
 .PHONY: help
@@ -81,7 +81,7 @@ install: $(BUILD)/ashlar $(BUILD)/libashlar.a
 	install -m 0644 $(BUILD)/libashlar.a $(DESTDIR)$(LIBDIR)/libashlar.a
 	@for h in $(HEADERS_PUBLIC); do install -D -m 0644 $$h $(DESTDIR)$(INCDIR)/$$h; done
 	@printf '%s\n' 'Name: ashlar' 'Description: storage virtualization engine' 'Version: $(VERSION)' \
-		'Cflags: -I$(INCDIR)' 'Libs: -L$(LIBDIR) -lashlar -luring -lisal -lblkid -lpthread' \
+		'Cflags: -I$(INCDIR)' 'Libs: -L$(LIBDIR) -lashlar -luring -lisal -lblkid -lnbd -lpthread' \
 		>$(DESTDIR)$(LIBDIR)/pkgconfig/ashlar.pc
 	install -m 0644 $(DOCS) $(DESTDIR)$(DOCDIR)
 	@if command -v help2man >/dev/null; then install -d $(DESTDIR)$(MANDIR) && \

@@ -42,7 +42,7 @@ static int list(void *arg, void (*each)(void *each_arg, const char *name, const 
 static int start(void *arg)
 {
 	const struct nbd_provider p = { .co_attach = attach, .co_detach = detach, .co_list = list };
-	int r = disk_open(me.w, me.path, 0, &me.disk, &me.e);
+	int r = disk_co_open(me.w, me.path, 0, &me.disk, &me.e);
 
 	if (r < 0)
 		return err_default(&me.e, r, me.path);

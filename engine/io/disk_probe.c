@@ -42,7 +42,7 @@ static void describe(blkid_probe pr, char *what, size_t len)
 	}
 }
 
-static int probe_fd(int fd, const char *path, char *what, size_t len, struct err *e)
+int udisk_probe_fd(int fd, const char *path, char *what, size_t len, struct err *e)
 {
 	blkid_probe pr = blkid_new_probe();
 	struct stat st;
@@ -88,7 +88,7 @@ int udisk_probe(struct world *w, const char *path, char *what, size_t len, struc
 		r = -errno;
 		return err_set(e, r, "cannot open %s: %s", path, strerror(-r));
 	}
-	r = probe_fd(fd, path, what, len, e);
+	r = udisk_probe_fd(fd, path, what, len, e);
 	close(fd);
 	return r;
 }

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "engine/base/units.h"
+#include "engine/io/disk_uri.h"
 #include "engine/io/uring_priv.h"
 
 #define MAX_BYTES (4 * MIB)
@@ -382,12 +383,15 @@ static int open_and_check(struct udisk *d, struct err *e)
 	return r;
 }
 
-int udisk_open(struct world *world, const char *path, unsigned flags, struct disk **out, struct err *e)
+int udisk_co_open(struct world *world, const char *path, unsigned flags, struct disk **out, struct err *e)
 {
 	struct uring_world *w = container_of(world, struct uring_world, world);
-	struct udisk *d = xcalloc(1, sizeof(*d));
+	struct udisk *d;
 	int r;
 
+	if (disk_path_is_uri(path))
+		return ndisk_co_open(w, path, flags, out, e);
+	d = xcalloc(1, sizeof(*d));
 	d->w = w;
 	d->flags = flags;
 	d->disk.world = world;

@@ -57,8 +57,8 @@ struct world_ops {
 	uint64_t (*wall_ns)(struct world *w); /* since 1970, for display only: nothing is ordered by it */
 	void (*random)(struct world *w, void *buf, size_t len); /* real: getrandom */
 	void (*kick)(struct world *w, struct reactor *to);	/* any thread: `to` has a message */
-	/* Disks: see disk.h. open/probe may block for milliseconds (control path, any reactor). */
-	int (*disk_open)(struct world *w, const char *path, unsigned flags, struct disk **out, struct err *e);
+	/* Disks: see disk.h. open/probe may block for milliseconds, and opening may suspend (control path, any reactor). */
+	int (*disk_co_open)(struct world *w, const char *path, unsigned flags, struct disk **out, struct err *e);
 	int (*disk_probe)(struct world *w, const char *path, char *what, size_t len, struct err *e);
 	/* Sockets: see net.h. NULL in worlds without network. */
 	void (*net_submit)(struct world *w, struct net_op *op);

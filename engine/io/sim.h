@@ -55,9 +55,9 @@ struct sim_faults {
 struct sim_disks;
 struct sim_disks *sim_disks_create(uint64_t seed);
 void sim_disks_destroy(struct sim_disks *ds);
-/* Adds a disk at `path` (any name; disk_open() finds it by it). Contents are zeros, stored sparsely. Returns its index. */
+/* Adds a disk at `path` (any name; disk_co_open() finds it by it). Contents are zeros, stored sparsely. Returns its index. */
 unsigned sim_disks_add(struct sim_disks *ds, const char *path, const struct sim_disk_conf *conf);
-void sim_disk_remove(struct sim_disks *ds, unsigned i); /* disk_open() of its path is -ENOENT until put back */
+void sim_disk_remove(struct sim_disks *ds, unsigned i); /* disk_co_open() of its path is -ENOENT until put back */
 void sim_disk_put_back(struct sim_disks *ds, unsigned i);
 void sim_disk_set_path(struct sim_disks *ds, unsigned i, const char *path);
 struct sim_faults *sim_disk_faults(struct sim_disks *ds, unsigned i); /* to read and set */

@@ -19,9 +19,10 @@
 #define AIO_EVENTS 1024
 
 /* Low bits of user_data say what completes. */
-enum ur_tag { UR_IO, UR_NET, UR_KICK, UR_AIO_EVENT, UR_STAT, UR_TAG_MASK = 7 };
+enum ur_tag { UR_IO, UR_NET, UR_KICK, UR_AIO_EVENT, UR_STAT, UR_POLL, UR_TAG_MASK = 7 };
 
 struct udisk;
+struct npoll;
 
 /* What a reactor remembers of a disk: that its file is registered, and counts of this loop. */
 struct ur_slot {
@@ -63,6 +64,7 @@ struct ur {
 	unsigned n_counted;
 	uint8_t counted[UR_SLOTS]; /* slots with counts of this loop */
 	struct ur_slot slots[UR_SLOTS];
+	struct list nconns; /* connections of remote disks whose home this is */
 	struct msg stop_msg;
 	int start_result; /* guarded by uring_world.lock */
 	char start_error[160];
@@ -76,6 +78,7 @@ struct uring_world {
 	unsigned n_started;
 	struct udisk *slots[UR_SLOTS]; /* who owns which slot */
 	struct list closing;	       /* udisk.closing: still registered with some reactor */
+	struct list broken;	       /* remote disks: disk_nbd_open.c */
 	struct ur *ur[REACTORS_MAX];
 };
 
@@ -166,14 +169,21 @@ void udisk_complete(struct ur *u, struct io *io, int res);
 void ur_publish_counts(struct ur *u); /* at the end of each loop in which u->n_counted */
 
 /* disk_uring_open.c */
-int udisk_open(struct world *w, const char *path, unsigned flags, struct disk **out, struct err *e);
+int udisk_co_open(struct world *w, const char *path, unsigned flags, struct disk **out, struct err *e);
 extern const struct disk_ops udisk_ops;
 void udisk_stat_complete(struct ur *u, struct udisk *d, int res);
 /* Puts the file into the reactor's table; false: not possible, use the descriptor. */
 bool udisk_register(struct ur *u, struct udisk *d);
 
 /* disk_probe.c */
+int udisk_probe_fd(int fd, const char *path, char *what, size_t len, struct err *e);
 int udisk_probe(struct world *w, const char *path, char *what, size_t len, struct err *e);
+
+/* disk_nbd_open.c, disk_nbd.c */
+int ndisk_co_open(struct uring_world *w, const char *uri, unsigned flags, struct disk **out, struct err *e);
+void npoll_complete(struct npoll *p);
+void ur_nconns_fini(struct ur *u);	      /* the ring is no more */
+void ndisk_forget_broken(struct uring_world *w); /* the world's end */
 
 /* uring_net.c */
 void ur_net_submit(struct world *w, struct net_op *op);

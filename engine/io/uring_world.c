@@ -81,7 +81,7 @@ static const struct world_ops real_ops = {
 	.wall_ns = real_wall_ns,
 	.random = real_random,
 	.kick = real_kick,
-	.disk_open = udisk_open,
+	.disk_co_open = udisk_co_open,
 	.disk_probe = udisk_probe,
 	.net_submit = ur_net_submit,
 	.arena = real_arena,
@@ -118,6 +118,9 @@ static void complete(struct ur *u, uint64_t user_data, int res)
 		break;
 	case UR_STAT:
 		udisk_stat_complete(u, p, res);
+		break;
+	case UR_POLL:
+		npoll_complete(p);
 		break;
 	default:
 		CHECK(!"unknown completion");
@@ -235,6 +238,7 @@ static void *ur_main(void *arg)
 	loop(u);
 	ur_aio_fini(u);
 	ur_ring_fini(u);
+	ur_nconns_fini(u);
 	reactor_enter(NULL);
 	return NULL;
 }
@@ -258,6 +262,7 @@ static struct ur *ur_create(struct uring_world *w, unsigned index)
 	u->w = w;
 	u->kick_fd = -1;
 	list_init(&u->soon);
+	list_init(&u->nconns);
 	list_init(&u->soon_task.link);
 	arena = mmap(NULL, w->opt.arena_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (arena != MAP_FAILED) {
@@ -336,6 +341,7 @@ static void world_free(struct uring_world *w)
 {
 	unsigned i;
 
+	ndisk_forget_broken(w);
 	for (i = 0; i < w->world.n_reactors; i++)
 		ur_destroy(w->ur[i]);
 	pthread_mutex_destroy(&w->lock);
@@ -358,6 +364,7 @@ int uring_world_create(const struct uring_options *o, struct world **out, struct
 	pthread_mutex_init(&w->lock, NULL);
 	pthread_cond_init(&w->started, NULL);
 	list_init(&w->closing);
+	list_init(&w->broken);
 	for (i = 0; i < w->world.n_reactors; i++)
 		ur_create(w, i);
 	r = threads_start(w, e);

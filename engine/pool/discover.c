@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "engine/io/disk_uri.h"
 #include "engine/pool/assembly.h"
 #include "engine/pool/scan.h"
 
@@ -177,12 +178,15 @@ int assembly_expand_paths(struct world *w, const char *const *paths, size_t n_pa
 
 /* ---- which pools there are ---- */
 
-/* By a lock of our own, taken and given back. */
-static bool is_locked(struct world *w, const char *path)
+/* Coroutine. By a lock of our own, taken and given back. A remote disk has none. */
+static bool lock_co_is_held(struct world *w, const char *path)
 {
 	struct disk *d;
-	int r = disk_open(w, path, DISK_RDONLY, &d, NULL);
+	int r;
 
+	if (disk_path_is_uri(path))
+		return false;
+	r = disk_co_open(w, path, DISK_RDONLY, &d, NULL);
 	if (r == 0)
 		disk_close(d);
 	return r == -ERR_LOCKED;
@@ -210,7 +214,7 @@ static bool is_member(const struct label *word, const struct uuid *disk)
 	return false;
 }
 
-static void describe_pool(struct world *w, const struct scan *s, const struct scan_pool *p, struct ashlar_found *f)
+static void describe_co_pool(struct world *w, const struct scan *s, const struct scan_pool *p, struct ashlar_found *f)
 {
 	const struct label *word = s->v[p->word].label;
 	bool known = s->v[p->word].result == 0; /* else its disk table could not be read */
@@ -230,7 +234,7 @@ static void describe_pool(struct world *w, const struct scan *s, const struct sc
 		f->n_present += !is_copy(s, i);
 		f->paths[f->n_paths++] = xstrdup(s->v[i].path);
 		if (!f->in_use)
-			f->in_use = is_locked(w, s->v[i].path);
+			f->in_use = lock_co_is_held(w, s->v[i].path);
 	}
 	f->n_disks = MAX(f->n_disks, f->n_present);
 }
@@ -250,7 +254,7 @@ int assembly_co_discover(struct world *w, const char *const *paths, size_t n_pat
 	*n = scan_pools(&s, &pools);
 	*out = xcalloc(*n + 1, sizeof(**out));
 	for (i = 0; i < *n; i++)
-		describe_pool(w, &s, &pools[i], &(*out)[i]);
+		describe_co_pool(w, &s, &pools[i], &(*out)[i]);
 	xfree(pools);
 	scan_fini(&s);
 	return 0;

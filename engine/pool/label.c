@@ -11,6 +11,7 @@
 
 #include "engine/base/crc32c.h"
 #include "engine/base/units.h"
+#include "engine/io/disk_uri.h"
 #include "engine/pool/assembly.h"
 
 #define CRC_OFF offsetof(struct label_header_disk, crc)
@@ -31,13 +32,13 @@ void label_disk_set_path(struct label_disk *d, const char *path)
 {
 	size_t len = strlen(path);
 
-	if (len > sizeof(d->path) - 1) {
+	if (len > sizeof(d->path) - 1 && !disk_path_is_uri(path)) {
 		path += len - (sizeof(d->path) - 1);
 		while (((uint8_t)*path & 0xc0) == 0x80) /* not in the middle of a UTF-8 character */
 			path++;
 	}
 	memset(d->path, 0, sizeof(d->path));
-	memcpy(d->path, path, strlen(path));
+	memcpy(d->path, path, strnlen(path, sizeof(d->path) - 1));
 }
 
 /* crc32c of a label with the crc field taken as zero. */

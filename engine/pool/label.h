@@ -51,7 +51,7 @@ int label_decode(const void *buf, size_t len, struct label *out, struct err *e) 
 
 /* Where the tail area of a disk of that size begins; 0: too small to have one. */
 uint64_t label_tail_off(uint64_t disk_bytes);
-/* Takes the path's end, if it is too long for a label. */
+/* Takes the path's end, of a URI the start, if it is too long for a label. */
 void label_disk_set_path(struct label_disk *d, const char *path);
 
 /* Coroutine. Newest valid label of both rings. -ENOENT: none, and none damaged; -ERR_CSUM: there are labels but no whole

@@ -109,11 +109,8 @@ static void label_note_states(struct ashlar_pool *p)
 		ld->acked_generation = MAX(ld->acked_generation, p->label->acked_generation);
 	}
 	for (i = 0; i < p->n_disks; i++) {
-		const char *path = p->disks[i].disk ? p->disks[i].disk->path : NULL;
-		size_t len = path ? strlen(path) : 0, max = sizeof(p->label->disks[i].path) - 1;
-
-		if (path)
-			snprintf(p->label->disks[i].path, max + 1, "%s", path + (len > max ? len - max : 0));
+		if (p->disks[i].disk)
+			label_disk_set_path(&p->label->disks[i], p->disks[i].disk->path);
 	}
 }
 

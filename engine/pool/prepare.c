@@ -61,7 +61,7 @@ struct first_look {
 	uint64_t ident[2];
 };
 
-static int check_distinct(struct world *w, const struct ashlar_pool_spec *s, struct err *e)
+static int distinct_co_check(struct world *w, const struct ashlar_pool_spec *s, struct err *e)
 {
 	struct first_look *seen = xcalloc(s->n_paths, sizeof(*seen));
 	struct disk *d;
@@ -69,7 +69,7 @@ static int check_distinct(struct world *w, const struct ashlar_pool_spec *s, str
 	int r = 0;
 
 	for (i = 0; i < s->n_paths && r == 0; i++) {
-		r = disk_open(w, s->paths[i], DISK_RDONLY | DISK_NO_LOCK, &d, e);
+		r = disk_co_open(w, s->paths[i], DISK_RDONLY | DISK_NO_LOCK, &d, e);
 		if (r < 0)
 			break;
 		memcpy(seen[i].ident, d->ident, sizeof(seen[i].ident));
@@ -84,13 +84,13 @@ static int check_distinct(struct world *w, const struct ashlar_pool_spec *s, str
 	return r;
 }
 
-static int open_all(struct world *w, const struct ashlar_pool_spec *s, struct assembly *a, struct err *e)
+static int all_co_open(struct world *w, const struct ashlar_pool_spec *s, struct assembly *a, struct err *e)
 {
 	size_t i;
 	int r;
 
 	for (i = 0; i < s->n_paths; i++) {
-		r = disk_open(w, s->paths[i], 0, &a->disks[i].disk, e);
+		r = disk_co_open(w, s->paths[i], 0, &a->disks[i].disk, e);
 		if (r < 0) {
 			a->disks[i].disk = NULL;
 			return r;
@@ -117,7 +117,7 @@ static int refuse_label(const struct disk *d, const struct label *l, int result,
 		       result == -ERR_FEATURE ? ", made by a newer version of Ashlar" : "");
 }
 
-static int check_free(struct world *w, struct disk *d, struct label *tmp, struct err *e)
+static int free_co_check(struct world *w, struct disk *d, struct label *tmp, struct err *e)
 {
 	char what[128] = "";
 	int r = label_co_read(d, tmp, NULL, e);
@@ -126,20 +126,20 @@ static int check_free(struct world *w, struct disk *d, struct label *tmp, struct
 		return r;
 	if (r != -ENOENT)
 		return refuse_label(d, tmp, r, e);
-	r = disk_probe(w, d->path, what, sizeof(what), e);
+	r = disk_co_probe(d, what, sizeof(what), e);
 	if (r > 0)
 		return err_set(e, -ERR_FOREIGN, "disk %s holds foreign data (%s): if nothing on it is needed, use --force", d->path, what);
 	return r;
 }
 
-static int check_all_free(struct world *w, const struct assembly *a, struct err *e)
+static int all_free_co_check(struct world *w, const struct assembly *a, struct err *e)
 {
 	struct label *tmp = xmalloc(sizeof(*tmp));
 	unsigned i;
 	int r = 0;
 
 	for (i = 0; i < a->n_present && r == 0; i++)
-		r = check_free(w, a->disks[i].disk, tmp, e);
+		r = free_co_check(w, a->disks[i].disk, tmp, e);
 	xfree(tmp);
 	return r;
 }
@@ -275,17 +275,17 @@ int assembly_co_prepare(struct world *w, const struct ashlar_pool_spec *s, struc
 	r = choose_profile(s, &out->label.profile, e);
 	if (r < 0)
 		return r;
-	r = check_distinct(w, s, e);
+	r = distinct_co_check(w, s, e);
 	if (r < 0)
 		return r;
-	r = open_all(w, s, out, e);
+	r = all_co_open(w, s, out, e);
 	if (r < 0)
 		goto out_close;
 	r = choose_geometry(s, out, e);
 	if (r < 0)
 		goto out_close;
 	if (!s->force) {
-		r = check_all_free(w, out, e);
+		r = all_free_co_check(w, out, e);
 		if (r < 0)
 			goto out_close;
 	}

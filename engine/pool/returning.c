@@ -66,7 +66,7 @@ static int handle_co_get(struct ashlar_pool *p, unsigned i, const char *path, st
 	where = xstrdup(path ? path : p->disks[i].last_path ? p->disks[i].last_path : pool_disk_path(p, i));
 	r = handle_co_clear(p, i, e);
 	if (r == 0)
-		r = disk_open(p->w, where, 0, out, e);
+		r = disk_co_open(p->w, where, 0, out, e);
 	xfree(where);
 	return r;
 }

@@ -43,7 +43,7 @@ int scan_disk_co_open(struct world *w, const char *path, unsigned flags, struct 
 	int r;
 
 	memset(d, 0, sizeof(*d));
-	r = disk_open(w, path, flags, &d->disk, e);
+	r = disk_co_open(w, path, flags, &d->disk, e);
 	if (r < 0) /* -ENOENT means "no label" to our caller */
 		return r == -ENOENT ? -ENXIO : r;
 	d->path = xstrdup(path);

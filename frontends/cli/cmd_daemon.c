@@ -75,8 +75,8 @@ const struct cli_command cli_daemon_commands[] = {
 	{ NULL, "serve", NULL, "[DISK...]", 0, -1,
 	  OPT(CONTROL) | OPT(NBD) | OPT(REACTORS) | OPT(METADATA_CACHE) | OPT(READ_ONLY) | OPT(INSECURE), cli_serve,
 	  "serve the pools on these disks over NBD",
-	  "DISK is a file, a device or a directory of them; without any: $ASHLAR_DISKS, else all block devices. Each volume is\n"
-	  "exported as POOL/VOL. Without --nbd it listens on a unix socket beside the control socket. There is no TLS yet, so\n"
+	  "DISK is a file, a device or a directory of them, or a remote disk: the URI of an NBD export (nbd://HOST/EXPORT, nbds://,\n"
+	  "nbd+unix:///EXPORT?socket=/PATH). Without any: $ASHLAR_DISKS, else all block devices. Each volume is exported as POOL/VOL. Without --nbd it listens on a unix socket beside the control socket. There is no TLS yet, so\n"
 	  "addresses that other hosts can reach need --insecure. When all is ready it prints a line \"ready\". SIGTERM or SIGINT\n"
 	  "closes the pools cleanly; a second one ends the process at once, as a power cut would.",
 	  NULL },

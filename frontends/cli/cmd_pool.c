@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "engine/base/units.h"
+#include "engine/io/disk_uri.h"
 #include "frontends/cli/session.h"
 #include "frontends/cli/table.h"
 #include "frontends/control/names.h"
@@ -153,7 +154,7 @@ static json_t *path_json(const char *path)
 	char *cwd;
 	json_t *j;
 
-	if (*path == '/' || !(cwd = getcwd(NULL, 0)))
+	if (*path == '/' || disk_path_is_uri(path) || !(cwd = getcwd(NULL, 0)))
 		return json_string(path);
 	while (path[0] == '.' && path[1] == '/')
 		path += 2;

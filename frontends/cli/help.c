@@ -61,7 +61,8 @@ void cli_help_overview(void)
 	       "  ASHLAR_CONTROL  control socket of the daemon (default: ashlar.sock in $XDG_RUNTIME_DIR,\n"
 	       "                  /run/ashlar/control.sock for root)\n"
 	       "  ASHLAR_DISKS    where to look for disks when no daemon holds the pool: files, devices and\n"
-	       "                  directories, separated by colons (default: all block devices)\n\n"
+	       "                  directories, separated by colons, and URIs of NBD exports, ended by\n"
+	       "                  white space (default: all block devices)\n\n"
 	       "Exit status: 0 done, 1 refused or failed, 2 wrong usage.\n");
 }
 

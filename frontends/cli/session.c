@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "engine/base/units.h"
+#include "engine/io/disk_uri.h"
 #include "engine/io/net.h"
 #include "engine/io/uring.h"
 #include "frontends/control/client.h"
@@ -69,17 +70,15 @@ void cli_control_path(const struct cli *cl, char *buf, size_t len)
 
 char **cli_disks_from_env(size_t *n)
 {
-	const char *s = getenv("ASHLAR_DISKS"), *end;
+	const char *list = getenv("ASHLAR_DISKS"), *s;
 	char **v = NULL;
+	size_t len;
 
 	*n = 0;
-	for (; s && *s; s = *end ? end + 1 : end) {
-		end = strchrnul(s, ':');
-		if (end == s)
-			continue;
+	while (list && (s = disk_path_next(&list, &len))) {
 		v = xrealloc(v, (*n + 1) * sizeof(*v));
-		v[*n] = xcalloc(1, (size_t)(end - s) + 1);
-		memcpy(v[(*n)++], s, (size_t)(end - s));
+		v[*n] = xcalloc(1, len + 1);
+		memcpy(v[(*n)++], s, len);
 	}
 	return v;
 }

@@ -40,7 +40,7 @@ int cli_session_call_daemon(struct cli_session *s, const char *method, const jso
 
 /* --control, $ASHLAR_CONTROL, the runtime directory; "" if there is none of these. */
 void cli_control_path(const struct cli *cl, char *buf, size_t len);
-/* $ASHLAR_DISKS cut at its colons. Array and strings by xmalloc; n 0 if unset. */
+/* $ASHLAR_DISKS cut at its colons, or behind URIs at white space (disk_uri.h). Array and strings by xmalloc; n 0 if unset. */
 char **cli_disks_from_env(size_t *n);
 void cli_disks_free(char **v, size_t n);
 /* Coroutine. ashlar_co_pool_open() that waits two seconds for a lock: the kernel lets go of a killed process's disks only

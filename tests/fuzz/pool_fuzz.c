@@ -122,7 +122,7 @@ static int base_label(void *arg)
 	struct session *s = arg;
 	struct disk *d;
 
-	CHECK(disk_open(s->w, paths[0], DISK_RDONLY, &d, NULL) == 0);
+	CHECK(disk_co_open(s->w, paths[0], DISK_RDONLY, &d, NULL) == 0);
 	CHECK(label_co_read(d, s->label, NULL, NULL) == 0);
 	disk_close(d);
 	return 0;

@@ -238,7 +238,7 @@ static void world_up(struct thin_rig *r)
 	r->thin = NULL;
 	alloc_track_begin();
 	r->w = sim_world_create(&o, r->ds);
-	CHECK(disk_open(r->w, "disk0", 0, &r->disk, NULL) == 0);
+	CHECK(disk_co_open(r->w, "disk0", 0, &r->disk, NULL) == 0);
 	for (i = 0; i < r->conf.n_reactors; i++) {
 		r->space[i].rig = r;
 		r->space[i].bdev = r->disk->bdev;

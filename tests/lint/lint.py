@@ -29,7 +29,7 @@ MATRIX = {
 }
 # Headers of other projects, and who may include them.
 FOREIGN = {
-    "liburing": ["engine/io"], "libaio": ["engine/io"], "linux": ["engine/io", "engine/pool"], "blkid": ["engine/io"],
+    "liburing": ["engine/io"], "libaio": ["engine/io"], "linux": ["engine/io", "engine/pool"], "blkid": ["engine/io"], "libnbd": ["engine/io"],
     "pthread": ["engine/io", "frontends/cli"], "isa-l": ["engine/base", "raid"], "jansson": ["frontends/control", "frontends/cli"],
     "libsmartcols": ["frontends/cli"], "sys/socket": ["engine/io", "frontends/control", "frontends/cli"],
 }

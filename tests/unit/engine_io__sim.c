@@ -563,7 +563,7 @@ static int co_cut_of_many(void *arg)
 	EXPECT(fill(d, 0, PAGE, 1, 0) == 0);
 	for (i = 1; i < 4; i++) {
 		snprintf(path, sizeof(path), "disk%u", i);
-		EXPECT(disk_open(w, path, 0, &other, NULL) == 0);
+		EXPECT(disk_co_open(w, path, 0, &other, NULL) == 0);
 		EXPECT(fill(other, 0, PAGE, 1, 0) == 0);
 		disk_close(other);
 	}

@@ -37,7 +37,7 @@ static inline void world_up(unsigned n_reactors)
 
 	alloc_track_begin();
 	w = sim_world_create(&o, ds);
-	EXPECT(disk_open(w, "disk0", 0, &d, NULL) == 0);
+	EXPECT(disk_co_open(w, "disk0", 0, &d, NULL) == 0);
 }
 
 static inline void world_down(void)

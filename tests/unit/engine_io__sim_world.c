@@ -195,7 +195,7 @@ static int co_gone(void *arg)
 	EXPECT(bg_wait(&b) == -ENODEV);
 	EXPECT(read_fill_of(d, 0, PAGE) == -ENODEV);
 	EXPECT(bdev_co_flush(&d->bdev) == -ENODEV);
-	EXPECT(disk_open(w, "disk0", DISK_NO_LOCK, &other, &e) == -ENODEV);
+	EXPECT(disk_co_open(w, "disk0", DISK_NO_LOCK, &other, &e) == -ENODEV);
 	EXPECT(d->ops->refresh(d, NULL) == -ENODEV);
 	faults()->gone = false;
 	EXPECT(read_fill_of(d, 0, PAGE) > 0);
@@ -298,20 +298,20 @@ static void open_and_locks(void)
 
 	begin(1);
 	w2 = sim_world_create(&o, ds);
-	EXPECT(disk_open(w2, "disk0", 0, &a, &e) == -ERR_LOCKED);
+	EXPECT(disk_co_open(w2, "disk0", 0, &a, &e) == -ERR_LOCKED);
 	EXPECT(strstr(e.text, "disk0") != NULL);
-	EXPECT(disk_open(w2, "disk0", DISK_RDONLY, &a, &e) == -ERR_LOCKED);
-	EXPECT(disk_open(w2, "disk0", DISK_RDONLY | DISK_NO_LOCK, &a, &e) == 0);
+	EXPECT(disk_co_open(w2, "disk0", DISK_RDONLY, &a, &e) == -ERR_LOCKED);
+	EXPECT(disk_co_open(w2, "disk0", DISK_RDONLY | DISK_NO_LOCK, &a, &e) == 0);
 	EXPECT(a->bdev.read_only && a->ident[0] == d->ident[0] && a->ident[1] == d->ident[1]);
 	disk_close(d);
-	EXPECT(disk_open(w2, "disk0", DISK_RDONLY, &a, &e) == 0);
-	EXPECT(disk_open(w, "disk0", DISK_RDONLY, &b, &e) == 0);
-	EXPECT(disk_open(w, "disk0", 0, &d, &e) == -ERR_LOCKED);
+	EXPECT(disk_co_open(w2, "disk0", DISK_RDONLY, &a, &e) == 0);
+	EXPECT(disk_co_open(w, "disk0", DISK_RDONLY, &b, &e) == 0);
+	EXPECT(disk_co_open(w, "disk0", 0, &d, &e) == -ERR_LOCKED);
 	disk_close(b);
-	EXPECT(disk_open(w, "disk0", 0, &d, &e) == -ERR_LOCKED);
+	EXPECT(disk_co_open(w, "disk0", 0, &d, &e) == -ERR_LOCKED);
 	sim_world_destroy(w2);
-	EXPECT(disk_open(w, "disk0", 0, &d, &e) == 0);
-	EXPECT(disk_open(w, "nothing", 0, &b, &e) == -ENOENT);
+	EXPECT(disk_co_open(w, "disk0", 0, &d, &e) == 0);
+	EXPECT(disk_co_open(w, "nothing", 0, &b, &e) == -ENOENT);
 	end();
 }
 
@@ -319,7 +319,7 @@ static int co_read_only(void *arg)
 {
 	struct disk *ro;
 
-	EXPECT(disk_open(w, "disk0", DISK_NO_LOCK, &ro, NULL) == 0);
+	EXPECT(disk_co_open(w, "disk0", DISK_NO_LOCK, &ro, NULL) == 0);
 	EXPECT(fill(ro, 0, PAGE, 1, 0) == -EROFS);
 	EXPECT(read_fill_of(ro, 0, PAGE) == 0);
 	disk_close(ro);
@@ -344,12 +344,12 @@ static void disks_come_go_and_change_their_paths(void)
 	EXPECT(disk_probe(w, "disk1", what, sizeof(what), NULL) == 1);
 	EXPECT(strcmp(what, "ext4 fi") == 0);
 	sim_disk_remove(ds, 1);
-	EXPECT(disk_open(w, "disk1", 0, &a, NULL) == -ENOENT);
+	EXPECT(disk_co_open(w, "disk1", 0, &a, NULL) == -ENOENT);
 	EXPECT(disk_probe(w, "disk1", what, sizeof(what), NULL) == -ENOENT);
 	sim_disk_put_back(ds, 1);
 	sim_disk_set_path(ds, 1, "elsewhere");
-	EXPECT(disk_open(w, "disk1", 0, &a, NULL) == -ENOENT);
-	EXPECT(disk_open(w, "elsewhere", 0, &a, NULL) == 0);
+	EXPECT(disk_co_open(w, "disk1", 0, &a, NULL) == -ENOENT);
+	EXPECT(disk_co_open(w, "elsewhere", 0, &a, NULL) == 0);
 	EXPECT(strcmp(a->path, "elsewhere") == 0 && a->bdev.block_bytes == 4096 && a->bdev.size_bytes == DISK_BYTES);
 	end();
 }
@@ -436,7 +436,7 @@ static int co_dead_handle(void *arg)
 
 	EXPECT(fill(d, 0, PAGE, 4, 0) == -ENODEV);
 	EXPECT(read_fill_of(d, 0, PAGE) == -ENODEV);
-	EXPECT(disk_open(w, "disk0", 0, &again, NULL) == 0); /* the old handle's lock is gone with the old device */
+	EXPECT(disk_co_open(w, "disk0", 0, &again, NULL) == 0); /* the old handle's lock is gone with the old device */
 	EXPECT(fill(again, 0, PAGE, 5, IO_FUA) == 0);
 	disk_close(d);
 	d = again;

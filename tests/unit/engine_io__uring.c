@@ -168,7 +168,7 @@ static int co_disk_basics(void *arg)
 	struct err e = { 0 };
 	char *a = buf_alloc(64 * KIB), *b = buf_alloc(64 * KIB), *plain = xaligned(4096, 64 * KIB);
 	struct bdev *bd;
-	int r = disk_open(world, arg, 0, &d, &e);
+	int r = disk_co_open(world, arg, 0, &d, &e);
 
 	if (r < 0)
 		fprintf(stderr, "%s\n", e.text);
@@ -230,7 +230,7 @@ static int co_vectors(void *arg)
 	char *b[5], *all = buf_alloc(64 * KIB);
 	int i;
 
-	CU_ASSERT_EQUAL_FATAL(disk_open(world, arg, 0, &d, NULL), 0);
+	CU_ASSERT_EQUAL_FATAL(disk_co_open(world, arg, 0, &d, NULL), 0);
 	for (i = 0; i < 5; i++) {
 		b[i] = buf_alloc(8192);
 		memset(b[i], 'a' + i, 8192);
@@ -334,7 +334,7 @@ static int co_loads(void *arg)
 	unsigned i;
 	int r;
 
-	CU_ASSERT_EQUAL_FATAL(disk_open(world, arg, 0, &d, NULL), 0);
+	CU_ASSERT_EQUAL_FATAL(disk_co_open(world, arg, 0, &d, NULL), 0);
 	co_join_init(&j);
 	for (i = 0; i < world->n_reactors; i++) {
 		l[i] = (struct load){ .d = d, .r = world->reactors[i], .seed = (uint64_t)(uintptr_t)&j, .index = i };
@@ -345,7 +345,7 @@ static int co_loads(void *arg)
 	CU_ASSERT_EQUAL(d->n_errors, 0);
 	disk_close(d);
 	/* the locks are gone at once, though other reactors still have to let go */
-	CU_ASSERT_EQUAL_FATAL(disk_open(world, arg, 0, &d, NULL), 0);
+	CU_ASSERT_EQUAL_FATAL(disk_co_open(world, arg, 0, &d, NULL), 0);
 	disk_close(d);
 	return r;
 }
@@ -374,24 +374,24 @@ static int co_locks(void *arg)
 	struct disk *a, *b, *c;
 	struct err e = { 0 };
 
-	CU_ASSERT_EQUAL_FATAL(disk_open(world, arg, 0, &a, &e), 0);
-	CU_ASSERT_EQUAL(disk_open(world, arg, 0, &b, &e), -ERR_LOCKED);
+	CU_ASSERT_EQUAL_FATAL(disk_co_open(world, arg, 0, &a, &e), 0);
+	CU_ASSERT_EQUAL(disk_co_open(world, arg, 0, &b, &e), -ERR_LOCKED);
 	CU_ASSERT_TRUE(strlen(e.text) > 10);
-	CU_ASSERT_EQUAL(disk_open(world, arg, DISK_RDONLY, &b, &e), -ERR_LOCKED);
-	CU_ASSERT_EQUAL_FATAL(disk_open(world, arg, DISK_RDONLY | DISK_NO_LOCK, &b, &e), 0);
+	CU_ASSERT_EQUAL(disk_co_open(world, arg, DISK_RDONLY, &b, &e), -ERR_LOCKED);
+	CU_ASSERT_EQUAL_FATAL(disk_co_open(world, arg, DISK_RDONLY | DISK_NO_LOCK, &b, &e), 0);
 	CU_ASSERT_EQUAL(a->ident[0], b->ident[0]);
 	CU_ASSERT_EQUAL(a->ident[1], b->ident[1]);
 	CU_ASSERT_TRUE(b->bdev.read_only);
 	disk_close(a);
 	disk_close(b);
-	CU_ASSERT_EQUAL_FATAL(disk_open(world, arg, DISK_RDONLY, &b, &e), 0);
-	CU_ASSERT_EQUAL_FATAL(disk_open(world, arg, DISK_RDONLY, &c, &e), 0);
-	CU_ASSERT_EQUAL(disk_open(world, arg, 0, &a, &e), -ERR_LOCKED);
+	CU_ASSERT_EQUAL_FATAL(disk_co_open(world, arg, DISK_RDONLY, &b, &e), 0);
+	CU_ASSERT_EQUAL_FATAL(disk_co_open(world, arg, DISK_RDONLY, &c, &e), 0);
+	CU_ASSERT_EQUAL(disk_co_open(world, arg, 0, &a, &e), -ERR_LOCKED);
 	disk_close(b);
 	disk_close(c);
-	CU_ASSERT_EQUAL(disk_open(world, "/dev/null", 0, &a, &e), -EINVAL);
-	CU_ASSERT_EQUAL(disk_open(world, "/nonexistent", 0, &a, &e), -ENOENT);
-	CU_ASSERT_EQUAL(disk_open(world, "/tmp", 0, &a, &e), -EINVAL);
+	CU_ASSERT_EQUAL(disk_co_open(world, "/dev/null", 0, &a, &e), -EINVAL);
+	CU_ASSERT_EQUAL(disk_co_open(world, "/nonexistent", 0, &a, &e), -ENOENT);
+	CU_ASSERT_EQUAL(disk_co_open(world, "/tmp", 0, &a, &e), -EINVAL);
 	return 0;
 }
 
@@ -405,7 +405,7 @@ static int co_refresh(void *arg)
 {
 	struct disk *d;
 
-	CU_ASSERT_EQUAL_FATAL(disk_open(world, arg, 0, &d, NULL), 0);
+	CU_ASSERT_EQUAL_FATAL(disk_co_open(world, arg, 0, &d, NULL), 0);
 	CU_ASSERT_EQUAL(truncate(arg, FILE_BYTES * 2 + 100), 0);
 	CU_ASSERT_EQUAL(d->ops->refresh(d, NULL), 0);
 	CU_ASSERT_EQUAL(d->bdev.size_bytes, FILE_BYTES * 2);
@@ -425,7 +425,7 @@ static int co_alive(void *arg)
 	struct err e = { 0 };
 	unsigned i;
 
-	CU_ASSERT_EQUAL_FATAL(disk_open(world, arg, 0, &d, NULL), 0);
+	CU_ASSERT_EQUAL_FATAL(disk_co_open(world, arg, 0, &d, NULL), 0);
 	for (i = 0; i < 100; i++)
 		CU_ASSERT_EQUAL(disk_co_alive(d, FILE_BYTES, &e), 0);
 	CU_ASSERT_EQUAL(truncate(arg, FILE_BYTES + MIB), 0);
@@ -471,7 +471,7 @@ static int co_ask_and_close(void *arg)
 	unsigned round, i;
 
 	for (round = 0; round < 50; round++) {
-		CU_ASSERT_EQUAL_FATAL(disk_open(world, arg, 0, &d, NULL), 0);
+		CU_ASSERT_EQUAL_FATAL(disk_co_open(world, arg, 0, &d, NULL), 0);
 		co_join_init(&join);
 		for (i = 0; i < ARRAY_LEN(a); i++) {
 			a[i] = (struct asker){ d, &join, -1 };

@@ -222,7 +222,7 @@ static void rig_world_up(struct rig *r)
 	alloc_track_begin();
 	r->w = sim_world_create(&o, r->ds);
 	for (i = 0; i < RIG_COPIES; i++)
-		CHECK(disk_open(r->w, rig_paths[i], 0, &r->disks[i], NULL) == 0);
+		CHECK(disk_co_open(r->w, rig_paths[i], 0, &r->disks[i], NULL) == 0);
 	r->dev = r->disks[0]->bdev;
 	r->dev.ops = &rig_ops;
 	r->dev.copies = RIG_COPIES;

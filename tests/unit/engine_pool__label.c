@@ -279,7 +279,7 @@ static int do_write(void *arg)
 	uint64_t *gen = arg;
 	struct disk *d;
 	bool partial;
-	int r = disk_open(world, "a", 0, &d, &why);
+	int r = disk_co_open(world, "a", 0, &d, &why);
 
 	if (r < 0)
 		return r;
@@ -292,7 +292,7 @@ static int do_write(void *arg)
 static int do_read(void *arg)
 {
 	struct disk *d;
-	int r = disk_open(world, "a", DISK_RDONLY, &d, &why);
+	int r = disk_co_open(world, "a", DISK_RDONLY, &d, &why);
 
 	if (r < 0)
 		return r;
@@ -304,7 +304,7 @@ static int do_read(void *arg)
 static int do_wipe(void *arg)
 {
 	struct disk *d;
-	int r = disk_open(world, "a", 0, &d, &why);
+	int r = disk_co_open(world, "a", 0, &d, &why);
 
 	if (r < 0)
 		return r;

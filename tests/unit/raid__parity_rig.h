@@ -710,8 +710,8 @@ static void world_up(void)
 	rig.w = sim_world_create(&o, rig.ds);
 	for (unsigned i = 0; i < DISKS; i++) {
 		snprintf(path, sizeof(path), "disk%u", i);
-		if (disk_open(rig.w, path, 0, &rig.disk[i], NULL))
-			CU_FAIL_FATAL("disk_open");
+		if (disk_co_open(rig.w, path, 0, &rig.disk[i], NULL))
+			CU_FAIL_FATAL("disk_co_open");
 	}
 }
 

@@ -161,8 +161,8 @@ static void world_up(void)
 	struct sim_options o = { .seed = rng_next(&rig.rng), .n_reactors = 1 };
 
 	rig.w = sim_world_create(&o, rig.ds);
-	if (disk_open(rig.w, "a", 0, &rig.disk[0], NULL) || disk_open(rig.w, "b", 0, &rig.disk[1], NULL))
-		CU_FAIL_FATAL("disk_open");
+	if (disk_co_open(rig.w, "a", 0, &rig.disk[0], NULL) || disk_co_open(rig.w, "b", 0, &rig.disk[1], NULL))
+		CU_FAIL_FATAL("disk_co_open");
 }
 
 struct body {

@@ -288,7 +288,7 @@ static void group_in_transition_is_written_by_its_home_alone(void)
 		rig.w = sim_world_create(&o, rig.ds);
 		for (unsigned i = 0; i < DISKS; i++) {
 			snprintf(path, sizeof(path), "disk%u", i);
-			EXPECT(disk_open(rig.w, path, 0, &rig.disk[i], NULL) == 0);
+			EXPECT(disk_co_open(rig.w, path, 0, &rig.disk[i], NULL) == 0);
 		}
 		EXPECT(sim_run(rig.w, many_co_main, NULL, NULL, 0) == 0);
 		sim_world_destroy(rig.w);
