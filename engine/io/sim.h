@@ -24,6 +24,7 @@
 struct sim_disk_conf {
 	uint64_t size_bytes;
 	uint32_t block_bytes; /* 512 or 4096; the granule of loss is always 512 */
+	bool is_remote; /* opening it in a coroutine takes a while, during which anything may happen, and as long to fail */
 };
 
 /* What a power cut does to writes that no flush has covered. Each granule of each such write, in random order. */

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/units.h"
+
 #define DEV_MAX_BYTES (1u << 20)
 #define SLAB_REQS 64
 
@@ -261,12 +263,27 @@ static int find(struct world *w, const char *path, struct sim_disk **out, struct
 	return 0;
 }
 
-int sim_dev_open(struct world *w, const char *path, unsigned flags, struct disk **out, struct err *e)
+/* As a connection is made: mostly soon, sometimes not for seconds, and to nobody in the end. */
+static int dev_co_connect(struct world *w, const char *path, struct sim_disk **out, struct err *e)
+{
+	struct rng *rng = &sim_world_of(w)->rng;
+
+	co_sleep_ns(rng_below(rng, rng_chance(rng, 1, 8) ? 2 * NS_PER_SEC : 5 * NS_PER_MS));
+	if (!sim_disk_find(sim_world_of(w)->disks, path) || (*out)->faults.gone) {
+		co_sleep_ns(rng_chance(rng, 1, 4) ? 5 * NS_PER_SEC : 1);
+		return err_set(e, -ETIMEDOUT, "disk '%s' does not answer", path);
+	}
+	return find(w, path, out, e);
+}
+
+int sim_dev_co_open(struct world *w, const char *path, unsigned flags, struct disk **out, struct err *e)
 {
 	struct sim_disk *sim;
 	struct dev *dev;
 	int r = find(w, path, &sim, e);
 
+	if (sim && sim->is_remote && co_self())
+		r = dev_co_connect(w, path, &sim, e);
 	if (r < 0)
 		return r;
 	dev = sim_alloc(sizeof(*dev));

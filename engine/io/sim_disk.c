@@ -66,6 +66,7 @@ unsigned sim_disks_add(struct sim_disks *ds, const char *path, const struct sim_
 	d = disk_new(ds, path);
 	d->size_bytes = conf->size_bytes;
 	d->block_bytes = conf->block_bytes;
+	d->is_remote = conf->is_remote;
 	return d->index;
 }
 
@@ -236,6 +237,7 @@ static void disk_clone(struct sim_disks *ds, const struct sim_disk *from)
 	d->signature = from->signature ? sim_strdup(from->signature) : NULL;
 	d->size_bytes = from->size_bytes;
 	d->block_bytes = from->block_bytes;
+	d->is_remote = from->is_remote;
 	d->removed = from->removed;
 	d->faults = from->faults;
 	if (from->n_bad) {

@@ -23,7 +23,7 @@ struct sim_disk {
 	char *path, *signature;
 	uint64_t size_bytes;
 	uint32_t block_bytes;
-	bool removed;
+	bool removed, is_remote;
 	struct sim_faults faults;
 	struct sim_bad *bad;
 	size_t n_bad, cap_bad;

@@ -292,7 +292,7 @@ static const struct world_ops sim_world_ops = {
 	.wall_ns = world_wall,
 	.random = world_rand,
 	.kick = world_kick,
-	.disk_co_open = sim_dev_open,
+	.disk_co_open = sim_dev_co_open,
 	.disk_probe = sim_dev_probe,
 };
 

@@ -48,7 +48,7 @@ static inline void sim_trace(struct sim_world *w, uint64_t v)
 void sim_reqs_push(struct sim_reqs *a, struct sim_req *q);
 
 /* ---- sim_dev.c ---- */
-int sim_dev_open(struct world *w, const char *path, unsigned flags, struct disk **out, struct err *e);
+int sim_dev_co_open(struct world *w, const char *path, unsigned flags, struct disk **out, struct err *e);
 int sim_dev_probe(struct world *w, const char *path, char *what, size_t len, struct err *e);
 /* The next moment of a request has come. True: it has been completed (and is gone). */
 bool sim_dev_step(struct sim_world *w, struct sim_req *q);

@@ -47,6 +47,7 @@ struct sim_run {
 	unsigned w_read, w_write, w_flush, w_zero, w_discard; /* weights of requests */
 	unsigned fua_of, slow_of;			      /* one write in so many; one pause in so many is long */
 	bool overcommit, other_layouts, faults;
+	bool has_remote; /* some disks are opened as over a network */
 	bool sparse; /* large volumes, of which little is written, here and there: many map pages */
 	bool family; /* snapshots, clones, rollbacks */
 	bool transfers; /* and they are sent and received */

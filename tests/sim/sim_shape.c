@@ -49,6 +49,7 @@ static void shape_disks(struct sim_run *s)
 	bool big_blocks = rng_chance(&s->rng, 1, 4), even = rng_chance(&s->rng, 1, 2);
 	uint64_t size = (8 + rng_below(&s->rng, s->overcommit ? 8 : 40)) * MIB, span = rng_chance(&s->rng, 1, 3) ? 8000 : 2000;
 	struct raid_profile prof;
+	struct rng remote; /* of its own: seeds of runs without such disks mean what they always did */
 	int r = raid_profile_parse(shapes[k].layout, &prof);
 
 	CHECK(r == 0);
@@ -56,8 +57,11 @@ static void shape_disks(struct sim_run *s)
 	g->n_disks = shapes[k].min + (unsigned)rng_below(&s->rng, shapes[k].max - shapes[k].min + 1);
 	s->tolerates = raid_profile_tolerates(prof);
 	g->block_bytes = 512;
+	rng_init(&remote, ~s->seed);
+	s->has_remote = rng_chance(&remote, 1, 4);
 	for (i = 0; i < g->n_disks; i++) {
-		struct sim_disk_conf c = { .size_bytes = size, .block_bytes = big_blocks ? 4096 : 512 };
+		struct sim_disk_conf c = { .size_bytes = size, .block_bytes = big_blocks ? 4096 : 512,
+					   .is_remote = s->has_remote && rng_chance(&remote, 1, 2) };
 
 		if (!even)
 			c.size_bytes += 4096 * rng_below(&s->rng, span);
