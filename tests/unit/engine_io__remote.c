@@ -23,7 +23,7 @@
 #define PART_BYTES MIB /* of the disk, for each worker */
 
 static struct world *world;
-static char dir[64], uri[160], path_log[80];
+static char dir[64], uri[256], path_log[80];
 
 /* ---- a server ---- */
 
@@ -247,6 +247,22 @@ static int co_one_durable_write(void *arg)
 	return r;
 }
 
+static void requests_over_tls(void)
+{
+	char args[256], path[80];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/keys.psk", dir);
+	f = fopen(path, "w");
+	CHECK(f && fputs("joe:00112233445566778899aabbccddeeff\n", f) > 0 && fclose(f) == 0);
+	snprintf(args, sizeof(args), "--tls=require --tls-psk=%s memory 64M", path);
+	server_start(args);
+	snprintf(args, sizeof(args), "nbds+unix://joe@/?tls-psk-file=%s&%s", path, strstr(uri, "socket="));
+	strcpy(uri, args);
+	CU_ASSERT_EQUAL(run(co_requests, NULL), 0);
+	server_end(SIGTERM);
+}
+
 static void fua_is_the_servers_or_a_flush(void)
 {
 	char args[320];
@@ -386,7 +402,7 @@ static void it_is_seen_without_a_request(void)
 static int co_opens_again(void *arg)
 {
 	struct disk *d = co_open(0);
-	char keep[160], sock[96], args[160];
+	char keep[256], sock[256], args[256];
 	uint64_t start;
 
 	strcpy(keep, uri);
@@ -596,6 +612,7 @@ int main(void)
 	TEST(a_password_is_refused_and_not_repeated);
 	if (system("command -v nbdkit >/dev/null") == 0) {
 		TEST(requests_of_all_kinds_from_all_reactors);
+		TEST(requests_over_tls);
 		TEST(fua_is_the_servers_or_a_flush);
 		TEST(only_a_server_with_multi_conn_gets_several_connections);
 		TEST(a_server_that_ends_is_a_disk_that_is_gone);
