@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/io/disk_uri.h"
 #include "engine/pool/assembly.h"
 
 void text_append(char *text, size_t cap, const char *fmt, ...)
@@ -80,23 +81,64 @@ static void scan_failed(struct scan *s, const struct err *why)
 		s->first = *why;
 }
 
-static void scan_co_add(struct world *w, const char *path, struct scan *s)
-{
-	struct scan_disk *d = &s->v[s->n];
-	struct err *e = xcalloc(1, sizeof(*e));
-	int r = scan_disk_co_open(w, path, DISK_RDONLY | DISK_NO_LOCK, d, e);
+/* ---- looking ---- */
 
-	if (r == 0) {
-		disk_close(d->disk);
-		d->disk = NULL;
-		if (is_seen(s, d))
-			scan_disk_fini(d);
-		else
-			s->n++;
-	} else if (r != -ENOENT) {
-		scan_failed(s, e);
+struct look {
+	struct world *w;
+	const char *path;
+	struct scan_disk disk;
+	struct err e;
+	int result;
+	struct co_join *join; /* NULL: nobody waits */
+};
+
+static void look_co_run(void *arg)
+{
+	struct look *k = arg;
+
+	k->result = scan_disk_co_open(k->w, k->path, DISK_RDONLY | DISK_NO_LOCK, &k->disk, &k->e);
+	if (k->result == 0) {
+		disk_close(k->disk.disk);
+		k->disk.disk = NULL;
 	}
-	xfree(e);
+	if (k->join)
+		co_join_done(k->join, 0);
+}
+
+static void scan_take(struct scan *s, struct look *k)
+{
+	if (k->result == 0 && is_seen(s, &k->disk))
+		scan_disk_fini(&k->disk);
+	else if (k->result == 0)
+		s->v[s->n++] = k->disk;
+	else if (k->result != -ENOENT)
+		scan_failed(s, &k->e);
+}
+
+/* Coroutine. One after the other; but remote ones, which may not answer for seconds, all at once. */
+static void scan_co_look(struct world *w, char **paths, size_t n, struct scan *s)
+{
+	struct look *v = xcalloc(n + 1, sizeof(*v));
+	struct co_join join;
+	size_t i;
+
+	co_join_init(&join);
+	for (i = 0; i < n; i++) {
+		v[i].w = w;
+		v[i].path = paths[i];
+		if (!disk_path_is_uri(paths[i]))
+			continue;
+		v[i].join = &join;
+		co_join_add(&join);
+		co_spawn(CO_SERVICE, look_co_run, &v[i], "remote disk");
+	}
+	for (i = 0; i < n; i++)
+		if (!v[i].join)
+			look_co_run(&v[i]);
+	(void)co_join_wait(&join);
+	for (i = 0; i < n; i++)
+		scan_take(s, &v[i]);
+	xfree(v);
 }
 
 int scan_co_run(struct world *w, const char *const *paths, size_t n_paths, struct scan *s, struct err *e)
@@ -110,10 +152,9 @@ int scan_co_run(struct world *w, const char *const *paths, size_t n_paths, struc
 	if (r < 0)
 		return r;
 	s->v = xcalloc(s->n_paths + 1, sizeof(*s->v));
-	for (i = 0; i < s->n_paths; i++) {
-		scan_co_add(w, all[i], s);
+	scan_co_look(w, all, s->n_paths, s);
+	for (i = 0; i < s->n_paths; i++)
 		xfree(all[i]);
-	}
 	xfree(all);
 	return 0;
 }

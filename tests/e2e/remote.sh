@@ -74,6 +74,9 @@ t 0 "a pool of two files and two remote disks" "$ashlar" pool create demo --layo
 json disk list demo
 [ "$(value 'sorted(d["path"] for d in j)[2:]')" = "['$r2', '$r1']" ] && ok "disk list shows the URIs" || not_ok "disk list shows the URIs"
 refused "what is on a remote disk is not overwritten" 'belongs to pool demo' "$ashlar" pool create other disks/l1 "$r1"
+refused "a URI with a password is refused" 'has a password' "$ashlar" pool create other nbd://joe:secret@192.0.2.6/disk
+grep -q secret err && not_ok "the password is not repeated" || ok "the password is not repeated"
+refused "a server that is not there is named" 'cannot connect to nbd://192.0.2.6:1/disk.*refused' "$ashlar" pool create other nbd://192.0.2.6:1/disk
 for i in still load; do t 0 "volume create $i" "$ashlar" volume create "demo/$i" --size 256M; done
 serve --reactors 2 "$dir/disks" "$r1" "$r2" && ok "served" || not_ok "served"
 $(fio_args still --rw=write --bs=64k --size=96m --do_verify=0 --end_fsync=1) >out 2>err && ok "something is written" || not_ok "something is written"
