@@ -132,14 +132,16 @@ static void round_co_wait(struct own_round *rd, uint64_t deadline_ns)
 		r = co_queue_wait_until(&rd->ended, deadline_ns);
 }
 
-void pool_co_labels_send(struct ashlar_pool *p, int *results)
+int pool_co_labels_send(struct ashlar_pool *p, int *results)
 {
 	struct own_op **ops = xcalloc(LABEL_DISKS_MAX, sizeof(struct own_op *));
 	struct own_round *rd = round_new(), *idle = round_new();
 	unsigned i;
 
 	pool_co_labels_guard(p);
-	for (i = 0; i < p->n_disks; i++) {
+	if (!p->has_stranger)
+		p->sent_generation = p->label->generation;
+	for (i = 0; i < p->n_disks && !p->has_stranger; i++) {
 		const struct pdisk *d = &p->disks[i];
 
 		results[i] = -ENODEV;
@@ -154,6 +156,7 @@ void pool_co_labels_send(struct ashlar_pool *p, int *results)
 	round_put(rd);
 	round_put(idle);
 	xfree(ops);
+	return p->has_stranger ? -ERR_LOCKED : 0;
 }
 
 int pool_co_label_peek(struct ashlar_pool *p, unsigned disk, uint64_t off_bytes, void *buf, uint64_t max_ns)

@@ -90,8 +90,9 @@ void pool_co_transition_end(struct ashlar_pool *p, struct pgroup *g);
 /* ---- late.c ---- */
 #define LABEL_READ_BYTES 4096
 /* Coroutine, under p->labels. One generation to every disk that is there, results by disk: 0, an error, -ETIMEDOUT after
- * settings.timeout_ns. Nobody waits for FAILED disks; one that has not taken its last label yet gets none. */
-void pool_co_labels_send(struct ashlar_pool *p, int *results);
+ * settings.timeout_ns. Nobody waits for FAILED disks; one that has not taken its last label yet gets none. -ERR_LOCKED: a second daemon
+ * writes labels, and nothing has been sent. */
+int pool_co_labels_send(struct ashlar_pool *p, int *results) __must_check;
 /* Coroutine. Reads LABEL_READ_BYTES; -ETIMEDOUT after max_ns. The disk is there. */
 int pool_co_label_peek(struct ashlar_pool *p, unsigned disk, uint64_t off_bytes, void *buf, uint64_t max_ns) __must_check;
 struct label_load {

@@ -13,6 +13,9 @@
  * disk gets no label any more. What was overwritten before a round is found by it; so between rounds the slot whose turn is
  * next tells, and that is what a read with zeros in it asks for (pool_co_disk_verify()).
  *
+ * A label with our uuids that is newer than any we have written, in both areas, is a second daemon's that has opened the pool, as only
+ * disks without locks allow (remote ones). One of the two must stop before both have destroyed everything: it is we, who notice.
+ *
  * A lost disk may come back (somebody has seen his mistake, a file has been made long again). Nobody knows what is missing, so the
  * pool's label says that nothing on it is believed (acked_generation).
  */
@@ -39,6 +42,7 @@ static bool is_in_use(const struct pdisk *d)
 struct look {
 	uint32_t ours, others, unread; /* a bit per place */
 	int error;		       /* of the last that could not be read */
+	uint64_t newer[2];	       /* front, tail: generation of a label that we have not written */
 	char what[80];		       /* is there instead */
 };
 
@@ -61,10 +65,13 @@ static void place_judge(const struct ashlar_pool *p, unsigned disk, unsigned pla
 {
 	const struct label_header_disk *h = page;
 	const struct uuid *uuid = &p->label->disks[disk].uuid;
+	uint64_t generation = le64_get(h->generation);
 	unsigned magic = bits_differ(h->magic, LABEL_MAGIC, sizeof(h->magic)), pool = bits_differ(&h->pool, &p->label->pool, sizeof(h->pool));
 
 	if (magic + pool + bits_differ(&h->disk, uuid, sizeof(*uuid)) <= FLIPPED_MAX) {
 		k->ours |= 1U << place;
+		if (p->sent_generation && generation > p->sent_generation && generation % LABEL_SLOTS == place % LABEL_SLOTS)
+			k->newer[place / LABEL_SLOTS] = MAX(k->newer[place / LABEL_SLOTS], generation);
 		return;
 	}
 	k->others |= 1U << place;
@@ -178,6 +185,18 @@ static int size_co_check(struct ashlar_pool *p, unsigned disk, struct err *e)
 	return -EUCLEAN;
 }
 
+static void stranger_stop(struct ashlar_pool *p, unsigned disk, uint64_t generation)
+{
+	char why[200];
+
+	if (p->has_stranger || !p->meta)
+		return;
+	p->has_stranger = true;
+	snprintf(why, sizeof(why), "another daemon has it open: disk %.60s has label %llu, and ours is %llu; stop the other one first",
+		 pool_disk_path(p, disk), (unsigned long long)generation, (unsigned long long)p->sent_generation);
+	meta_fail(p->meta, -ERR_LOCKED, why);
+}
+
 /* Coroutine. -EUCLEAN: it is lost; -ENODEV, -ETIMEDOUT; -EIO: nothing of it can be read where its label would be. Else 0. */
 static int label_co_check(struct ashlar_pool *p, unsigned disk, uint32_t places, uint64_t max_ns)
 {
@@ -193,6 +212,8 @@ static int label_co_check(struct ashlar_pool *p, unsigned disk, uint32_t places,
 		return -EUCLEAN;
 	if (r < 0 || d->disk != handle)
 		return r;
+	if (k.newer[0] && k.newer[0] == k.newer[1])
+		stranger_stop(p, disk, k.newer[0]);
 	if (k.error && !(k.ours | k.others))
 		return -EIO;
 	gone = k.others & d->labels_seen;

@@ -101,6 +101,8 @@ struct ashlar_pool {
 	unsigned n_disks;
 	bool labels_agree; /* at opening: every disk that is there has the label that rules */
 	bool read_only, started, stopping, failed;
+	uint64_t sent_generation; /* of the newest label that we have written, 0: none */
+	bool has_stranger; /* a second daemon has been seen: no label is written any more (ours.c) */
 	char failed_why[200];
 	unsigned n_reactors;
 	struct pool_reactor reactors[REACTORS_MAX];

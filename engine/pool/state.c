@@ -48,7 +48,9 @@ int pool_co_publish_locked(struct ashlar_pool *p)
 
 	do {
 		p->label->generation++;
-		pool_co_labels_send(p, results);
+		r = pool_co_labels_send(p, results);
+		if (r < 0)
+			break;
 		r = labels_co_judge(p, results, &written);
 		if (r >= 0 && !written)
 			r = -EIO;

@@ -616,6 +616,45 @@ static void slow_disk_is_named(void)
 	hist_end(h);
 }
 
+/* A second daemon has opened the pool on disks that cannot be locked: its label is newer than any of ours. */
+static int co_second_daemon(struct hist *h)
+{
+	struct ashlar_pool *p = h->rig.p;
+	uint64_t g, off, until = reactor_now_ns() + SECONDS(15);
+	struct label *l = xmalloc(sizeof(*l));
+	char *slot = xmalloc(LABEL_SLOT_BYTES);
+	int r;
+
+	co_sleep_ns(SECONDS(3));
+	*l = *p->label;
+	g = ++l->generation;
+	l->disk = l->disks[1].uuid;
+	r = label_co_write(p->disks[1].disk, l, 1, NULL);
+	EXPECT(h, r == 0);
+	while (!p->failed && reactor_now_ns() < until)
+		co_sleep_ns(SECONDS(1));
+	EXPECT(h, p->failed && strstr(p->failed_why, "another daemon has it open"));
+	EXPECT(h, co_n_events(h, "pool.stopped", "another daemon") == 1);
+	EXPECT(h, pool_co_publish_labels(p) < 0);
+	off = g % LABEL_SLOTS * LABEL_SLOT_BYTES;
+	sim_disk_peek(h->rig.disks, 0, off, slot, LABEL_SLOT_BYTES);
+	EXPECT(h, le64_get(((struct label_header_disk *)(void *)slot)->generation) < g); /* nothing of ours has followed */
+	xfree(slot);
+	xfree(l);
+	return -ECANCELED;
+}
+
+static void second_daemon_is_noticed_and_this_one_stops(void)
+{
+	struct hist *h = begin("raid1", 3);
+
+	live_and_close(h, co_second_daemon);
+	hist_cut(h, SIM_CUT_ALL);
+	hist_end(h);
+}
+
+
+
 int main(void)
 {
 	unsigned failures;
@@ -624,6 +663,7 @@ int main(void)
 	CU_initialize_registry();
 	s = CU_add_suite("watch", NULL, NULL);
 #define T(f) CU_add_test(s, #f, f)
+	T(second_daemon_is_noticed_and_this_one_stops);
 	T(zeros_of_an_overwritten_disk_reach_no_client);
 	T(overwritten_disk_gets_no_label_any_more);
 	T(label_is_told_from_scratches);
