@@ -107,6 +107,10 @@ void pool_watch_co_run(void *arg)
 	uint64_t round, until;
 	unsigned i;
 
+	/* The label of the opening says what all disks had before. Once more, and they say that all have that one: a disk as it was
+	 * when the pool was closed is known for old, even if this opening ends in a crash before anything else is told. */
+	if (pool_co_publish_labels(p) < 0)
+		pool_log(p, "labels could not be written once more after opening");
 	for (round = 1; !p->stopping && !p->failed; round++) {
 		until = reactor_now_ns() + (round == 1 ? 0 : WATCH_NS); /* what is there now is what we know disks by */
 		while (!p->stopping && reactor_now_ns() < until)

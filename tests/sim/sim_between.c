@@ -7,7 +7,7 @@
 #include "engine/pool/pool_internal.h"
 #include "tests/sim/sim_run.h"
 
-#define GENERATIONS_APART 2 /* of labels, so that every disk has been told that there were some since */
+#define GENERATIONS_APART 4 /* of labels: closing writes some that we have not noted; and every disk has been told that there were more since */
 
 void between_note(struct sim_run *s)
 {

@@ -434,15 +434,18 @@ static int co_old_copy_is_known(struct hist *h)
 /* Openings that end in a crash write few labels; they tell nevertheless. */
 static void old_copy_is_not_believed_after_crashes(void)
 {
-	static const char *const layouts[] = { "raid1", "raid5" };
+	static const struct {
+		const char *layout;
+		unsigned before, after; /* crashes, of the copy */
+	} cases[] = { { "raid1", 0, 1 }, { "raid5", 0, 1 }, { "raid1", 1, 1 }, { "raid1", 1, 3 }, { "raid5", 1, 3 } };
 	unsigned i, k;
 
-	for (i = 0; i < ARRAY_LEN(layouts); i++) {
-		struct hist *h = begin(layouts[i], 3, 12 * MIB);
+	for (i = 0; i < ARRAY_LEN(cases); i++) {
+		struct hist *h = begin(cases[i].layout, 3, 12 * MIB);
 		struct sim_disks *old = NULL;
 
-		for (k = 0; k < 4; k++) {
-			if (k == 1)
+		for (k = 0; k < cases[i].before + cases[i].after; k++) {
+			if (k == cases[i].before)
 				old = sim_disks_clone(h->rig.disks);
 			hist_live(h, co_flushed_and_dead);
 			hist_cut(h, SIM_CUT_ALL);
