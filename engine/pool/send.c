@@ -51,6 +51,12 @@ static struct thin_vol *snap_by_guid(struct ashlar_pool *p, uint64_t family, con
 	return NULL;
 }
 
+/* Or from one that has been received from it: no receiver can have the one without having the other. */
+static bool base_is_itself(const struct send *s)
+{
+	return s->base && uuid_is_equal(&s->base->guid, &s->snap->guid);
+}
+
 static int base_by_name(struct send *s, const char *name, struct err *e)
 {
 	struct ashlar_pool *p = s->t.p;
@@ -66,7 +72,7 @@ static int base_by_name(struct send *s, const char *name, struct err *e)
 		if (r < 0)
 			return r;
 	}
-	if (s->base == s->snap)
+	if (base_is_itself(s))
 		return err_set(e, -EINVAL, "a snapshot cannot be sent from itself: name an older one");
 	if (s->base->family != s->snap->family)
 		return err_set(e, -EINVAL, "%s/%.255s is not of the same family: send the whole snapshot, without --from", p->label->name, name);
@@ -91,7 +97,8 @@ static int token_take(struct send *s, struct err *e)
 	}
 	if (s->base ? !uuid_is_equal(&s->base->guid, &tok.base_guid) : !uuid_is_zero(&tok.base_guid))
 		return err_set(e, -EINVAL, "the token belongs to a stream that began from another snapshot: leave out --from");
-	if (tok.start_bytes > s->snap->size_bytes || (tok.start_bytes % s->sub_bytes && tok.start_bytes != s->snap->size_bytes))
+	if (base_is_itself(s) || tok.start_bytes > s->snap->size_bytes ||
+	    (tok.start_bytes % s->sub_bytes && tok.start_bytes != s->snap->size_bytes))
 		return err_set(e, -EINVAL, "the token is not one of this snapshot");
 	s->h.start_bytes = tok.start_bytes;
 	return 0;
@@ -298,9 +305,11 @@ static int send_co_body(struct send *s, struct err *e)
 		struct batch *next = &s->batch[turn], *now = &s->batch[!turn];
 
 		r = batch_co_fill(s, next);
-		err_default(e, r, "finding out what to send");
-		if (r < 0)
+		if (r < 0) {
+			w = pool_transfer_check(&s->t, e);
+			r = w < 0 ? w : err_default(e, r, "finding out what to send");
 			break;
+		}
 		batch_start(next);
 		r = batch_co_send(s, now, e);
 		w = batch_co_wait(next);

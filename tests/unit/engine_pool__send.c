@@ -1,4 +1,5 @@
 /* Send and receive, in the simulated world: streams whole, cut, damaged, resumed; power cuts on the receiving side. */
+#include "engine/pool/stream.h"
 #include "tests/lib/pipe_stream.h"
 #include "tests/unit/engine_pool__send.h"
 
@@ -199,12 +200,22 @@ static void a_flipped_bit_is_refused_and_shows_nothing(void)
 
 /* ---- refusals ---- */
 
+/* A token with a right checksum that no receiver has given: the snapshot begins from itself. */
+static char *token_of_itself(const struct two *t, unsigned snap, char buf[STREAM_TOKEN_LEN])
+{
+	struct stream_token tok = { .start_bytes = 0 };
+
+	memcpy(&tok.guid, t->whole[snap].p + offsetof(struct stream_header_disk, guid), sizeof(tok.guid));
+	tok.base_guid = tok.guid;
+	return stream_token_format(&tok, buf);
+}
+
 static int body_refusals(struct two *t)
 {
 	struct ashlar_receive_spec plain = { 0 }, force = { .force = true };
 	struct ashlar_attach *at;
 	struct bytes s = { 0 };
-	char token[96] = "";
+	char token[96] = "", self[STREAM_TOKEN_LEN];
 	uint8_t *other = calloc(1, SIZE_MAX_BYTES);
 
 	MUST(two_co_receive(t, plain, t->inc[1].p, t->inc[1].len) == -ENOENT); /* no volume */
@@ -226,6 +237,7 @@ static int body_refusals(struct two *t)
 	MUST(two_co_receive(t, plain, t->inc[3].p, t->inc[3].len / 2) < 0 && two_co_token(t, token));
 	MUST(two_co_send(t, 2, -1, token, &s) == -EINVAL && two_co_send(t, 3, 0, token, &s) == -EINVAL);
 	MUST(two_co_send(t, 3, -1, "a1-00", &s) == -EINVAL && two_co_send(t, 3, 3, NULL, &s) == -EINVAL);
+	MUST(two_co_send(t, 3, -1, token_of_itself(t, 3, self), &s) == -EINVAL);
 	MUST(two_co_send(t, 3, -1, token, &s) == 0);
 	MUST(ashlar_co_receive_abort(t->dst, "w", &t->e) == 0);
 	MUST(two_co_receive(t, plain, s.p, s.len) == -ENOENT); /* what it goes on with is gone */
