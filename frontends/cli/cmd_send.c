@@ -248,7 +248,7 @@ const struct cli_command cli_send_commands[] = {
 	  "A whole stream makes a new volume, of the pool's layout or --layout, and its snapshot; one sent --from a snapshot changes the\n"
 	  "volume that has that one: refused if it has been written to since or is in use, unless --force. Both appear at the stream's\n"
 	  "end, at once; before, nothing is to be seen. What came of a stream that was cut is kept for --resume, until --abort, or a\n"
-	  "new whole stream; --list shows it.",
+	  "new whole stream; --list shows it. What follows the end of a stream is not read: one `receive` for each.",
 	  &receive_table },
 	{ .verb = NULL },
 };
