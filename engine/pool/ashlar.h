@@ -126,7 +126,9 @@ struct ashlar_disk_info {
 	unsigned index;
 	char path[ASHLAR_PATH_MAX + 1]; /* where it is, or was last seen */
 	struct uuid uuid;
-	const char *state;	    /* "online", "resyncing" (there, being brought up to date), "absent", "failed" */
+	/* "online", "resyncing" (there, being brought up to date), "absent", "failed"; "leaving" (online, takes no new data, what it
+	 * holds moves to others), "empty" (the same, it has) */
+	const char *state;
 	char reason[120];	    /* why it is not online: "write error (Input/output error)", "did not answer for 30 s", ... or "" */
 	bool slow;		    /* reads go around it */
 	uint64_t size_bytes, used_bytes;
@@ -141,12 +143,52 @@ int ashlar_co_disk_fail(struct ashlar_pool *p, const char *disk, bool force, boo
 /* Takes a disk that is away or out into service again, at `path` if it has moved (NULL: where it was last seen). Returns when
  * writes go to it; what it missed is resynced by a job. One that has been overwritten, belongs elsewhere, or went on without
  * the pool is refused. */
+/* One that is leaving stays. */
 int ashlar_co_disk_online(struct ashlar_pool *p, const char *disk, const char *path, struct err *e) __must_check;
 
-/* ---- jobs: resync, rebuild, scrub ---- */
+/* Disks join the pool, usable at once; what is there stays where it is (ashlar_co_pool_rebalance()). Like creating a pool: foreign
+ * data and other pools' labels are refused without force, their bytes unchanged. All or none. dry_run: only the checks. */
+int ashlar_co_disk_add(struct ashlar_pool *p, const char *const *paths, size_t n, bool force, bool dry_run, struct err *e) __must_check;
 
-enum ashlar_job_kind { ASHLAR_JOB_RESYNC, ASHLAR_JOB_REBUILD, ASHLAR_JOB_SCRUB };
-enum ashlar_job_state { ASHLAR_JOB_WAITING, ASHLAR_JOB_RUNNING, ASHLAR_JOB_DONE, ASHLAR_JOB_FAILED, ASHLAR_JOB_STOPPED };
+/* What moves, and what holds meanwhile: nothing is less redundant than it is now. */
+struct ashlar_relocation {
+	uint64_t copy_bytes, n_columns;
+	int redundancy, redundancy_promised; /* as in ashlar_pool_info */
+	uint64_t job;			     /* 0: dry_run */
+};
+/* Nothing new is placed on the disk from now on, and all it holds moves to others, as a job. That it is wanted is durable: a crash or
+ * a restart goes on with it. Stopping the job, or ashlar_co_disk_online(), makes it an ordinary disk again. Refused, before anything
+ * is copied, where room, redundancy or a layout's least number of disks do not allow it. */
+int ashlar_co_disk_evacuate(struct ashlar_pool *p, const char *disk, bool dry_run, struct ashlar_relocation *out,
+			    struct err *e) __must_check;
+/* The same, and then it is no disk of the pool any more; its labels are wiped. One that is lost is removed when it has been rebuilt. */
+int ashlar_co_disk_remove(struct ashlar_pool *p, const char *disk, bool dry_run, struct ashlar_relocation *out,
+			  struct err *e) __must_check;
+/* Adds the disk at `path`, in the same instant as the other is to be removed; what that holds goes there, as far as there is room. */
+int ashlar_co_disk_replace(struct ashlar_pool *p, const char *disk, const char *path, bool force, bool dry_run,
+			   struct ashlar_relocation *out, struct err *e) __must_check;
+/* Columns move from fuller disks to emptier ones until all are about equally full, as a job, kept like the above. */
+int ashlar_co_pool_rebalance(struct ashlar_pool *p, bool dry_run, struct ashlar_relocation *out, struct err *e) __must_check;
+
+/* ---- jobs: resync, rebuild, scrub, evacuate, remove, replace, rebalance ---- */
+
+enum ashlar_job_kind {
+	ASHLAR_JOB_RESYNC,
+	ASHLAR_JOB_REBUILD,
+	ASHLAR_JOB_SCRUB,
+	ASHLAR_JOB_EVACUATE,
+	ASHLAR_JOB_REMOVE,
+	ASHLAR_JOB_REPLACE,
+	ASHLAR_JOB_REBALANCE,
+};
+enum ashlar_job_state {
+	ASHLAR_JOB_WAITING,
+	ASHLAR_JOB_RUNNING,
+	ASHLAR_JOB_PAUSED,
+	ASHLAR_JOB_DONE, /* from here on it is over */
+	ASHLAR_JOB_FAILED,
+	ASHLAR_JOB_STOPPED,
+};
 const char *ashlar_job_kind_name(enum ashlar_job_kind k);   /* "resync", ... */
 const char *ashlar_job_state_name(enum ashlar_job_state s); /* "running", ... */
 struct ashlar_job_info {
@@ -159,13 +201,17 @@ struct ashlar_job_info {
 	uint64_t bytes_per_s; /* of the last seconds; 0 while it waits */
 	uint64_t left_ns;     /* estimate; UINT64_MAX: unknown */
 	uint64_t started_wall_ns;
+	int redundancy, redundancy_promised; /* of the pool now, as in ashlar_pool_info; listed while it is not over */
 	uint64_t problems, repaired; /* scrub: mismatches found, places rewritten */
 };
 /* Those under way and the last 16 that ended. */
 int ashlar_co_job_list(struct ashlar_pool *p, struct ashlar_job_info **out, size_t *n, struct err *e) __must_check;
 /* Returns when the job has ended, with its last state, or after max_ns with the present one. -ENOENT. */
 int ashlar_co_job_wait(struct ashlar_pool *p, uint64_t id, uint64_t max_ns, struct ashlar_job_info *out, struct err *e) __must_check;
-int ashlar_co_job_stop(struct ashlar_pool *p, uint64_t id, struct err *e) __must_check; /* scrub only */
+/* Returns when it has ended. Not resync and rebuild. Of relocations: what has moved stays where it is now. */
+int ashlar_co_job_stop(struct ashlar_pool *p, uint64_t id, struct err *e) __must_check;
+/* Relocations only, durable. */
+int ashlar_co_job_pause(struct ashlar_pool *p, uint64_t id, bool pause, struct err *e) __must_check;
 
 /* Reads all that is allocated, on every disk, in the background; repairs what cannot be read; each mismatch is an event that
  * names disk (if it can be told) and volume. repair: mismatches that P and Q or a majority of copies can decide are rewritten,

@@ -13,6 +13,9 @@
  * as g that calls D online was ever acknowledged by all (else W's side lost it, by going back to an older copy). Such a D is
  * stale. The same when D had been out since g, was brought up to date, and
  * the label that calls it online again reached D alone.
+ *
+ * A disk that is being added has nothing on it before every label knows it (disk_add.c). If a crash left its first label on it alone,
+ * it is no member: another disk does not know it, and knows all that this label says everybody knew.
  */
 #include "engine/base/mutant.h"
 #include "engine/pool/assembly.h"
@@ -201,7 +204,11 @@ static bool is_leftover(const struct members *m, size_t k)
 	for (i = 0; i < m->n; i++) {
 		const struct label *other = m->v[i].label;
 
-		at = i == k ? -1 : find_entry(other, &own->disk);
+		if (i == k)
+			continue;
+		at = find_entry(other, &own->disk);
+		if (at < 0 && other->generation >= own->acked_generation)
+			return true;
 		if (at < 0 || other->disks[at].state != LABEL_DISK_OUT || other->generation < own->acked_generation)
 			continue; /* (the latter: it knows less than all once did) */
 		if (own->disks[own->disk_index].state == LABEL_DISK_ONLINE && !ran_apart(other, (unsigned)at, own))

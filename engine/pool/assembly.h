@@ -55,6 +55,12 @@ int assembly_check_return(const struct label *word, unsigned i, const struct lab
  * create's own work). Disks taken by force may carry labels: label_co_wipe() each before the first one is written. */
 int assembly_co_prepare(struct world *w, const struct ashlar_pool_spec *s, struct assembly *out, struct err *e) __must_check;
 
+/* Coroutine. For disk add: likewise, for a pool that is there (name, paths and force of *s): the disks are open in out->disks[], in
+ * the order of the paths, and fit the pool's geometry. A disk that once was the pool's, and is none of it, needs no force. */
+int assembly_co_prepare_more(struct world *w, const struct ashlar_pool_spec *s, const struct label *pool, struct assembly *out,
+			     struct err *e) __must_check;
+void assembly_new_uuid(struct world *w, struct uuid *u);
+
 /* Names: 0, or -EINVAL / -ENAMETOOLONG with a sentence. */
 int name_check(const char *what, const char *name, size_t max, struct err *e) __must_check;
 int export_name_check(const char *name, struct err *e) __must_check;

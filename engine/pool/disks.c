@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/pool/life.h"
+#include "engine/pool/leave.h"
 
 #define ONLINE_WAIT_NS (3 * NS_PER_SEC)
 
@@ -24,7 +24,7 @@ static bool is_number(const char *text)
 }
 
 /* In this order: path, uuid, index, last part of the path if only one disk has it. */
-static int disk_find(struct ashlar_pool *p, const char *name, unsigned *out, struct err *e)
+int pool_disk_find(struct ashlar_pool *p, const char *name, unsigned *out, struct err *e)
 {
 	char uuid[UUID_TEXT_LEN];
 	unsigned i, n = 0;
@@ -122,7 +122,7 @@ int ashlar_co_disk_fail(struct ashlar_pool *p, const char *disk, bool force, boo
 	char text[300];
 	bool needed;
 	unsigned i;
-	int r = disk_find(p, disk, &i, e);
+	int r = pool_disk_find(p, disk, &i, e);
 
 	if (r < 0)
 		return r;
@@ -149,12 +149,15 @@ int ashlar_co_disk_online(struct ashlar_pool *p, const char *disk, const char *p
 {
 	uint64_t end = reactor_now_ns() + ONLINE_WAIT_NS;
 	unsigned i;
-	int r = disk_find(p, disk, &i, e);
+	int r = pool_disk_find(p, disk, &i, e);
 
 	if (r < 0)
 		return r;
 	if (p->read_only)
 		return err_set(e, -EROFS, "pool %s is open read-only", p->label->name);
+	r = pool_co_disk_stay(p, i, e);
+	if (r < 0)
+		return r;
 	for (;;) {
 		r = pool_co_disk_return(p, i, path, e);
 		if (r != -EBUSY || reactor_now_ns() >= end)

@@ -94,7 +94,7 @@ void pool_label_meta_desc(const struct label *l, unsigned i, struct raid_desc *d
 /* Of metadata and log groups to be made. Any layout may come into a pool, and none survives the loss of more than two disks. */
 unsigned pool_metadata_copies(const struct ashlar_pool *p)
 {
-	return p->n_disks >= 3 ? 3 : 2;
+	return pool_n_staying(p) >= 3 ? 3 : 2;
 }
 
 /* How many disks have a copy of all metadata there is: groups of older pools may be narrower than new ones. */

@@ -12,7 +12,7 @@ static bool all_online(const struct ashlar_pool *p)
 	unsigned i;
 
 	for (i = 0; i < p->n_disks; i++)
-		if (p->disks[i].state != PDISK_ONLINE || p->disks[i].entering)
+		if ((p->disks[i].state != PDISK_ONLINE && p->disks[i].state != PDISK_FREE) || p->disks[i].entering)
 			return false;
 	return true;
 }

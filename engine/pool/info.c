@@ -33,7 +33,7 @@ static void info_disks(const struct ashlar_pool *p, struct ashlar_pool_info *out
 {
 	unsigned i;
 
-	out->n_disks = p->n_disks;
+	out->n_disks = pool_n_disks(p);
 	for (i = 0; i < p->n_disks; i++) {
 		out->n_disks_online += p->disks[i].state == PDISK_ONLINE;
 		out->raw_bytes += p->disks[i].extents * p->label->extent_bytes;
@@ -101,34 +101,53 @@ void ashlar_co_pool_info(struct ashlar_pool *p, struct ashlar_pool_info *out)
 	out->rebuild_left_bytes = health.rebuild_left_bytes;
 }
 
+static void leaving_info(const struct ashlar_pool *p, unsigned i, struct ashlar_disk_info *x)
+{
+	unsigned flags = p->label->disks[i].leaving, next = p->label->disks[i].successor_plus_1;
+
+	if (p->disks[i].state != PDISK_ONLINE)
+		return;
+	x->state = p->disks[i].used ? "leaving" : "empty";
+	if (next)
+		snprintf(x->reason, sizeof(x->reason), "is being replaced by %.80s", pool_disk_path(p, next - 1));
+	else
+		snprintf(x->reason, sizeof(x->reason), "%s", flags & LABEL_LEAVE_REMOVE ? "is being removed" : "takes no new data");
+}
+
+static void disk_info_fill(const struct ashlar_pool *p, unsigned i, struct ashlar_disk_info *x)
+{
+	static const char *const states[] = { "free", "absent", "failed", "resyncing", "online" };
+	const struct pdisk *d = &p->disks[i];
+
+	x->index = i;
+	snprintf(x->path, sizeof(x->path), "%s", d->disk ? d->disk->path : p->label->disks[i].path);
+	x->uuid = p->label->disks[i].uuid;
+	x->state = states[d->state];
+	snprintf(x->reason, sizeof(x->reason), "%s", d->reason);
+	x->slow = d->slow_reactors != 0;
+	x->read_repairs = d->n_repaired;
+	x->size_bytes = p->label->disks[i].size_bytes;
+	x->used_bytes = d->used * p->label->extent_bytes;
+	if (d->leaving)
+		leaving_info(p, i, x);
+	if (!d->disk)
+		return;
+	x->reads = d->disk->n_reads;
+	x->writes = d->disk->n_writes;
+	x->bytes_read = d->disk->bytes_read;
+	x->bytes_written = d->disk->bytes_written;
+	x->errors = d->disk->n_errors;
+}
+
 int ashlar_co_disk_list(struct ashlar_pool *p, struct ashlar_disk_info **out, size_t *n, struct err *e)
 {
-	static const char *const states[] = { "absent", "failed", "stale", "online" };
 	unsigned i;
 
-	*n = p->n_disks;
+	*n = 0;
 	*out = xcalloc(p->n_disks + 1, sizeof(**out));
-	for (i = 0; i < p->n_disks; i++) {
-		struct ashlar_disk_info *x = &(*out)[i];
-		const struct pdisk *d = &p->disks[i];
-
-		x->index = i;
-		snprintf(x->path, sizeof(x->path), "%s", d->disk ? d->disk->path : p->label->disks[i].path);
-		x->uuid = p->label->disks[i].uuid;
-		x->state = states[d->state];
-		snprintf(x->reason, sizeof(x->reason), "%s", d->reason);
-		x->slow = d->slow_reactors != 0;
-		x->read_repairs = d->n_repaired;
-		x->size_bytes = p->label->disks[i].size_bytes;
-		x->used_bytes = d->used * p->label->extent_bytes;
-		if (!d->disk)
-			continue;
-		x->reads = d->disk->n_reads;
-		x->writes = d->disk->n_writes;
-		x->bytes_read = d->disk->bytes_read;
-		x->bytes_written = d->disk->bytes_written;
-		x->errors = d->disk->n_errors;
-	}
+	for (i = 0; i < p->n_disks; i++)
+		if (p->disks[i].state != PDISK_FREE && !p->disks[i].joining)
+			disk_info_fill(p, i, &(*out)[(*n)++]);
 	return 0;
 }
 

@@ -5,28 +5,28 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "engine/pool/life.h"
+#include "engine/pool/leave.h"
 
 #define ENDED_MAX 16 /* kept */
 #define RATE_NS (5 * NS_PER_SEC)
 
 const char *ashlar_job_kind_name(enum ashlar_job_kind k)
 {
-	static const char *const names[] = { "resync", "rebuild", "scrub" };
+	static const char *const names[] = { "resync", "rebuild", "scrub", "evacuate", "remove", "replace", "rebalance" };
 
 	return names[k];
 }
 
 const char *ashlar_job_state_name(enum ashlar_job_state s)
 {
-	static const char *const names[] = { "waiting", "running", "done", "failed", "stopped" };
+	static const char *const names[] = { "waiting", "running", "paused", "done", "failed", "stopped" };
 
 	return names[s];
 }
 
 static bool job_is_over(const struct pool_job *j)
 {
-	return j->info.state != ASHLAR_JOB_WAITING && j->info.state != ASHLAR_JOB_RUNNING;
+	return j->info.state >= ASHLAR_JOB_DONE;
 }
 
 /* ---- the job's side ---- */
@@ -152,15 +152,20 @@ static void job_info(const struct pool_job *j, struct ashlar_job_info *out)
 
 int ashlar_co_job_list(struct ashlar_pool *p, struct ashlar_job_info **out, size_t *n, struct err *e)
 {
+	struct pool_health h;
 	struct pool_job *j;
 	size_t count = 0;
 
+	pool_co_health(p, &h);
 	list_for_each (j, &p->life->jobs, link)
 		count++;
 	*out = xcalloc(count + 1, sizeof(**out));
 	*n = 0;
-	list_for_each (j, &p->life->jobs, link)
-		job_info(j, &(*out)[(*n)++]);
+	list_for_each (j, &p->life->jobs, link) {
+		job_info(j, &(*out)[*n]);
+		(*out)[*n].redundancy = h.redundancy;
+		(*out)[(*n)++].redundancy_promised = h.promised;
+	}
 	return 0;
 }
 
@@ -202,17 +207,52 @@ int ashlar_co_job_wait(struct ashlar_pool *p, uint64_t id, uint64_t max_ns, stru
 	return 0;
 }
 
+static int job_is_vital(const struct pool_job *j, struct err *e)
+{
+	return err_set(e, -EINVAL, "job %llu is a %s: it keeps data safe and cannot be stopped or paused; set the pool's pace instead",
+		       (unsigned long long)j->info.id, ashlar_job_kind_name(j->info.kind));
+}
+
 int ashlar_co_job_stop(struct ashlar_pool *p, uint64_t id, struct err *e)
 {
 	struct pool_job *j = job_find(p, id, e);
+	unsigned disk;
+	int r = 0;
 
 	if (!j)
 		return -ENOENT;
-	if (j->info.kind != ASHLAR_JOB_SCRUB)
-		return err_set(e, -EINVAL, "job %llu is a %s: it keeps data safe and cannot be stopped; set the pool's pace instead",
-			       (unsigned long long)id, ashlar_job_kind_name(j->info.kind));
-	j->stop = true;
+	if (job_is_over(j))
+		return 0;
+	j->users++;
+	if (pool_job_is_relocation(p, j, &disk))
+		r = pool_co_relocation_stop(p, disk, e);
+	else if (j->info.kind == ASHLAR_JOB_SCRUB)
+		j->stop = true;
+	else
+		r = job_is_vital(j, e);
 	pool_life_kick(p);
-	job_co_wait(j, UINT64_MAX);
-	return 0;
+	if (r == 0)
+		job_co_wait(j, UINT64_MAX);
+	j->users--;
+	return r;
+}
+
+int ashlar_co_job_pause(struct ashlar_pool *p, uint64_t id, bool pause, struct err *e)
+{
+	struct pool_job *j = job_find(p, id, e);
+	unsigned disk;
+	int r;
+
+	if (!j)
+		return -ENOENT;
+	if (job_is_over(j))
+		return err_set(e, -EINVAL, "job %llu has ended: %s", (unsigned long long)id, ashlar_job_state_name(j->info.state));
+	if (j->info.kind == ASHLAR_JOB_SCRUB)
+		return err_set(e, -EINVAL, "job %llu is a scrub: stop it, and begin another when there is time", (unsigned long long)id);
+	if (!pool_job_is_relocation(p, j, &disk))
+		return job_is_vital(j, e);
+	j->users++;
+	r = pool_co_relocation_pause(p, disk, pause, e);
+	j->users--;
+	return r;
 }

@@ -90,6 +90,7 @@ static void encode_header(const struct label *l, struct label_header_disk *h)
 	h->log_group_plus_1 = le64_make(l->log_group_plus_1);
 	h->log_slices = le32_make(l->log_slices);
 	h->log_slice_bytes = le32_make(l->log_slice_bytes);
+	h->wanted = le32_make(l->wanted);
 	memcpy(h->name, l->name, strnlen(l->name, sizeof(h->name) - 1));
 }
 
@@ -103,6 +104,8 @@ static void encode_tables(const struct label *l, struct label_disk_disk *dd, str
 		dd[i].since_generation = le64_make(l->disks[i].since_generation);
 		dd[i].acked_generation = le64_make(l->disks[i].acked_generation);
 		dd[i].state = l->disks[i].state;
+		dd[i].leaving = l->disks[i].leaving;
+		dd[i].successor_plus_1 = le16_make(l->disks[i].successor_plus_1);
 		memcpy(dd[i].path, l->disks[i].path, strnlen(l->disks[i].path, sizeof(dd[i].path)));
 	}
 	for (i = 0; i < l->n_meta; i++) {
@@ -208,6 +211,7 @@ static void decode_header(const struct label_header_disk *h, struct label *l)
 	l->log_group_plus_1 = le64_get(h->log_group_plus_1);
 	l->log_slices = le32_get(h->log_slices);
 	l->log_slice_bytes = le32_get(h->log_slice_bytes);
+	l->wanted = le32_get(h->wanted) & LABEL_WANTED_KNOWN;
 }
 
 static bool profile_is_valid(struct raid_profile p)
@@ -276,6 +280,8 @@ static void decode_disk(const struct label_disk_disk *dd, struct label_disk *d)
 	d->since_generation = le64_get(dd->since_generation);
 	d->acked_generation = le64_get(dd->acked_generation);
 	d->state = dd->state;
+	d->leaving = dd->leaving & LABEL_LEAVE ? dd->leaving & LABEL_LEAVE_KNOWN : 0;
+	d->successor_plus_1 = d->leaving ? le16_get(dd->successor_plus_1) : 0;
 	memcpy(d->path, dd->path, sizeof(dd->path));
 	for (i = 0; d->path[i]; i++) /* it is only a hint, but it will be printed */
 		if ((uint8_t)d->path[i] < 0x20 || d->path[i] == 0x7f)
@@ -296,6 +302,8 @@ static int check_disk(const struct label *l, unsigned i, struct err *e)
 		return err_set(e, -ERR_FORMAT, "disk %u has no uuid", i);
 	if (d->size_bytes > INT64_MAX || !label_disk_extents(l, d->size_bytes))
 		return err_set(e, -ERR_FORMAT, "disk %u has an impossible size (%" PRIu64 " bytes)", i, d->size_bytes);
+	if (d->successor_plus_1 > l->n_disks)
+		return err_set(e, -ERR_FORMAT, "disk %u is replaced by disk %u, which there is not", i, d->successor_plus_1 - 1u);
 	if (d->since_generation > l->generation)
 		return err_set(e, -ERR_FORMAT, "disk %u went out in a generation that is yet to come", i);
 	for (j = 0; j < i; j++)

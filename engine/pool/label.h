@@ -14,7 +14,8 @@
 struct label_disk {
 	struct uuid uuid;
 	uint64_t size_bytes, since_generation, acked_generation;
-	uint8_t state;
+	uint8_t state, leaving;
+	uint16_t successor_plus_1;
 	char path[97];
 };
 
@@ -33,6 +34,7 @@ struct label {
 	uint64_t journal_off, journal_bytes, epoch, disk_bytes, created_wall_ns;
 	uint64_t log_group_plus_1; /* 0: no stripe logs */
 	uint32_t log_slices, log_slice_bytes;
+	uint32_t wanted;
 	struct label_disk disks[LABEL_DISKS_MAX];
 	struct {
 		uint64_t group;

@@ -30,6 +30,17 @@
 #define LABEL_INCOMPAT_SNAPSHOTS (1ULL << 1) /* snapshots, clones: volumes and maps share pages and clusters */
 #define LABEL_INCOMPAT_KNOWN (LABEL_INCOMPAT_PARITY | LABEL_INCOMPAT_SNAPSHOTS)
 
+/* label_disk_disk.leaving: what is wanted of a disk that takes no new data. */
+#define LABEL_LEAVE 1U	       /* all it holds moves to others */
+#define LABEL_LEAVE_REMOVE 2U  /* and then it is taken out of the pool */
+#define LABEL_LEAVE_PAUSED 4U  /* not now */
+#define LABEL_LEAVE_KNOWN 7U
+
+/* label_header_disk.wanted */
+#define LABEL_REBALANCE 1U
+#define LABEL_REBALANCE_PAUSED 2U
+#define LABEL_WANTED_KNOWN 3U
+
 enum label_disk_state { LABEL_DISK_FREE = 0, LABEL_DISK_ONLINE = 1, LABEL_DISK_OUT = 2 };
 
 struct label_header_disk {
@@ -68,7 +79,8 @@ struct label_header_disk {
 	le64 log_group_plus_1;	/* 264: the group that holds the stripe logs; 0: there is none */
 	le32 log_slices;	/* 272: of it, used in this epoch: one per home of parity groups */
 	le32 log_slice_bytes;	/* 276 */
-	uint8_t pad[232];	/* 280: zeros */
+	le32 wanted;		/* 280: LABEL_REBALANCE...: what is to be gone on with */
+	uint8_t pad[228];	/* 284: zeros */
 };
 static_assert(sizeof(struct label_header_disk) == 512, "label header");
 static_assert(offsetof(struct label_header_disk, name) == 200, "label header");
@@ -78,7 +90,9 @@ struct label_disk_disk {
 	le64 size_bytes;    /* 16 */
 	le64 since_generation; /* 24: of the first label that gave it this state; 0: ONLINE from the start */
 	uint8_t state;	    /* 32: enum label_disk_state */
-	uint8_t pad[7];	    /* 33 */
+	uint8_t leaving;    /* 33: LABEL_LEAVE...; 0: it is not */
+	le16 successor_plus_1; /* 34: the disk that replaces it: its data goes there if there is room; 0: none */
+	uint8_t pad[4];	    /* 36 */
 	le64 acked_generation; /* 40: OUT: its own label is at least so new, or it is an old copy of itself; ~0: do not believe it */
 	uint8_t pad2[16];   /* 48 */
 	uint8_t path[96];   /* 64: where it was last seen (its end, if longer), NUL padded */

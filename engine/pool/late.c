@@ -24,7 +24,7 @@ struct own_op {
 	struct own_round *round;
 	struct disk *handle;
 	unsigned disk;
-	bool is_read, is_over, is_waited;
+	bool is_read, is_wipe, is_over, is_waited;
 	bool closes; /* the handle is nobody else's */
 	uint64_t off_bytes, start_ns;
 	uint8_t *buf;
@@ -76,7 +76,9 @@ static void op_co_run(void *arg)
 {
 	struct own_op *o = arg;
 
-	if (o->label)
+	if (o->is_wipe)
+		o->result = label_co_wipe(o->handle);
+	else if (o->label)
 		o->result = load_co_run(o);
 	else if (o->is_read)
 		o->result = bdev_co_read(&o->handle->bdev, o->off_bytes, o->buf, LABEL_READ_BYTES);
@@ -192,6 +194,20 @@ int pool_co_label_load(struct ashlar_pool *p, unsigned disk, struct label_load *
 		err_set(e, -ETIMEDOUT, "disk %s does not answer", l->handle->path);
 		o->closes = l->is_taken = l->handle != p->disks[disk].disk;
 	}
+	r = op_leave(o);
+	round_put(rd);
+	return r;
+}
+
+int pool_co_disk_wipe(struct ashlar_pool *p, unsigned disk, struct disk *handle)
+{
+	struct own_round *rd = round_new();
+	struct own_op *o = op_start(rd, p, disk, false, 0);
+	int r;
+
+	o->handle = handle;
+	o->is_wipe = o->closes = true;
+	round_co_wait(rd, reactor_now_ns() + p->settings.timeout_ns);
 	r = op_leave(o);
 	round_put(rd);
 	return r;

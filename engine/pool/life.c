@@ -34,6 +34,7 @@ void pool_life_free(struct pool_life *life)
 
 void pool_life_kick(struct ashlar_pool *p)
 {
+	p->life->n_kicks++;
 	co_queue_wake_all(&p->life->kick);
 }
 
@@ -55,6 +56,7 @@ void pool_life_start(struct ashlar_pool *p)
 	pool_pace_start(p);
 	pool_life_spawn(p, pool_resync_co_run, p, "resync");
 	pool_life_spawn(p, pool_rebuild_co_run, p, "rebuild");
+	pool_life_spawn(p, pool_relocate_co_run, p, "relocation");
 	pool_life_spawn(p, pool_watch_co_run, p, "disk watch");
 	pool_life_spawn(p, pool_policy_co_run, p, "snapshot policy");
 }

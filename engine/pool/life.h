@@ -36,7 +36,7 @@ struct pool_job {
 	struct list link; /* life->jobs, oldest first */
 	struct ashlar_pool *p;
 	struct ashlar_job_info info;
-	bool stop;	/* somebody has asked for it */
+	bool stop, pause; /* somebody has asked for it */
 	unsigned users; /* hold it beyond the list */
 	struct {
 		uint64_t at_ns, done_bytes;
@@ -104,6 +104,8 @@ struct label_load {
 };
 /* Coroutine. The label of a disk that is not in use, by a handle that it need not have yet; -ETIMEDOUT after timeout_ns. */
 int pool_co_label_load(struct ashlar_pool *p, unsigned disk, struct label_load *l, struct err *e) __must_check;
+/* Coroutine. Zeros the label areas of a disk that is no member any more, and closes it, at the latest when it answers. */
+int pool_co_disk_wipe(struct ashlar_pool *p, unsigned disk, struct disk *handle) __must_check;
 /* For how long the oldest of our own requests has been with the disk; 0: there is none. */
 uint64_t pool_own_late_ns(const struct ashlar_pool *p, unsigned disk);
 /* Coroutine. Nothing of the disk is with the kernel, of any handle it had. */
@@ -117,11 +119,23 @@ void pool_co_disks_settle(struct ashlar_pool *p);
  * -ERR_POOL_FULL: no disk has room that has no column of the group yet; -ECANCELED: the pool is closing; else some block
  * cannot be read from any column (or the pool has stopped), and nothing has changed. */
 int pool_co_column_move(struct ashlar_pool *p, struct pgroup *g, unsigned col, struct pool_job *job) __must_check;
+/* Coroutine. The same with a say in where it goes. */
+int pool_co_column_move_to(struct ashlar_pool *p, struct pgroup *g, const struct pool_target *to, struct pool_job *job) __must_check;
+/* Coroutine. A metadata or log group of more than two copies, claimed, does without this one from now on. */
+int pool_co_column_drop(struct ashlar_pool *p, struct pgroup *g, unsigned col) __must_check;
+/* Coroutine. How much moving one column of the group copies. */
+int pool_co_column_bytes(struct ashlar_pool *p, unsigned kind, const struct raid_desc *d, uint64_t *bytes) __must_check;
 /* Index in the label's list of metadata groups; -ENOENT: it is not one that is in use. */
 int pool_label_meta_find(const struct label *l, uint64_t group) __must_check;
+/* Coroutine. A metadata or log group, claimed, gets so many copies (3 at most), each on a disk of its own. -ERR_POOL_FULL. */
+int pool_co_metadata_spread(struct ashlar_pool *p, struct pgroup *g, unsigned copies, struct pool_job *job) __must_check;
 /* Coroutine. Metadata and log groups that have fewer copies get so many (3 at most), one disk each. -ERR_POOL_FULL: not
  * enough disks have room; what has been widened stays so. */
 int pool_co_metadata_widen(struct ashlar_pool *p, unsigned copies, struct pool_job *job) __must_check;
+
+/* ---- disks.c ---- */
+/* By path, uuid, index, or last part of the path. */
+int pool_disk_find(struct ashlar_pool *p, const char *name, unsigned *out, struct err *e) __must_check;
 
 /* ---- watch.c ---- */
 void pool_watch_co_run(void *arg);
@@ -145,6 +159,9 @@ void pool_co_disk_probe(struct ashlar_pool *p, unsigned disk);
 /* ---- rebuild.c, resync.c: workers ---- */
 void pool_rebuild_co_run(void *arg);
 void pool_resync_co_run(void *arg);
+
+/* ---- relocate.c: worker ---- */
+void pool_relocate_co_run(void *arg);
 
 /* ---- policy.c: worker ---- */
 void pool_policy_co_run(void *arg);
@@ -174,8 +191,11 @@ struct pool_life {
 	struct pool_pace pace;
 	unsigned n_running;	/* service coroutines of this file's family */
 	struct co_queue kick;	/* workers wait here: a disk has come or gone, space was freed, a setting changed, the end */
+	uint64_t n_kicks;	/* whoever was at work, and not waiting, sees by it that something has changed */
 	struct co_queue ended;	/* n_running has become 0 */
 	struct co_mutex returning; /* one disk at a time */
+	struct pool_job *relocations[LABEL_DISKS_MAX + 1]; /* of leaving disks; the last one: of the rebalancing; NULL: none */
+	bool rebuilds, resyncs; /* what restores redundancy is at work, or waits for room: it comes before convenience */
 	struct list own_ops;	/* struct own_op: late.c */
 	struct co_queue claims; /* a group is no longer claimed */
 	bool full;		/* pool.full has been reported, pool.space has not */

@@ -31,6 +31,7 @@ struct fill {
 	struct ashlar_pool *p;
 	struct pgroup *g;
 	struct pool_job *job;
+	unsigned col;
 	uint64_t done_to; /* bytes from the group's start that need no more looking at: whole stripes */
 	uint64_t done;
 	uint64_t group, off, len;
@@ -44,21 +45,30 @@ static int fill_there(void *arg)
 	return raid_co_rebuild_range(pool_here(f->p)->raid, f->group, f->off, f->len, NULL);
 }
 
+/* Of the column, for so many of the group. */
+static uint64_t col_share(const struct raid_desc *d, uint64_t len)
+{
+	return DIV_UP(len, raid_data_cols(d));
+}
+
 /* Coroutine. One range, on the reactor that writes there. */
 static int fill_co_range(struct fill *f, unsigned reactor, uint64_t off, uint64_t end)
 {
+	const struct raid_desc *d = &f->g->desc;
+	/* What is there is read as it is; what is not, from all the others. */
+	bool is_there = f->col < d->n_cols && f->p->disks[d->cols[f->col].disk].state == PDISK_ONLINE;
 	int r = 0;
 
-	f->group = f->g->desc.group;
+	f->group = d->group;
 	for (; off < end && r == 0; off += f->len) {
 		f->off = off;
 		f->len = MIN(end - off, UNIT_BYTES);
-		r = pool_co_pace(f->p, f->len);
+		r = f->job->stop || f->job->pause ? -ECANCELED : pool_co_pace(f->p, is_there ? col_share(d, f->len) : f->len);
 		if (r == 0)
 			r = reactor_co_call(f->p->w->reactors[reactor], fill_there, f);
 		if (r == 0) {
-			f->done += f->len;
-			pool_job_progress(f->job, f->len);
+			f->done += col_share(d, f->len);
+			pool_job_progress(f->job, col_share(d, f->len));
 		}
 	}
 	return r;
@@ -129,6 +139,18 @@ static int fill_co(struct fill *f)
 	}
 }
 
+int pool_co_column_bytes(struct ashlar_pool *p, unsigned kind, const struct raid_desc *d, uint64_t *bytes)
+{
+	uint64_t clusters = 0;
+	int r = 0;
+
+	if (kind == THIN_GROUP_DATA)
+		r = thin_co_group_used(p->thin, d->group, &clusters);
+	*bytes = kind == THIN_GROUP_META ? d->size_bytes : kind == THIN_GROUP_LOG ? pool_stripe_logs_bytes(p) :
+		 col_share(d, clusters * p->label->cluster_bytes);
+	return r;
+}
+
 /* ---- switching ---- */
 
 struct commit {
@@ -157,8 +179,15 @@ static int target_co_commit(struct ashlar_pool *p, const struct pgroup *g)
 	return r;
 }
 
+/* target NULL: the column, of a mirror, is dropped. */
 static void desc_switch(struct raid_desc *d, unsigned col, const struct raid_col *target)
 {
+	if (!target) {
+		memmove(&d->cols[col], &d->cols[col + 1], (d->n_cols - col - 1u) * sizeof(d->cols[0]));
+		d->n_cols--;
+		d->copies--;
+		return;
+	}
 	d->cols[col] = *target;
 	if (col < d->n_cols)
 		return;
@@ -175,7 +204,8 @@ static uint64_t move_hand_in(struct ashlar_pool *p, const struct pgroup *g, cons
 
 	pool_group_encode(&g->desc, g->kind, p->label, rec);
 	seq = meta_record(p->meta, POOL_REC_GROUP_MOVE, rec, sizeof(*rec));
-	pool_space_target_handed_in(p, target, seq);
+	if (target)
+		pool_space_target_handed_in(p, target, seq);
 	xfree(rec);
 	p->change_gen++;
 	return seq;
@@ -200,10 +230,10 @@ static int label_co_switch(struct ashlar_pool *p, struct pgroup *g, unsigned col
 	co_mutex_lock(&p->labels);
 	i = pool_label_meta_find(p->label, g->desc.group);
 	CHECK(i >= 0);
-	if (p->disks[target->disk].state == PDISK_ONLINE) {
-		p->label->meta[i].cols[col] = *target;
-		p->label->meta[i].n_cols = (uint8_t)MAX(p->label->meta[i].n_cols, col + 1);
+	if (!target || p->disks[target->disk].state == PDISK_ONLINE) {
 		desc_switch(&g->desc, col, target);
+		p->label->meta[i].n_cols = g->desc.n_cols;
+		memcpy(p->label->meta[i].cols, g->desc.cols, g->desc.n_cols * sizeof(g->desc.cols[0]));
 		(void)!pool_co_publish_locked(p);
 		r = 0;
 	}
@@ -219,7 +249,7 @@ static void dirty_forget(struct ashlar_pool *p, struct pgroup *g)
 	g->dirty_seq = meta_record(p->meta, POOL_REC_REGIONS, &rec, sizeof(rec));
 }
 
-/* Coroutine. The target is good: it becomes the column. 0: it has, and the transition is over. */
+/* Coroutine. The target is good: it becomes the column. 0: it has, and the transition is over. target NULL: the column goes. */
 static int move_co_switch(struct ashlar_pool *p, struct pgroup *g, unsigned col, const struct raid_col *target)
 {
 	struct raid_col old = g->desc.cols[col];
@@ -229,7 +259,7 @@ static int move_co_switch(struct ashlar_pool *p, struct pgroup *g, unsigned col,
 	int r;
 
 	r = meta_co_admit(p->meta, sizeof(struct pool_group_disk) + 64, false);
-	if (r == 0)
+	if (r == 0 && target)
 		r = target_co_commit(p, g);
 	if (r < 0)
 		return r;
@@ -242,7 +272,7 @@ static int move_co_switch(struct ashlar_pool *p, struct pgroup *g, unsigned col,
 		r = label_co_switch(p, g, col, target);
 		if (r == 0)
 			pool_co_transition_end(p, g);
-	} else if (p->disks[target->disk].state == PDISK_ONLINE) {
+	} else if (!target || p->disks[target->disk].state == PDISK_ONLINE) {
 		desc_switch(&g->desc, col, target);
 	} else {
 		r = -ENODEV;
@@ -275,27 +305,26 @@ static bool is_moved(const struct pgroup *g, unsigned col, const struct raid_col
 }
 
 /* Coroutine. One attempt. *disk: the target's; *own: the error is the target's, another one may do. */
-static int move_co_try(struct ashlar_pool *p, struct pgroup *g, unsigned col, const uint64_t *avoid, struct pool_job *job,
-		       unsigned *disk, bool *own)
+static int move_co_try(struct ashlar_pool *p, struct pgroup *g, const struct pool_target *to, struct pool_job *job, unsigned *disk, bool *own)
 {
-	struct fill f = { .p = p, .g = g, .job = job };
+	struct fill f = { .p = p, .g = g, .job = job, .col = to->col };
 	struct raid_col target;
 	int r, e;
 
 	*own = false;
 	co_mutex_lock(&p->alloc);
-	r = pool_co_space_take_target(p, g->kind, &g->desc, avoid, &target);
+	r = pool_co_space_take_target(p, g->kind, &g->desc, to, &target);
 	co_mutex_unlock(&p->alloc);
 	if (r < 0)
 		return r;
 	*disk = target.disk;
-	pool_co_transition_begin(p, g, &target, col);
+	pool_co_transition_begin(p, g, &target, to->col);
 	r = fill_co(&f);
 	if (r == 0 && !MUTANT(SWITCH_BEFORE_FLUSH))
 		r = bdev_co_flush(raid_bdev(p->reactors[0].raid));
 	if (r == 0)
-		r = move_co_switch(p, g, col, &target);
-	if (is_moved(g, col, &target))
+		r = move_co_switch(p, g, to->col, &target);
+	if (is_moved(g, to->col, &target))
 		return r;
 	e = target_co_commit(p, g);
 	*own = e < 0 || p->disks[target.disk].state != PDISK_ONLINE;
@@ -305,25 +334,65 @@ static int move_co_try(struct ashlar_pool *p, struct pgroup *g, unsigned col, co
 	return r < 0 ? r : -EIO;
 }
 
-int pool_co_column_move(struct ashlar_pool *p, struct pgroup *g, unsigned col, struct pool_job *job)
+int pool_co_column_move_to(struct ashlar_pool *p, struct pgroup *g, const struct pool_target *to, struct pool_job *job)
 {
-	uint64_t avoid[LABEL_DISKS_MAX / 64] = { 0 };
+	struct pool_target t = *to;
 	unsigned disk;
 	bool own;
 	int r;
 
-	CHECK(g->moving && col <= g->desc.n_cols && (col < g->desc.n_cols || g->desc.layout == RAID_RAID1));
+	CHECK(g->moving && t.col <= g->desc.n_cols && (t.col < g->desc.n_cols || g->desc.layout == RAID_RAID1));
 	if (g->unsync) { /* a crash left columns that differ: which of them is the source must not be our choice */
 		r = pool_co_group_sync(p, g);
 		if (r < 0)
 			return r;
 	}
 	for (;;) {
-		r = move_co_try(p, g, col, avoid, job, &disk, &own);
-		if (r == 0 || !own || p->stopping || p->failed)
+		r = move_co_try(p, g, &t, job, &disk, &own);
+		if (r == 0 || !own || p->stopping || p->failed || job->stop || job->pause)
 			return r;
-		avoid[disk / 64] |= 1ULL << (disk % 64);
+		t.avoid[disk / 64] |= 1ULL << (disk % 64);
 	}
+}
+
+int pool_co_column_move(struct ashlar_pool *p, struct pgroup *g, unsigned col, struct pool_job *job)
+{
+	struct pool_target t = { .col = col };
+
+	if (col < g->desc.n_cols)
+		t.prefer_plus_1 = p->label->disks[g->desc.cols[col].disk].successor_plus_1;
+	return pool_co_column_move_to(p, g, &t, job);
+}
+
+int pool_co_column_drop(struct ashlar_pool *p, struct pgroup *g, unsigned col)
+{
+	CHECK(g->moving && g->kind != THIN_GROUP_DATA && g->desc.n_cols > 2 && col < g->desc.n_cols);
+	return move_co_switch(p, g, col, NULL);
+}
+
+/* A column that shares its disk with another; n_cols: each has its own. */
+static unsigned doubled_col(const struct raid_desc *d)
+{
+	unsigned i, k;
+
+	for (i = 0; i < d->n_cols; i++)
+		for (k = 0; k < i; k++)
+			if (d->cols[k].disk == d->cols[i].disk)
+				return i;
+	return d->n_cols;
+}
+
+int pool_co_metadata_spread(struct ashlar_pool *p, struct pgroup *g, unsigned copies, struct pool_job *job)
+{
+	int r = 0;
+
+	CHECK(g->kind != THIN_GROUP_DATA);
+	copies = MIN(copies, RAID_COPIES_MAX);
+	while (r == 0 && doubled_col(&g->desc) < g->desc.n_cols)
+		r = pool_co_column_move_to(p, g, &(struct pool_target){ .col = doubled_col(&g->desc) }, job);
+	while (r == 0 && g->desc.n_cols < copies)
+		r = pool_co_column_move_to(p, g, &(struct pool_target){ .col = g->desc.n_cols }, job);
+	return r;
 }
 
 int pool_co_metadata_widen(struct ashlar_pool *p, unsigned copies, struct pool_job *job)
@@ -343,8 +412,7 @@ int pool_co_metadata_widen(struct ashlar_pool *p, unsigned copies, struct pool_j
 		r = pool_co_group_claim(p, groups[i], &g);
 		if (r < 0)
 			break;
-		while (r == 0 && g->desc.n_cols < MIN(copies, RAID_COPIES_MAX))
-			r = pool_co_column_move(p, g, g->desc.n_cols, job);
+		r = pool_co_metadata_spread(p, g, copies, job);
 		pool_group_unclaim(p, g);
 	}
 	xfree(groups);

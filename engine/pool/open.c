@@ -76,6 +76,9 @@ static void disks_take(struct ashlar_pool *p)
 		const struct assembly_disk *ad = &p->as->disks[i];
 		struct pdisk *d = &p->disks[i];
 
+		if (p->label->disks[i].state == LABEL_DISK_FREE)
+			continue;
+		d->leaving = p->label->disks[i].leaving != 0;
 		d->disk = ad->disk;
 		if (d->disk)
 			d->disk->n_volatile++; /* what a killed process left in its cache: the first flush is not skipped */
@@ -102,7 +105,7 @@ static void label_note_states(struct ashlar_pool *p)
 
 		if (p->disks[i].rolled_back) /* until it is ONLINE again, however often we are interrupted */
 			ld->acked_generation = UINT64_MAX;
-		if (p->disks[i].state == PDISK_ONLINE || ld->state == LABEL_DISK_OUT)
+		if (p->disks[i].state == PDISK_ONLINE || ld->state == LABEL_DISK_OUT || ld->state == LABEL_DISK_FREE)
 			continue;
 		ld->state = LABEL_DISK_OUT;
 		ld->since_generation = p->label->generation + 1;
@@ -213,7 +216,7 @@ static void absent_names(const struct ashlar_pool *p, char *buf, size_t len)
 
 	buf[0] = 0;
 	for (i = 0; i < p->n_disks && at + 4 < len; i++)
-		if (p->disks[i].state != PDISK_ONLINE)
+		if (p->disks[i].state != PDISK_ONLINE && p->disks[i].state != PDISK_FREE)
 			at += (size_t)snprintf(buf + at, len - at, "%s%s%s", at ? ", " : "", p->label->disks[i].path,
 					       p->disks[i].state == PDISK_STALE ? " (out of date)" : "");
 	buf[len - 1] = 0;
@@ -224,7 +227,7 @@ static bool all_online(const struct ashlar_pool *p)
 	unsigned i;
 
 	for (i = 0; i < p->n_disks; i++)
-		if (p->disks[i].state != PDISK_ONLINE)
+		if (p->disks[i].state != PDISK_ONLINE && p->disks[i].state != PDISK_FREE)
 			return false;
 	return true;
 }

@@ -22,6 +22,7 @@ struct ashlar {
 };
 
 enum pdisk_state {
+	PDISK_FREE, /* an entry of the label without a disk */
 	PDISK_ABSENT,
 	PDISK_FAILED, /* there, but it answered a write with an error: only groups without redundancy still use it */
 	PDISK_STALE,  /* there, being brought up to date */
@@ -32,6 +33,8 @@ struct pdisk {
 	struct disk *disk; /* NULL: absent */
 	struct disk *overlay; /* of a pool that is open read-only: what its stripe logs hold, over the true disk; it is `disk` then */
 	enum pdisk_state state;
+	bool joining; /* no label that all have acknowledged knows it yet: nothing may lie on it */
+	bool leaving; /* nothing new is placed there: label_disk.leaving says what is wanted */
 	bool rolled_back; /* found with an older state than it had acknowledged: nothing of it is trusted */
 	uint64_t extents, used, cursor;
 	uint64_t no_run; /* so many free extents in a row are not to be found, since none was freed; 0: not known */
@@ -212,11 +215,28 @@ void pool_space_give_back(struct ashlar_pool *p, unsigned n);
 /* What has been taken belongs to the record seq: when that is applied, the arrays have it. */
 void pool_space_handed_in(struct ashlar_pool *p, uint64_t seq);
 void pool_space_expire(struct ashlar_pool *p);
-/* A new place for one column (col == n_cols: for one more copy) of a group of that kind, on an ONLINE disk that has no column of
- * it and is not in `avoid` (a bit per disk). The run stays pending until it is handed in or dropped, whatever others take
- * meanwhile. -ERR_POOL_FULL. */
-int pool_co_space_take_target(struct ashlar_pool *p, unsigned kind, const struct raid_desc *d, const uint64_t *avoid,
+/* Where a column may go. */
+struct pool_target {
+	unsigned col;		/* of the group; n_cols: one more copy */
+	unsigned prefer_plus_1; /* this disk, if it has room; 0: none */
+	uint64_t avoid[LABEL_DISKS_MAX / 64]; /* a bit per disk */
+};
+/* A new place for one column, on an ONLINE disk that has no column of the group; failing that, on one that has, if redundancy does
+ * not suffer by it. The run stays pending until it is handed in or dropped, whatever others take meanwhile. -ERR_POOL_FULL. */
+int pool_co_space_take_target(struct ashlar_pool *p, unsigned kind, const struct raid_desc *d, const struct pool_target *t,
 			      struct raid_col *target) __must_check;
+bool pool_desc_has_disk(const struct raid_desc *d, unsigned disk);
+/* May the column lie on a disk that has another one of the group, without harm to redundancy? */
+bool pool_desc_may_share(const struct ashlar_pool *p, unsigned kind, const struct raid_desc *d, unsigned col, unsigned disk);
+/* Without those that are free entries of the label, or join just now; of those, without the leaving ones. */
+unsigned pool_n_disks(const struct ashlar_pool *p);
+unsigned pool_n_staying(const struct ashlar_pool *p);
+/* What may still be placed there. all: although it is not ONLINE. */
+uint64_t pool_space_free_extents(const struct ashlar_pool *p, unsigned disk, bool all);
+/* Would there still be room for the reserve if the disks had `free_left` extents? */
+bool pool_space_reserve_holds(const struct ashlar_pool *p, const uint64_t *free_left);
+/* Nothing lies there, as far as records have been applied, or will. */
+bool pool_space_is_empty(struct ashlar_pool *p, unsigned disk);
 void pool_space_target_handed_in(struct ashlar_pool *p, const struct raid_col *target, uint64_t seq);
 void pool_space_target_drop(struct ashlar_pool *p, const struct raid_col *target);
 /* A column whose extents a record has freed, or will: nobody gets them before pool_space_release(). Any time. */

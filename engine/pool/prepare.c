@@ -117,13 +117,30 @@ static int refuse_label(const struct disk *d, const struct label *l, int result,
 		       result == -ERR_FEATURE ? ", made by a newer version of Ashlar" : "");
 }
 
-static int free_co_check(struct world *w, struct disk *d, struct label *tmp, struct err *e)
+/* A label of the pool itself (own; NULL: there is none yet). 1: of a disk that is no member any more, or did not come to be one. */
+static int check_own(const struct disk *d, const struct label *l, const struct label *own, struct err *e)
+{
+	unsigned i;
+
+	if (!own || !uuid_is_equal(&l->pool, &own->pool))
+		return 0;
+	for (i = 0; i < own->n_disks; i++)
+		if (own->disks[i].state != LABEL_DISK_FREE && uuid_is_equal(&own->disks[i].uuid, &l->disk))
+			return err_set(e, -ERR_FOREIGN, "disk %s is a disk of pool %s, one that is out: `disk online` takes it back", d->path,
+				       own->name);
+	return 1;
+}
+
+static int free_co_check(struct world *w, struct disk *d, const struct label *own, struct label *tmp, struct err *e)
 {
 	char what[128] = "";
-	int r = label_co_read(d, tmp, NULL, e);
+	int r = label_co_read(d, tmp, NULL, e), mine;
 
 	if (r == -EIO)
 		return r;
+	mine = r == 0 ? check_own(d, tmp, own, e) : 0;
+	if (mine)
+		return MIN(mine, 0);
 	if (r != -ENOENT)
 		return refuse_label(d, tmp, r, e);
 	r = disk_co_probe(d, what, sizeof(what), e);
@@ -132,14 +149,14 @@ static int free_co_check(struct world *w, struct disk *d, struct label *tmp, str
 	return r;
 }
 
-static int all_free_co_check(struct world *w, const struct assembly *a, struct err *e)
+static int all_free_co_check(struct world *w, const struct assembly *a, const struct label *own, struct err *e)
 {
 	struct label *tmp = xmalloc(sizeof(*tmp));
 	unsigned i;
 	int r = 0;
 
 	for (i = 0; i < a->n_present && r == 0; i++)
-		r = free_co_check(w, a->disks[i].disk, tmp, e);
+		r = free_co_check(w, a->disks[i].disk, own, tmp, e);
 	xfree(tmp);
 	return r;
 }
@@ -236,7 +253,7 @@ static int choose_geometry(const struct ashlar_pool_spec *s, struct assembly *a,
 
 /* ---- the label ---- */
 
-static void new_uuid(struct world *w, struct uuid *u)
+void assembly_new_uuid(struct world *w, struct uuid *u)
 {
 	uint8_t random[16];
 
@@ -250,12 +267,12 @@ static void fill_label(struct world *w, const struct ashlar_pool_spec *s, struct
 	unsigned i;
 
 	snprintf(l->name, sizeof(l->name), "%s", s->name);
-	new_uuid(w, &l->pool);
+	assembly_new_uuid(w, &l->pool);
 	l->generation = 1;
 	l->created_wall_ns = w->ops->wall_ns(w);
 	l->n_disks = (uint16_t)s->n_paths;
 	for (i = 0; i < l->n_disks; i++) {
-		new_uuid(w, &l->disks[i].uuid);
+		assembly_new_uuid(w, &l->disks[i].uuid);
 		l->disks[i].size_bytes = a->disks[i].disk->bdev.size_bytes;
 		l->disks[i].state = LABEL_DISK_ONLINE;
 		label_disk_set_path(&l->disks[i], s->paths[i]);
@@ -285,7 +302,7 @@ int assembly_co_prepare(struct world *w, const struct ashlar_pool_spec *s, struc
 	if (r < 0)
 		goto out_close;
 	if (!s->force) {
-		r = all_free_co_check(w, out, e);
+		r = all_free_co_check(w, out, NULL, e);
 		if (r < 0)
 			goto out_close;
 	}
@@ -293,5 +310,40 @@ int assembly_co_prepare(struct world *w, const struct ashlar_pool_spec *s, struc
 	return 0;
 out_close:
 	assembly_close(out);
+	return r;
+}
+
+/* ---- more disks for a pool ---- */
+
+static int check_blocks(const struct assembly *a, struct err *e)
+{
+	unsigned i;
+
+	for (i = 0; i < a->n_present; i++)
+		if (a->disks[i].disk->bdev.block_bytes > a->label.block_bytes)
+			return err_set(e, -EINVAL, "pool %s was made for blocks of %u bytes, and disk %s has blocks of %u: use another disk",
+				       a->label.name, a->label.block_bytes, a->disks[i].disk->path, a->disks[i].disk->bdev.block_bytes);
+	return 0;
+}
+
+int assembly_co_prepare_more(struct world *w, const struct ashlar_pool_spec *s, const struct label *pool, struct assembly *out,
+			     struct err *e)
+{
+	int r;
+
+	memset(out, 0, sizeof(*out));
+	out->label = *pool;
+	r = distinct_co_check(w, s, e);
+	if (r < 0)
+		return r;
+	r = all_co_open(w, s, out, e);
+	if (r == 0)
+		r = check_blocks(out, e);
+	if (r == 0)
+		r = check_sizes(s, out, e);
+	if (r == 0 && !s->force)
+		r = all_free_co_check(w, out, pool, e);
+	if (r < 0)
+		assembly_close(out);
 	return r;
 }

@@ -47,7 +47,7 @@ struct rebuild {
 static uint64_t disk_due_ns(const struct ashlar_pool *p, unsigned i)
 {
 	const struct pdisk *d = &p->disks[i];
-	uint64_t delay = d->at_once ? 0 : p->settings.rebuild_delay_ns;
+	uint64_t delay = d->at_once || d->leaving ? 0 : p->settings.rebuild_delay_ns;
 
 	if (d->state != PDISK_ABSENT && d->state != PDISK_FAILED)
 		return UINT64_MAX;
@@ -102,8 +102,8 @@ static int lost_col(const struct ashlar_pool *p, const struct raid_desc *d)
 static int plan_add(struct rebuild *rb, const struct raid_desc *d, unsigned kind)
 {
 	struct ashlar_pool *p = rb->p;
-	uint64_t clusters = 0;
-	int left, r = 0;
+	uint64_t bytes;
+	int left, r;
 
 	if (!raid_profile_tolerates((struct raid_profile){ d->layout, d->copies }) || lost_col(p, d) < 0)
 		return 0;
@@ -118,12 +118,10 @@ static int plan_add(struct rebuild *rb, const struct raid_desc *d, unsigned kind
 		rb->cap = MAX(2 * rb->cap, 64);
 		rb->v = xrealloc(rb->v, rb->cap * sizeof(*rb->v));
 	}
-	if (kind == THIN_GROUP_DATA)
-		r = thin_co_group_used(p->thin, d->group, &clusters);
+	r = pool_co_column_bytes(p, kind, d, &bytes);
 	rb->v[rb->n++] = (struct todo){
 		.group = d->group,
-		.bytes = kind == THIN_GROUP_META ? d->size_bytes : kind == THIN_GROUP_LOG ? pool_stripe_logs_bytes(p) :
-			 clusters * p->label->cluster_bytes,
+		.bytes = bytes,
 		.rank = (uint32_t)left * 2 + (kind == THIN_GROUP_DATA),
 	};
 	return r;
@@ -301,6 +299,14 @@ static void rebuild_co_wait(struct ashlar_pool *p, uint64_t until)
 		(void)!co_queue_wait_until(&p->life->kick, until);
 }
 
+static void rebuild_rests(struct ashlar_pool *p)
+{
+	if (!p->life->rebuilds)
+		return;
+	p->life->rebuilds = false;
+	pool_life_kick(p);
+}
+
 /* Coroutine. One round; returns when to look again. */
 static uint64_t rebuild_co_round(struct rebuild *rb)
 {
@@ -319,11 +325,13 @@ static uint64_t rebuild_co_round(struct rebuild *rb)
 		return now + AGAIN_NS;
 	}
 	if (!rb->n) {
+		rebuild_rests(p);
 		rb->n_bad = 0;
 		job_finish(rb);
 		return disks_with_lost(p) ? MIN(next_due_ns(p), now + AGAIN_NS) : next_due_ns(p);
 	}
 	job_begin(rb);
+	p->life->rebuilds = true;
 	movers_co_run(rb);
 	if (p->stopping || p->failed || rb->disk_gen != p->disk_gen || rb->n_retry || rb->n_moved)
 		return 0; /* at once */
@@ -333,6 +341,7 @@ static uint64_t rebuild_co_round(struct rebuild *rb)
 		return MIN(next_due_ns(p), reactor_now_ns() + AGAIN_NS);
 	}
 	job_finish(rb);
+	rebuild_rests(p);
 	rb->gave_up_ns = reactor_now_ns();
 	rb->gave_up_gen = p->disk_gen;
 	return MIN(next_due_ns(p), rb->gave_up_ns + GIVE_UP_NS);

@@ -360,7 +360,10 @@ void pool_resync_co_run(void *arg)
 			crash_at = crash_co_sync(p) ? UINT64_MAX : reactor_now_ns() + AGAIN_NS;
 		} else if (any_stale(p) && (reactor_now_ns() >= pass_at || gen != p->disk_gen)) {
 			gen = p->disk_gen;
+			p->life->resyncs = true;
 			pass_at = pass_co_run(s);
+			p->life->resyncs = false;
+			pool_life_kick(p);
 		} else {
 			until = any_stale(p) ? MIN(crash_at, pass_at) : crash_at;
 			(void)!co_queue_wait_until(&p->life->kick, until);

@@ -95,10 +95,37 @@ int pool_co_space_take_run(struct ashlar_pool *p, unsigned disk, uint64_t n, uin
 	return 0;
 }
 
+/* ---- which disks ---- */
+
+unsigned pool_n_disks(const struct ashlar_pool *p)
+{
+	unsigned i, n = 0;
+
+	for (i = 0; i < p->n_disks; i++)
+		n += p->disks[i].state != PDISK_FREE && !p->disks[i].joining;
+	return n;
+}
+
+unsigned pool_n_staying(const struct ashlar_pool *p)
+{
+	unsigned i, n = 0;
+
+	for (i = 0; i < p->n_disks; i++)
+		n += p->disks[i].state != PDISK_FREE && !p->disks[i].joining && !p->disks[i].leaving;
+	return n;
+}
+
 /* all: also of disks that are away or behind; their columns are written when they are back. */
 static uint64_t disk_free_extents(const struct pdisk *d, bool all)
 {
-	return (all || d->state == PDISK_ONLINE) && d->extents > d->used ? d->extents - d->used : 0;
+	if (d->joining || d->leaving || !(all || d->state == PDISK_ONLINE))
+		return 0;
+	return d->extents > d->used ? d->extents - d->used : 0;
+}
+
+uint64_t pool_space_free_extents(const struct ashlar_pool *p, unsigned disk, bool all)
+{
+	return disk_free_extents(&p->disks[disk], all);
 }
 
 /* Of those, what a column may count on. */
@@ -116,19 +143,18 @@ static uint64_t reserve_groups(const struct ashlar_pool *p)
 	unsigned i;
 
 	for (i = 0; i < p->n_disks; i++)
-		total += p->disks[i].extents * p->label->extent_bytes;
+		total += p->disks[i].leaving ? 0 : p->disks[i].extents * p->label->extent_bytes;
 	return 1 + total / p->label->group_bytes / 512;
 }
 
-/* Would there still be room for the reserve if the disks had `free_left` extents? */
-static bool reserve_holds(const struct ashlar_pool *p, const uint64_t *free_left)
+bool pool_space_reserve_holds(const struct ashlar_pool *p, const uint64_t *free_left)
 {
 	uint64_t need = reserve_groups(p) * DIV_UP(p->label->group_bytes, p->label->extent_bytes), room = 0;
-	unsigned copies = pool_metadata_copies(p), i;
+	unsigned copies = pool_metadata_copies(p), disks = MAX(pool_n_staying(p), 1u), i;
 
 	/* Copies on distinct disks: no disk can give more than `need` of them (unless there are not so many disks). */
 	for (i = 0; i < p->n_disks; i++)
-		room += MIN(free_left[i], need * DIV_UP(copies, p->n_disks));
+		room += MIN(free_left[i], need * DIV_UP(copies, disks));
 	return room >= need * copies;
 }
 
@@ -176,7 +202,7 @@ static int group_plan_from(struct ashlar_pool *p, unsigned kind, struct raid_pro
 	for (n = candidates_rank(p, 1, all, c, &n_online);; n--) {
 		cols = kind != THIN_GROUP_DATA ? prof.copies : raid_profile_columns(prof, n);
 		/* Two copies of metadata share a disk only if the pool has no others. */
-		if (!cols || !n || n < MIN(cols, p->n_disks))
+		if (!cols || !n || n < MIN(cols, pool_n_staying(p)))
 			return -ERR_POOL_FULL;
 		d->col_bytes = raid_col_bytes(prof.layout, prof.copies, cols, l->group_bytes, l->strip_bytes, l->extent_bytes);
 		need = d->col_bytes / l->extent_bytes;
@@ -196,7 +222,7 @@ static int group_plan_from(struct ashlar_pool *p, unsigned kind, struct raid_pro
 			return -ERR_POOL_FULL;
 		left[d->cols[i].disk] -= need;
 	}
-	if (kind != THIN_GROUP_META && !reserve_holds(p, left))
+	if (kind != THIN_GROUP_META && !pool_space_reserve_holds(p, left))
 		return -ERR_POOL_FULL;
 	return 0;
 }
@@ -241,7 +267,7 @@ static int parity_plan_from(struct ashlar_pool *p, struct raid_profile prof, boo
 			d->cols[i].disk = (uint16_t)disks[i];
 			left[disks[i]] -= pl->col_extents[widths[k]];
 		}
-		found = reserve_holds(p, left);
+		found = pool_space_reserve_holds(p, left);
 	}
 	xfree(pl);
 	return found ? 0 : -ERR_POOL_FULL;
@@ -271,7 +297,7 @@ static int reserve_co_check_runs(struct ashlar_pool *p)
 	unsigned copies = pool_metadata_copies(p), i, n = 0;
 	int r;
 
-	if (p->n_disks < copies) /* one disk: all columns are of this length */
+	if (pool_n_staying(p) < copies) /* one disk: all columns are of this length */
 		return 0;
 	for (i = 0; i < p->n_disks && n < copies; i++) {
 		if (disk_room(&p->disks[i], true) < need)
@@ -351,7 +377,7 @@ void pool_space_handed_in(struct ashlar_pool *p, uint64_t seq)
 
 /* ---- one column ---- */
 
-static bool desc_has_disk(const struct raid_desc *d, unsigned disk)
+bool pool_desc_has_disk(const struct raid_desc *d, unsigned disk)
 {
 	unsigned i;
 
@@ -361,27 +387,58 @@ static bool desc_has_disk(const struct raid_desc *d, unsigned disk)
 	return false;
 }
 
-/* The emptiest disk that will do; LABEL_DISKS_MAX: none. */
-static unsigned target_choose(struct ashlar_pool *p, unsigned kind, const struct raid_desc *d, const uint64_t *avoid)
+/* Would redundancy suffer if the column lay on a disk that has another column of the group? */
+bool pool_desc_may_share(const struct ashlar_pool *p, unsigned kind, const struct raid_desc *d, unsigned col, unsigned disk)
+{
+	unsigned first = col / d->copies * d->copies, i;
+
+	if (kind != THIN_GROUP_DATA)
+		return pool_n_staying(p) == 1; /* two copies even on one disk */
+	if (pool_layout_is_parity(d->layout))
+		return false;
+	for (i = first; i < first + d->copies && i < d->n_cols; i++)
+		if (i != col && d->cols[i].disk == disk)
+			return false;
+	return true;
+}
+
+static bool target_is_good(const struct ashlar_pool *p, unsigned kind, const struct raid_desc *d, unsigned disk,
+			   const struct pool_target *t, bool share)
+{
+	if (t->avoid[disk / 64] >> (disk % 64) & 1)
+		return false;
+	if (pool_desc_has_disk(d, disk))
+		return share && t->col < d->n_cols && d->cols[t->col].disk != disk && pool_desc_may_share(p, kind, d, t->col, disk);
+	return !share;
+}
+
+/* The preferred disk, else the emptiest that will do, rather one that has no column of the group; LABEL_DISKS_MAX: none. */
+static unsigned target_choose(struct ashlar_pool *p, unsigned kind, const struct raid_desc *d, const struct pool_target *t)
 {
 	struct candidate c[LABEL_DISKS_MAX];
 	uint64_t left[LABEL_DISKS_MAX], need = d->col_bytes / p->label->extent_bytes;
-	unsigned n_online, n = candidates_rank(p, need, false, c, &n_online), i, k;
+	unsigned n_online, n = candidates_rank(p, need, false, c, &n_online), i, k, share, best = LABEL_DISKS_MAX;
 
-	for (i = 0; i < n; i++) {
-		unsigned disk = c[i].disk;
+	for (share = 0; share < 2 && best == LABEL_DISKS_MAX; share++) {
+		for (i = 0; i < n; i++) {
+			unsigned disk = c[i].disk;
 
-		if (desc_has_disk(d, disk) || avoid[disk / 64] >> (disk % 64) & 1)
-			continue;
-		for (k = 0; k < p->n_disks; k++)
-			left[k] = disk_free_extents(&p->disks[k], true) - (k == disk ? need : 0);
-		if (kind != THIN_GROUP_DATA || reserve_holds(p, left))
-			return disk;
+			if (!target_is_good(p, kind, d, disk, t, share))
+				continue;
+			for (k = 0; k < p->n_disks; k++)
+				left[k] = disk_free_extents(&p->disks[k], true) - (k == disk ? need : 0);
+			if (kind == THIN_GROUP_DATA && !pool_space_reserve_holds(p, left))
+				continue;
+			if (disk + 1 == t->prefer_plus_1)
+				return disk;
+			if (best == LABEL_DISKS_MAX)
+				best = disk;
+		}
 	}
-	return LABEL_DISKS_MAX;
+	return best;
 }
 
-int pool_co_space_take_target(struct ashlar_pool *p, unsigned kind, const struct raid_desc *d, const uint64_t *avoid,
+int pool_co_space_take_target(struct ashlar_pool *p, unsigned kind, const struct raid_desc *d, const struct pool_target *t,
 			      struct raid_col *target)
 {
 	uint64_t n = d->col_bytes / p->label->extent_bytes, first = 0;
@@ -390,7 +447,7 @@ int pool_co_space_take_target(struct ashlar_pool *p, unsigned kind, const struct
 
 	pool_space_expire(p);
 	do {
-		disk = target_choose(p, kind, d, avoid);
+		disk = target_choose(p, kind, d, t);
 		if (disk == LABEL_DISKS_MAX)
 			return -ERR_POOL_FULL;
 		r = pool_co_space_take_run(p, disk, n, &first);
@@ -492,6 +549,11 @@ static uint64_t parity_room(struct ashlar_pool *p, struct raid_profile prof, boo
 	return n * p->label->group_bytes;
 }
 
+static bool disk_is_counted(const struct pdisk *d, bool all)
+{
+	return d->state != PDISK_FREE && !d->joining && !d->leaving && (all || d->state == PDISK_ONLINE);
+}
+
 /* Logical bytes of groups that could still be made. all: on disks that are not ONLINE, too. */
 static uint64_t room_for_groups(struct ashlar_pool *p, bool all)
 {
@@ -503,7 +565,7 @@ static uint64_t room_for_groups(struct ashlar_pool *p, bool all)
 		return parity_room(p, prof, all);
 	for (i = 0; i < p->n_disks; i++) {
 		extents += disk_free_extents(&p->disks[i], all);
-		n += all || p->disks[i].state == PDISK_ONLINE;
+		n += disk_is_counted(&p->disks[i], all);
 	}
 	reserve = reserve_groups(p) * pool_metadata_copies(p) * DIV_UP(p->label->group_bytes, p->label->extent_bytes);
 	extents = extents > reserve ? extents - reserve : 0;
@@ -523,4 +585,15 @@ uint64_t pool_free_bytes(struct ashlar_pool *p)
 	if (!logical && raid_profile_tolerates(p->label->profile))
 		logical = room_for_groups(p, true);
 	return s.clusters_free * p->label->cluster_bytes + logical;
+}
+
+bool pool_space_is_empty(struct ashlar_pool *p, unsigned disk)
+{
+	struct pending_run *run;
+
+	pool_space_expire(p);
+	list_for_each (run, &p->held_runs, link)
+		if (run->disk == disk)
+			return false;
+	return p->disks[disk].used == 0;
 }

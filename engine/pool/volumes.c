@@ -66,10 +66,10 @@ int pool_check_layout(struct ashlar_pool *p, const char *name, const char *layou
 		return err_set(e, -EINVAL, "volume %s/%s: there is no layout of that name: use single, raid0, raid1, raid1-3, raid10, "
 			       "raid10-3, raid5 or raid6", p->label->name, name);
 	for (i = 0; i < p->n_disks; i++)
-		online += p->disks[i].state == PDISK_ONLINE;
+		online += p->disks[i].state == PDISK_ONLINE && !p->disks[i].leaving;
 	/* Groups can be made with columns on disks that are away: mirrors all but the first of each set, parity as many as
 	 * may be lost. */
-	away = p->n_disks - online;
+	away = pool_n_staying(p) - MIN(pool_n_staying(p), online);
 	may = prof->copies > 1 ? away : raid_profile_tolerates(*prof);
 	if (online + MIN(away, may) < raid_profile_min_disks(*prof))
 		return err_set(e, -EINVAL, "volume %s/%s: layout %s needs %u disks, the pool has %u online%s", p->label->name, name,

@@ -101,6 +101,8 @@ int cli_size(const struct cli *cl, enum cli_opt o, uint64_t *bytes) __must_check
 int cli_count(const struct cli *cl, enum cli_opt o, uint64_t min, uint64_t max, uint64_t *n) __must_check;
 int cli_size_text(const struct cli *cl, const char *what, const char *text, uint64_t *bytes) __must_check;
 int cli_duration_text(const struct cli *cl, const char *what, const char *text) __must_check;
+/* A disk's path, absolute; NULL: not text. cmd_pool.c. */
+json_t *cli_path_json(const char *path);
 /* Prints a result as JSON for people and programs alike. */
 void cli_print_json(const json_t *j);
 
@@ -116,7 +118,7 @@ void cli_help_overview(void);
 bool cli_help_group(const char *group);
 void cli_help_command(const struct cli_command *cmd);
 
-extern const struct cli_command cli_pool_commands[], cli_disk_commands[], cli_volume_commands[], cli_snapshot_commands[], cli_diff_commands[], cli_send_commands[],
+extern const struct cli_command cli_pool_commands[], cli_disk_commands[], cli_relocate_commands[], cli_volume_commands[], cli_snapshot_commands[], cli_diff_commands[], cli_send_commands[],
 	cli_export_commands[], cli_daemon_commands[], cli_job_commands[], cli_misc_commands[];
 
 int cli_run_scrub(struct cli *cl); /* cmd_job.c; `pool scrub` */

@@ -22,6 +22,7 @@ static const struct column job_cols[] = {
 	{ "total", "total_bytes", COL_SIZE, true },
 	{ "rate", "bytes_per_second", COL_SIZE, true },
 	{ "left", "seconds_left", COL_SECONDS, true },
+	{ "survives", "redundancy", COL_COUNT, false },
 	{ "problems", "problems", COL_COUNT, false },
 	{ "repaired", "repaired", COL_COUNT, false },
 	{ "started", "started", COL_COUNT, false },
@@ -42,7 +43,7 @@ static int job_number(struct cli *cl, json_int_t *id)
 }
 
 /* What a job that has ended says; its exit status. */
-static int ended_print(const struct cli *cl, const json_t *row)
+int cli_job_ended_print(const struct cli *cl, const json_t *row)
 {
 	const char *state = json_string_value(json_object_get(row, "state"));
 	const char *result = json_string_value(json_object_get(row, "result"));
@@ -69,7 +70,7 @@ static int run_wait(struct cli *cl)
 	s = cli_session_open(cl);
 	cli_progress_watch(s);
 	r = cli_job_wait(s, cl->operands[0], id, &row, &e);
-	r = r < 0 ? cli_fail(&e) : ended_print(cl, row);
+	r = r < 0 ? cli_fail(&e) : cli_job_ended_print(cl, row);
 	json_decref(row);
 	cli_session_close(s);
 	return r;
@@ -88,6 +89,27 @@ static int run_stop(struct cli *cl)
 	s = cli_session_open(cl);
 	params = json_pack("{s:s, s:I}", "pool", cl->operands[0], "job", id);
 	r = cli_session_call_daemon(s, "job.stop", params, &row, &e);
+	r = r < 0 ? cli_fail(&e) : CLI_OK;
+	json_decref(params);
+	json_decref(row);
+	cli_session_close(s);
+	return r;
+}
+
+static int run_pause(struct cli *cl)
+{
+	bool resume = !strcmp(cl->cmd->verb, "resume");
+	struct cli_session *s;
+	struct err e = { 0 };
+	json_t *row = NULL, *params;
+	json_int_t id;
+	int r = job_number(cl, &id);
+
+	if (r)
+		return r;
+	s = cli_session_open(cl);
+	params = json_pack("{s:s, s:I, s:b}", "pool", cl->operands[0], "job", id, "resume", resume);
+	r = cli_session_call_daemon(s, "job.pause", params, &row, &e);
 	r = r < 0 ? cli_fail(&e) : CLI_OK;
 	json_decref(params);
 	json_decref(row);
@@ -120,7 +142,7 @@ int cli_run_scrub(struct cli *cl)
 	if (r < 0)
 		r = cli_fail(&e);
 	else if (cli_job_has_ended(row))
-		r = ended_print(cl, row);
+		r = cli_job_ended_print(cl, row);
 	else if (cli_has(cl, OPT_JSON))
 		cli_print_json(row);
 	else
@@ -192,11 +214,16 @@ static int run_events(struct cli *cl)
 }
 
 const struct cli_command cli_job_commands[] = {
-	{ "job", "list", "ls", "[POOL]", 0, 1, OPTS_LIST | OPT(CONTROL), run_list, "list background work: resync, rebuild, scrub",
-	  "What is under way, and the last that ended. RATE is of the last seconds, LEFT an estimate.", &job_table },
+	{ "job", "list", "ls", "[POOL]", 0, 1, OPTS_LIST | OPT(CONTROL), run_list, "list background work: resync, rebuild, scrub, moves",
+	  "What is under way, and the last that ended. RATE is of the last seconds, LEFT an estimate, SURVIVES how many more disks\n"
+	  "may be lost now.", &job_table },
 	{ "job", "wait", NULL, "POOL JOB", 2, 2, OPT(JSON) | OPT(CONTROL), run_wait, "wait for a job's end",
 	  "Exit status 1 if it failed or found problems.", NULL },
-	{ "job", "stop", "cancel", "POOL JOB", 2, 2, OPT(JSON) | OPT(CONTROL), run_stop, "stop a scrub", NULL, NULL },
+	{ "job", "stop", "cancel", "POOL JOB", 2, 2, OPT(JSON) | OPT(CONTROL), run_stop,
+	  "stop a scrub, or a move of data between disks", "A disk that was to leave stays, and takes data again; what has moved stays where it is.", NULL },
+	{ "job", "pause", NULL, "POOL JOB", 2, 2, OPT(JSON) | OPT(CONTROL), run_pause, "pause a move of data between disks",
+	  "Until `job resume`, also over a restart. Disks that are leaving take no new data meanwhile.", NULL },
+	{ "job", "resume", NULL, "POOL JOB", 2, 2, OPT(JSON) | OPT(CONTROL), run_pause, "go on with it", NULL, NULL },
 	{ NULL, "events", NULL, "", 0, 0, OPT(FOLLOW) | OPT(SINCE) | OPT(JSON) | OPT(CONTROL), run_events,
 	  "print what has happened in the daemon",
 	  "One line each; with --json one JSON object per line. --follow goes on as they come, until interrupted.", NULL },

@@ -149,7 +149,7 @@ static int run_set(struct cli *cl)
 /* ---- create ---- */
 
 /* A disk's path as the label shall remember it: absolute, symbolic links kept. */
-static json_t *path_json(const char *path)
+json_t *cli_path_json(const char *path)
 {
 	char *cwd;
 	json_t *j;
@@ -171,7 +171,7 @@ static int create_params(const struct cli *cl, json_t *params)
 
 	json_object_set_new(params, "disks", disks);
 	for (i = 1; i < cl->n_operands; i++) {
-		path = path_json(cl->operands[i]);
+		path = cli_path_json(cl->operands[i]);
 		if (!path)
 			return cli_failf("the path of disk %d is not UTF-8 text; give it another name", i);
 		json_array_append_new(disks, path);

@@ -55,7 +55,7 @@ bool cli_job_has_ended(const json_t *row)
 {
 	const char *state = json_string_value(json_object_get(row, "state"));
 
-	return state && strcmp(state, "waiting") && strcmp(state, "running");
+	return state && strcmp(state, "waiting") && strcmp(state, "running") && strcmp(state, "paused");
 }
 
 int cli_job_wait(struct cli_session *s, const char *pool, json_int_t job, json_t **row, struct err *e)

@@ -16,6 +16,8 @@ void cli_progress_show(const json_t *job);
 void cli_progress_end(void);
 /* Waits for a job's end by job.wait. 0 with its last row in *row, or an error. */
 int cli_job_wait(struct cli_session *s, const char *pool, json_int_t job, json_t **row, struct err *e) __must_check;
+/* What a job that has ended says; its exit status. */
+int cli_job_ended_print(const struct cli *cl, const json_t *row);
 /* Is the state of this row an end? */
 bool cli_job_has_ended(const json_t *row);
 

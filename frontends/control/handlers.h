@@ -42,6 +42,12 @@ int control_co_disk_online(struct rpc_call *c, struct err *e);
 int control_co_scrub(struct rpc_call *c, struct err *e);
 int control_co_job_list(struct rpc_call *c, struct err *e);
 int control_co_job_wait(struct rpc_call *c, struct err *e);
+int control_co_job_pause(struct rpc_call *c, struct err *e);
+int control_co_disk_add(struct rpc_call *c, struct err *e);
+int control_co_disk_evacuate(struct rpc_call *c, struct err *e);
+int control_co_disk_remove(struct rpc_call *c, struct err *e);
+int control_co_disk_replace(struct rpc_call *c, struct err *e);
+int control_co_rebalance(struct rpc_call *c, struct err *e);
 int control_co_job_stop(struct rpc_call *c, struct err *e);
 int control_co_events(struct rpc_call *c, struct err *e);
 int control_co_volume_list(struct rpc_call *c, struct err *e);
@@ -68,5 +74,10 @@ int control_co_receive_abort(struct rpc_call *c, struct err *e);
 int control_co_export_list(struct rpc_call *c, struct err *e);
 int control_co_export_add(struct rpc_call *c, struct err *e);
 int control_co_export_remove(struct rpc_call *c, struct err *e);
+
+/* Coroutine. Waits for the job's end, at most max_ns, telling how far it is; its row is the result. */
+int control_job_co_wait(struct rpc_call *c, uint64_t id, uint64_t max_ns, struct err *e);
+/* Asked to; or there is no daemon that would go on with it. */
+bool control_must_wait(const struct rpc_call *c);
 
 #endif

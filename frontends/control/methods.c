@@ -210,7 +210,9 @@ SHARED(control_co_pool_set)
 SHARED(control_co_disk_list)
 SHARED(control_co_disk_fail)
 SHARED(control_co_job_list)
+SHARED(control_co_job_pause)
 SHARED(control_co_job_stop)
+SHARED(control_co_disk_add)
 SHARED(control_co_volume_list)
 SHARED(control_co_volume_show)
 SHARED(control_co_volume_create)
@@ -243,6 +245,7 @@ SHARED(control_co_export_remove)
 #define P_DRY_RUN { "dry_run", RPC_BOOL, false, "check and tell, change nothing" }
 #define P_FULL_WAIT { "full_wait", RPC_DURATION, false, "how long writes are held while the pool is full" }
 #define P_DISK { "disk", RPC_STRING, true, "path, last part of it, uuid or index" }
+#define P_WAIT { "wait", RPC_BOOL, false, "answer when it has ended" }
 #define P_JOB { "job", RPC_SIZE, true, "number of the job" }
 #define P_STREAM { "stream", RPC_SIZE, true, "number of the stream that carries the data" }
 #define P_END { .name = NULL }
@@ -278,9 +281,22 @@ const struct rpc_method control_methods[] = {
 	  PARAMS(P_POOL, P_DISK, { "path", RPC_STRING, false, "where it is now" },
 		 { "wait", RPC_BOOL, false, "answer when what it has missed is copied" }),
 	  control_co_disk_online },
+	{ "disk.add", "adds disks to a pool",
+	  PARAMS(P_POOL, { "disks", RPC_STRINGS, true, "paths of block devices and files" }, P_FORCE("overwrite what is on them"), P_DRY_RUN),
+	  control_co_disk_add_shared },
+	{ "disk.evacuate", "moves all that a disk holds to others; answers with the job",
+	  PARAMS(P_POOL, P_DISK, P_DRY_RUN, P_WAIT), control_co_disk_evacuate },
+	{ "disk.remove", "the same, and takes the disk out of the pool", PARAMS(P_POOL, P_DISK, P_DRY_RUN, P_WAIT), control_co_disk_remove },
+	{ "disk.replace", "adds a disk, moves to it what another holds, and takes that out",
+	  PARAMS(P_POOL, P_DISK, { "path", RPC_STRING, true, "the new one" }, P_FORCE("overwrite what is on it"), P_DRY_RUN, P_WAIT),
+	  control_co_disk_replace },
+	{ "pool.rebalance", "moves data until all disks are about equally full; answers with the job", PARAMS(P_POOL, P_DRY_RUN, P_WAIT),
+	  control_co_rebalance },
 	{ "job.list", "background work of a pool", PARAMS(P_POOL_OPTIONAL), control_co_job_list_shared },
 	{ "job.wait", "answers when a job has ended, or after 10 s with how far it is", PARAMS(P_POOL, P_JOB), control_co_job_wait },
-	{ "job.stop", "stops a scrub", PARAMS(P_POOL, P_JOB), control_co_job_stop_shared },
+	{ "job.stop", "stops a scrub or a relocation", PARAMS(P_POOL, P_JOB), control_co_job_stop_shared },
+	{ "job.pause", "pauses a relocation, or goes on with it",
+	  PARAMS(P_POOL, P_JOB, { "resume", RPC_BOOL, false, "go on" }), control_co_job_pause_shared },
 	{ "event.list", "what has happened, after a number; may wait for the next",
 	  PARAMS({ "since", RPC_SIZE, false, "number of the last event known; absent: all that are kept" },
 		 { "wait", RPC_DURATION, false, "how long to wait for the first one, at most 10 s" }),

@@ -91,6 +91,7 @@ int control_co_disk_fail(struct rpc_call *c, struct err *e)
 
 static json_t *job_row(const char *pool, const struct ashlar_job_info *j)
 {
+	bool is_over = j->state >= ASHLAR_JOB_DONE;
 	json_t *o = json_object();
 	uint64_t percent = j->total_bytes ? (uint64_t)((unsigned __int128)j->done_bytes * 100 / j->total_bytes) : 0;
 
@@ -106,6 +107,10 @@ static json_t *job_row(const char *pool, const struct ashlar_job_info *j)
 	set_u64(o, "bytes_per_second", j->bytes_per_s);
 	json_object_set_new(o, "seconds_left", j->left_ns == UINT64_MAX ? json_null() : control_json_u64(j->left_ns / NS_PER_SEC));
 	set_u64(o, "started", j->started_wall_ns / NS_PER_SEC);
+	if (!is_over && j->redundancy_promised) {
+		json_object_set_new(o, "redundancy", json_integer(j->redundancy));
+		json_object_set_new(o, "redundancy_promised", json_integer(j->redundancy_promised));
+	}
 	set_u64(o, "problems", j->problems);
 	set_u64(o, "repaired", j->repaired);
 	return o;
@@ -160,7 +165,7 @@ static void job_progress(struct rpc_call *c, const struct ashlar_job_info *j)
 }
 
 /* Coroutine. Waits for the job's end, at most max_ns, telling how far it is. */
-static int job_co_wait(struct rpc_call *c, uint64_t id, uint64_t max_ns, struct err *e)
+int control_job_co_wait(struct rpc_call *c, uint64_t id, uint64_t max_ns, struct err *e)
 {
 	uint64_t now = world_now_ns(reactor_self()->world), end = max_ns > UINT64_MAX - now ? UINT64_MAX : now + max_ns;
 	struct ashlar_job_info j;
@@ -178,7 +183,15 @@ static int job_co_wait(struct rpc_call *c, uint64_t id, uint64_t max_ns, struct 
 
 int control_co_job_wait(struct rpc_call *c, struct err *e)
 {
-	return job_co_wait(c, rpc_size(c, "job", 0), WAIT_MAX_NS, e);
+	return control_job_co_wait(c, rpc_size(c, "job", 0), WAIT_MAX_NS, e);
+}
+
+int control_co_job_pause(struct rpc_call *c, struct err *e)
+{
+	struct ashlar_pool *p;
+	int r = control_call_pool(c, &p, e);
+
+	return r < 0 ? r : ashlar_co_job_pause(p, rpc_size(c, "job", 0), !rpc_bool(c, "resume"), e);
 }
 
 int control_co_job_stop(struct rpc_call *c, struct err *e)
@@ -190,7 +203,7 @@ int control_co_job_stop(struct rpc_call *c, struct err *e)
 }
 
 /* Without a daemon the pool is closed when the call returns, so the work is waited for. */
-static bool must_wait(const struct rpc_call *c)
+bool control_must_wait(const struct rpc_call *c)
 {
 	const struct control_env *env = c->env;
 
@@ -209,7 +222,7 @@ int control_co_scrub(struct rpc_call *c, struct err *e)
 	if (r == 0)
 		r = ashlar_co_scrub_start(p, rpc_bool(c, "repair"), &id, e);
 	control_gate_leave(env);
-	return r < 0 ? r : job_co_wait(c, id, must_wait(c) ? UINT64_MAX : 0, e);
+	return r < 0 ? r : control_job_co_wait(c, id, control_must_wait(c) ? UINT64_MAX : 0, e);
 }
 
 /* Coroutine. The newest resync that has not ended: 0 if there is none. */
@@ -247,10 +260,10 @@ int control_co_disk_online(struct rpc_call *c, struct err *e)
 	if (r == 0)
 		r = ashlar_co_disk_online(p, rpc_string(c, "disk"), rpc_string(c, "path"), e);
 	control_gate_leave(env);
-	if (r == 0 && must_wait(c))
+	if (r == 0 && control_must_wait(c))
 		r = resync_co_find(c, &id, e);
 	if (r == 0 && id)
-		r = job_co_wait(c, id, UINT64_MAX, e);
+		r = control_job_co_wait(c, id, UINT64_MAX, e);
 	if (r == 0 && !id)
 		c->result = json_pack("{s:s, s:s}", "pool", rpc_string(c, "pool"), "disk", rpc_string(c, "disk"));
 	return r;
