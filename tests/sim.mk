@@ -17,7 +17,7 @@ $(CRASH_BIN): $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/crash/*.c)) $(PROOF_L
 	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 # Unit tests of the whole pool against the model.
-PROOF_UNIT := $(addprefix $(BUILD)/tests/unit/,engine_pool__losses engine_pool__historic engine_pool__life engine_pool__watch engine_pool__order)
+PROOF_UNIT := $(addprefix $(BUILD)/tests/unit/,engine_pool__losses engine_pool__historic engine_pool__life engine_pool__disks engine_pool__relocate engine_pool__watch engine_pool__order)
 $(PROOF_UNIT): $(PROOF_LIB)
 $(PROOF_UNIT): LDLIBS := $(PROOF_LIBS) $(LDLIBS)
 

@@ -47,10 +47,11 @@ static bool helps(uint64_t n, uint64_t used_from, uint64_t size_from, uint64_t u
 	       (unsigned __int128)(used_from - n) * size_to >= (unsigned __int128)(used_to + n) * size_from;
 }
 
-bool pool_balance_helps(const struct ashlar_pool *p, uint64_t n, unsigned from, unsigned to)
+bool pool_balance_helps(struct ashlar_pool *p, uint64_t n, unsigned from, unsigned to)
 {
 	const struct pdisk *f = &p->disks[from], *t = &p->disks[to];
 
+	pool_space_expire(p); /* what has been applied is not counted twice */
 	return takes_part(p, from) && takes_part(p, to) && helps(n, f->used, f->extents, t->used, t->extents);
 }
 
@@ -84,6 +85,7 @@ static void balance_init(struct balance *b, struct ashlar_pool *p)
 {
 	unsigned i;
 
+	pool_space_expire(p);
 	b->p = p;
 	b->n_disks = p->n_disks;
 	for (i = 0; i < p->n_disks; i++) {

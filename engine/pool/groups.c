@@ -91,12 +91,6 @@ void pool_label_meta_desc(const struct label *l, unsigned i, struct raid_desc *d
 	memcpy(d->cols, l->meta[i].cols, d->n_cols * sizeof(d->cols[0]));
 }
 
-/* Of metadata and log groups to be made. Any layout may come into a pool, and none survives the loss of more than two disks. */
-unsigned pool_metadata_copies(const struct ashlar_pool *p)
-{
-	return pool_n_staying(p) >= 3 ? 3 : 2;
-}
-
 /* How many disks have a copy of all metadata there is: groups of older pools may be narrower than new ones. */
 unsigned pool_metadata_width(const struct ashlar_pool *p)
 {

@@ -143,6 +143,7 @@ int ashlar_co_disk_list(struct ashlar_pool *p, struct ashlar_disk_info **out, si
 {
 	unsigned i;
 
+	pool_space_expire(p);
 	*n = 0;
 	*out = xcalloc(p->n_disks + 1, sizeof(**out));
 	for (i = 0; i < p->n_disks; i++)

@@ -75,7 +75,7 @@ struct balance_move {
 /* Coroutine. Moves that even out how full disks are, the fewest bytes that do; none: they are even. */
 int pool_co_balance_plan(struct ashlar_pool *p, struct balance_move **out, size_t *n) __must_check;
 /* Does moving n extents from one disk to the other still make them more alike? */
-bool pool_balance_helps(const struct ashlar_pool *p, uint64_t n, unsigned from, unsigned to);
+bool pool_balance_helps(struct ashlar_pool *p, uint64_t n, unsigned from, unsigned to);
 
 /* ---- relocate.c ---- */
 /* The job of a leaving disk, or of the rebalancing (disk LABEL_DISKS_MAX); started if there is none. */

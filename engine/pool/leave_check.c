@@ -160,18 +160,6 @@ static int refuse_disks(const struct try *t, const struct item *i, struct err *e
 		       raid_profile_name((struct raid_profile){ i->desc->layout, i->desc->copies }), i->desc->n_cols);
 }
 
-/* The reserve, as it will be. Does not suspend. */
-static bool reserve_is_kept(struct try *t)
-{
-	struct pdisk *d = &t->p->disks[t->c->disk];
-	bool was = d->leaving, holds;
-
-	d->leaving = true;
-	holds = pool_space_reserve_holds(t->p, t->left);
-	d->leaving = was;
-	return holds;
-}
-
 static int try_place(struct try *t, struct err *e)
 {
 	bool any, data = false;
@@ -187,7 +175,7 @@ static int try_place(struct try *t, struct err *e)
 			return any ? refuse_room(t, x->extents, e) : refuse_disks(t, x, e);
 		data |= x->kind == THIN_GROUP_DATA;
 	}
-	return data && !reserve_is_kept(t) ? refuse_room(t, 0, e) : 0;
+	return data && !pool_space_reserve_would_hold(t->p, t->left, t->n_disks, t->n_staying) ? refuse_room(t, 0, e) : 0;
 }
 
 /* ---- layouts ---- */

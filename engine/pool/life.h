@@ -37,6 +37,7 @@ struct pool_job {
 	struct ashlar_pool *p;
 	struct ashlar_job_info info;
 	bool stop, pause; /* somebody has asked for it */
+	bool yields;	/* to what restores redundancy */
 	unsigned users; /* hold it beyond the list */
 	struct {
 		uint64_t at_ns, done_bytes;

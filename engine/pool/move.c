@@ -63,7 +63,11 @@ static int fill_co_range(struct fill *f, unsigned reactor, uint64_t off, uint64_
 	for (; off < end && r == 0; off += f->len) {
 		f->off = off;
 		f->len = MIN(end - off, UNIT_BYTES);
-		r = f->job->stop || f->job->pause ? -ECANCELED : pool_co_pace(f->p, is_there ? col_share(d, f->len) : f->len);
+		r = pool_co_pace(f->p, is_there ? col_share(d, f->len) : f->len);
+		if (r == 0 && (f->job->stop || f->job->pause))
+			r = -ECANCELED;
+		if (r == 0 && f->job->yields && (f->p->life->rebuilds || f->p->life->resyncs))
+			r = -EAGAIN;
 		if (r == 0)
 			r = reactor_co_call(f->p->w->reactors[reactor], fill_there, f);
 		if (r == 0) {

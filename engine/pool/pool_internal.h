@@ -199,7 +199,6 @@ int pool_co_pgroup_get(struct ashlar_pool *p, uint64_t group, struct pgroup **ou
 struct pgroup *pool_pgroup_add(struct ashlar_pool *p, const struct raid_desc *d, unsigned kind, uint64_t dirty);
 void pool_label_meta_desc(const struct label *l, unsigned i, struct raid_desc *d);
 int pool_group_decode(const struct ashlar_pool *p, const struct pool_group_disk *d, struct raid_desc *out, struct err *e) __must_check;
-unsigned pool_metadata_copies(const struct ashlar_pool *p);
 unsigned pool_metadata_width(const struct ashlar_pool *p);
 void pool_group_encode(const struct raid_desc *d, unsigned kind, const struct label *l, struct pool_group_disk *out);
 /* Coroutine. Calls each() for every group record; stops at an error. */
@@ -235,6 +234,10 @@ unsigned pool_n_staying(const struct ashlar_pool *p);
 uint64_t pool_space_free_extents(const struct ashlar_pool *p, unsigned disk, bool all);
 /* Would there still be room for the reserve if the disks had `free_left` extents? */
 bool pool_space_reserve_holds(const struct ashlar_pool *p, const uint64_t *free_left);
+/* The same with so many disks, of which so many stay. */
+bool pool_space_reserve_would_hold(const struct ashlar_pool *p, const uint64_t *free_left, unsigned n_entries, unsigned n_staying);
+/* Of metadata and log groups to be made, with the disks that stay. */
+unsigned pool_metadata_copies(const struct ashlar_pool *p);
 /* Nothing lies there, as far as records have been applied, or will. */
 bool pool_space_is_empty(struct ashlar_pool *p, unsigned disk);
 void pool_space_target_handed_in(struct ashlar_pool *p, const struct raid_col *target, uint64_t seq);

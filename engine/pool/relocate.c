@@ -71,6 +71,7 @@ struct pool_job *pool_relocate_job(struct ashlar_pool *p, unsigned disk)
 		*j = pool_job_start(p, job_kind(p, disk), "disk %.70s by %.70s", pool_disk_path(p, disk), pool_disk_path(p, next - 1));
 	else
 		*j = pool_job_start(p, job_kind(p, disk), "disk %s", pool_disk_path(p, disk));
+	(*j)->yields = true;
 	return *j;
 }
 

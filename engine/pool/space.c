@@ -115,6 +115,17 @@ unsigned pool_n_staying(const struct ashlar_pool *p)
 	return n;
 }
 
+static unsigned metadata_copies_of(unsigned n_disks)
+{
+	return n_disks >= 3 ? 3 : 2;
+}
+
+/* Any layout may come into a pool, and none survives the loss of more than two disks. */
+unsigned pool_metadata_copies(const struct ashlar_pool *p)
+{
+	return metadata_copies_of(pool_n_staying(p));
+}
+
 /* all: also of disks that are away or behind; their columns are written when they are back. */
 static uint64_t disk_free_extents(const struct pdisk *d, bool all)
 {
@@ -149,12 +160,17 @@ static uint64_t reserve_groups(const struct ashlar_pool *p)
 
 bool pool_space_reserve_holds(const struct ashlar_pool *p, const uint64_t *free_left)
 {
+	return pool_space_reserve_would_hold(p, free_left, p->n_disks, pool_n_staying(p));
+}
+
+bool pool_space_reserve_would_hold(const struct ashlar_pool *p, const uint64_t *free_left, unsigned n_entries, unsigned n_staying)
+{
 	uint64_t need = reserve_groups(p) * DIV_UP(p->label->group_bytes, p->label->extent_bytes), room = 0;
-	unsigned copies = pool_metadata_copies(p), disks = MAX(pool_n_staying(p), 1u), i;
+	unsigned copies = metadata_copies_of(n_staying), i;
 
 	/* Copies on distinct disks: no disk can give more than `need` of them (unless there are not so many disks). */
-	for (i = 0; i < p->n_disks; i++)
-		room += MIN(free_left[i], need * DIV_UP(copies, disks));
+	for (i = 0; i < n_entries; i++)
+		room += MIN(free_left[i], need * DIV_UP(copies, MAX(n_staying, 1U)));
 	return room >= need * copies;
 }
 

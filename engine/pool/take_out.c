@@ -109,6 +109,17 @@ static int handle_co_wipe(struct ashlar_pool *p, unsigned disk, struct disk *han
 	return -ETIMEDOUT;
 }
 
+/* Coroutine. One that is away may come back, as anybody's: if nothing is with the kernel, it is not ours any more at once. */
+static void dead_co_close(struct ashlar_pool *p, unsigned disk)
+{
+	struct pdisk *d = &p->disks[disk];
+
+	if (!d->dead || !pool_co_disk_is_idle(p, disk) || !d->dead)
+		return;
+	disk_close(d->dead);
+	d->dead = NULL;
+}
+
 int pool_co_take_out(struct ashlar_pool *p, unsigned disk, bool *wiped)
 {
 	struct disk *handle = NULL;
@@ -126,6 +137,8 @@ int pool_co_take_out(struct ashlar_pool *p, unsigned disk, bool *wiped)
 	co_mutex_unlock(&p->labels);
 	if (handle)
 		*wiped = handle_co_wipe(p, disk, handle) == 0;
+	else
+		dead_co_close(p, disk);
 out:
 	co_mutex_unlock(&p->life->returning);
 	return r;

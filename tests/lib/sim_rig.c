@@ -92,7 +92,8 @@ static int co_settle_settings(struct rig *g)
 
 int rig_co_create(struct rig *g)
 {
-	struct ashlar_pool_spec s = { .name = "p", .layout = g->layout, .paths = rig_paths, .n_paths = g->n_disks,
+	struct ashlar_pool_spec s = { .name = "p", .layout = g->layout, .paths = rig_paths,
+				      .n_paths = g->n_first ? g->n_first : g->n_disks,
 				      .cluster_bytes = g->cluster_bytes, .group_bytes = g->group_bytes };
 	struct err e = { 0 };
 	int r;
@@ -256,10 +257,44 @@ uint32_t rig_away(const struct rig *g)
 	uint32_t mask = 0;
 	unsigned i;
 
+	for (i = 0; i < g->n_disks; i++) {
+		int at = rig_member(g, i);
+
+		if (at >= 0 && (g->p->disks[at].state != PDISK_ONLINE || g->p->disks[at].entering))
+			mask |= 1U << i;
+	}
+	return mask;
+}
+
+int rig_member(const struct rig *g, unsigned disk)
+{
+	unsigned i;
+
+	for (i = 0; i < g->p->n_disks; i++)
+		if (g->p->disks[i].state != PDISK_FREE && !g->p->disks[i].joining && !strcmp(g->p->label->disks[i].path, rig_paths[disk]))
+			return (int)i;
+	return -1;
+}
+
+uint32_t rig_members(const struct rig *g)
+{
+	uint32_t mask = 0;
+	unsigned i;
+
 	for (i = 0; i < g->n_disks; i++)
-		if (g->p->disks[i].state != PDISK_ONLINE || g->p->disks[i].entering)
+		if (rig_member(g, i) >= 0)
 			mask |= 1U << i;
 	return mask;
+}
+
+unsigned rig_disk_of(const struct rig *g, unsigned index)
+{
+	unsigned i;
+
+	for (i = 0; i < g->n_disks; i++)
+		if (rig_member(g, i) == (int)index)
+			return i;
+	return 0;
 }
 
 void rig_co_claim(struct rig *g, struct rig_claim *c)
@@ -280,10 +315,12 @@ void rig_co_claim(struct rig *g, struct rig_claim *c)
 /* A group that is made now, where too few disks are left for its layout, has columns on those that are away. */
 static int new_groups_spare(const struct rig *g, const struct rig_claim *c, unsigned tolerates)
 {
-	unsigned away = (unsigned)__builtin_popcount(c->away);
+	unsigned away = (unsigned)__builtin_popcount(c->away), there = 0, i;
 	struct raid_profile prof;
 
-	if (!g->layout || raid_profile_parse(g->layout, &prof) < 0 || g->n_disks - away >= raid_profile_min_disks(prof))
+	for (i = 0; i < g->p->n_disks; i++)
+		there += g->p->disks[i].state == PDISK_ONLINE && !g->p->disks[i].leaving;
+	if (!g->layout || raid_profile_parse(g->layout, &prof) < 0 || there >= raid_profile_min_disks(prof))
 		return (int)tolerates;
 	return (int)tolerates - (int)away;
 }
@@ -304,6 +341,7 @@ int rig_co_place(struct rig *g, const char *volume, uint64_t off_bytes, struct r
 	struct ashlar_volume_info info;
 	struct pgroup *pg;
 	struct thin_entry e = { 0 };
+	unsigned c;
 	int r = ashlar_co_volume_info(g->p, volume, &info, NULL);
 
 	if (r == 0)
@@ -321,6 +359,8 @@ int rig_co_place(struct rig *g, const char *volume, uint64_t off_bytes, struct r
 		return r;
 	out->desc = pg->desc;
 	raid_place(&pg->desc, addr % g->group_bytes, MODEL_SECTOR, &out->at);
+	for (c = 0; c < out->desc.n_cols; c++)
+		out->desc.cols[c].disk = (uint16_t)rig_disk_of(g, out->desc.cols[c].disk);
 	return 0;
 }
 

@@ -22,6 +22,7 @@ struct rig {
 	struct sim_disks *disks;
 	struct model *model;
 	unsigned n_disks, n_reactors;
+	unsigned n_first; /* a new pool is made of so many of them; 0: all */
 	const char *layout;
 	uint32_t block_bytes, cluster_bytes;
 	uint64_t group_bytes, cache_bytes;
@@ -78,8 +79,12 @@ struct rig_claim {
 	uint64_t change_gen;
 };
 void rig_co_claim(struct rig *g, struct rig_claim *c);
-/* Without suspension, also while the world stands still: disks that are not ONLINE. Pool open. */
+/* Without suspension, also while the world stands still: disks of the pool that are not ONLINE. Pool open. */
 uint32_t rig_away(const struct rig *g);
+/* Disks may join and leave: which of the rig's are the pool's now, where each stands in its table (-1: nowhere), and back. */
+uint32_t rig_members(const struct rig *g);
+int rig_member(const struct rig *g, unsigned disk);
+unsigned rig_disk_of(const struct rig *g, unsigned index);
 /* How many disks beside those that are away or `hurt` (bits) may be lost now without losing anything: by the claim if it still
  * holds, else by the layouts alone, which tolerate so many losses in all. Negative: too much is hurt already. */
 int rig_spare(const struct rig *g, const struct rig_claim *c, uint32_t hurt, unsigned tolerates);
@@ -90,7 +95,7 @@ struct rig_place {
 	struct raid_place at;
 };
 int rig_co_place(struct rig *g, const char *volume, uint64_t off_bytes, struct rig_place *out) __must_check;
-static inline unsigned rig_place_disk(const struct rig_place *p, int col) { return p->desc.cols[col].disk; }
+static inline unsigned rig_place_disk(const struct rig_place *p, int col) { return p->desc.cols[col].disk; } /* of the rig */
 static inline uint64_t rig_place_off(const struct rig_place *p, int col)
 {
 	return p->desc.cols[col].off_bytes + p->at.col_off_bytes;

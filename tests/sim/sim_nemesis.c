@@ -126,7 +126,7 @@ static const char *const hows[HOW_N] = {
 
 static void bad_ranges(struct sim_run *s, unsigned i)
 {
-	uint64_t size = s->rig.p->label->disks[i].size_bytes, off, n = 1 + rng_below(&s->rng, 4);
+	uint64_t size = s->rig.p->label->disks[MAX(rig_member(&s->rig, i), 0)].size_bytes, off, n = 1 + rng_below(&s->rng, 4);
 
 	while (n--) {
 		off = rng_below(&s->rng, rng_chance(&s->rng, 1, 2) ? MIN(size, 4 * MIB) : size - MIB) + 256 * KIB;

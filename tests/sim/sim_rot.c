@@ -52,7 +52,7 @@ static uint64_t metadata_place(struct sim_run *s, unsigned disk)
 	uint64_t off = 0;
 
 	for (c = 0; i < l->n_meta && c < l->meta[i].n_cols; c++)
-		if (l->meta[i].cols[c].disk == disk && l->meta[i].n_cols > 1)
+		if ((int)l->meta[i].cols[c].disk == rig_member(&s->rig, disk) && l->meta[i].n_cols > 1)
 			off = l->meta[i].cols[c].off_bytes;
 	return off;
 }
@@ -143,7 +143,7 @@ static bool co_plant(struct sim_run *s, struct planted *v, unsigned n)
 		return false;
 	x->group = pg->desc.group;
 	x->stripe = at.col_off_bytes / pg->desc.strip_bytes;
-	x->disk = pg->desc.cols[col].disk;
+	x->disk = rig_disk_of(g, pg->desc.cols[col].disk);
 	snprintf(x->volume, sizeof(x->volume), "%s", vol->name);
 	for (i = 0; i < n; i++)
 		if (v[i].group == x->group && v[i].stripe == x->stripe)

@@ -96,7 +96,7 @@ static void co_all_online(struct sim_run *s)
 	int r;
 
 	for (i = 0; i < g->n_disks && !g->failed; i++) {
-		if (!(rig_away(g) >> i & 1) || g->p->disks[i].state == PDISK_STALE)
+		if (!(rig_away(g) >> i & 1) || g->p->disks[rig_member(g, i)].state == PDISK_STALE)
 			continue;
 		r = ashlar_co_disk_online(g->p, rig_paths[i], NULL, &e);
 		if (r < 0)
