@@ -247,15 +247,26 @@ static int unit_co_fill_write(struct unit *u, uint64_t *copied)
 	return raid_co_ask_pool(g, IO_WRITE, &o);
 }
 
+/* Which copy to read first: the one that moves, as long as it is there. If it were another one, and that one silently wrong, the
+ * last right one might be given up for it. */
+static unsigned fill_source(const struct unit *u)
+{
+	for (unsigned i = 0; i < u->p.n; i++)
+		if (u->p.cols[i] == u->g->target_col && raid_col_is_current(u->g, u->p.cols[i]))
+			return i;
+	return raid_default_copy(u->g, &u->p);
+}
+
 /* Coroutine. Reads u->p from the first current copy that gives it; slow disks when no other does. */
 static int unit_co_fill_read(struct unit *u)
 {
 	struct raid_group *g = u->g;
+	unsigned first = fill_source(u);
 	int r = -ERR_MISSING;
 	bool late = false;
 
 	for (unsigned k = 0; k < 2 * u->p.n; k++) {
-		unsigned i = (raid_default_copy(g, &u->p) + k) % u->p.n, col = u->p.cols[i], disk = g->desc.cols[col].disk;
+		unsigned i = (first + k) % u->p.n, col = u->p.cols[i], disk = g->desc.cols[col].disk;
 		bool patient = k >= u->p.n;
 
 		if (!raid_col_is_current(g, col) || (patient && !late))

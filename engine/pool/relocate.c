@@ -483,8 +483,11 @@ static bool leaving_co_round(struct relocate *rl, uint64_t *until)
 		return true;
 	}
 	movers_co_run(rl);
-	for (i = 0; i < p->n_disks && !p->stopping && !p->failed; i++)
-		*until = MIN(*until, leaving_co_look(rl, i));
+	for (i = 0; i < p->n_disks && !p->stopping && !p->failed; i++) {
+		uint64_t at = leaving_co_look(rl, i);
+
+		*until = MIN(*until, at);
+	}
 	if (rl->n_moved)
 		*until = 0;
 	return true;
@@ -534,6 +537,7 @@ static void balance_co_round(struct relocate *rl, uint64_t *until)
 	}
 	r = plan_co_balance(rl);
 	if (r < 0) {
+		pool_log(p, "the group table cannot be read for a rebalancing: %s", err_text(r));
 		*until = reactor_now_ns() + AGAIN_NS;
 		return;
 	}

@@ -54,7 +54,7 @@ static const char *any_layout(struct sim_run *s, struct rng *rng)
 
 	if (!s->other_layouts || rng_chance(rng, 1, 2) || raid_profile_parse(name, &prof) < 0)
 		return NULL;
-	if (s->rig.n_disks < raid_profile_min_disks(prof) || raid_profile_tolerates(prof) < s->tolerates)
+	if ((unsigned)__builtin_popcount(rig_members(&s->rig)) < raid_profile_min_disks(prof) || raid_profile_tolerates(prof) < s->tolerates)
 		return NULL;
 	return name;
 }
@@ -118,6 +118,10 @@ static void co_command(struct sim_run *s, struct rng *rng)
 {
 	struct model_vol *v;
 
+	if (s->moves && rng_chance(rng, 1, 3)) {
+		disks_co_command(s, rng);
+		return;
+	}
 	if (s->family && rng_chance(rng, 3, 5)) {
 		family_co_command(s, rng);
 		return;

@@ -61,8 +61,8 @@ void nemesis_co_look(struct sim_run *s)
 		rig_note(&s->rig, "nemesis: disk %u has caught up", i);
 	}
 	if (!s->hurt && !s->claim.away) {
-		s->rig.degraded = false;
-		s->rig.may_be_full = s->overcommit || s->transfers; /* what is received takes space too */
+		s->rig.degraded = s->moves; /* too few may stay for a layout */
+		s->rig.may_be_full = s->overcommit || s->transfers || s->moves; /* what is received takes space too */
 	}
 }
 
@@ -141,9 +141,9 @@ static void co_fail(struct sim_run *s, unsigned i)
 
 	if (r == 0)
 		r = ashlar_co_disk_fail(s->rig.p, rig_paths[i], false, false, &e);
-	if (r < 0 && !s->rig.may_fail)
+	if (r < 0 && !s->rig.may_fail && rig_member(&s->rig, i) >= 0)
 		rig_fail(&s->rig, "disk fail %s: %s (%d), although redundancy is %d", rig_paths[i], e.text, r, s->claim.redundancy);
-	if (r == 0 && !(rig_away(&s->rig) >> i & 1))
+	if (r == 0 && rig_member(&s->rig, i) >= 0 && !(rig_away(&s->rig) >> i & 1))
 		rig_fail(&s->rig, "disk %u has been failed and is online", i);
 }
 
@@ -241,8 +241,11 @@ static void co_blank_comes(struct sim_run *s, unsigned i)
 static void co_online(struct sim_run *s, unsigned i)
 {
 	struct err e = { 0 };
-	int r = ashlar_co_disk_online(s->rig.p, rig_paths[i], NULL, &e);
+	int r;
 
+	if (rig_member(&s->rig, i) < 0)
+		return; /* it has been removed meanwhile */
+	r = ashlar_co_disk_online(s->rig.p, rig_paths[i], NULL, &e);
 	rig_note(&s->rig, "nemesis: disk online %u: %d %s", i, r, e.text);
 	/* What it still has under way may keep it away a while. */
 	if (r < 0 && !s->rig.may_fail && r != -EBUSY && r != -EAGAIN && r != -EALREADY)
@@ -297,9 +300,10 @@ static uint32_t harmed(const struct sim_run *s)
 
 static void co_disks(struct sim_run *s)
 {
-	uint32_t well = ((1U << s->rig.n_disks) - 1) & ~s->hurt, bad = harmed(s);
+	uint32_t well, bad = harmed(s);
 
 	nemesis_co_look(s);
+	well = rig_members(&s->rig) & ~s->hurt;
 	if (bad && rng_chance(&s->rng, 1, 2))
 		co_heal(s, pick(s, bad));
 	else if (well & ~s->claim.away && rig_spare(&s->rig, &s->claim, s->hurt, s->tolerates) >= 1)

@@ -45,11 +45,12 @@ static void probe_child(struct sim_run *s, struct rng *rng)
 	struct rig *g = &s->rig;
 	uint32_t behind = s->hurt | rig_away(g), lost = 0;
 	unsigned n = (unsigned)rig_spare(g, &s->claim, s->hurt, s->tolerates), i, k;
+	uint32_t members = rig_members(g);
 	int r, result = 0;
 
-	while (n && behind != (1U << g->n_disks) - 1) {
+	while (n && members & ~behind) {
 		i = (unsigned)rng_below(rng, g->n_disks);
-		if (behind >> i & 1)
+		if (behind >> i & 1 || !(members >> i & 1))
 			continue;
 		behind |= 1U << i;
 		lost |= 1U << i;

@@ -116,6 +116,8 @@ static int last_co_main(void *arg)
 	rig_co_verify(g);
 	co_all_online(s);
 	if (!g->failed)
+		disks_co_finish(s);
+	if (!g->failed)
 		rig_co_wait_whole(g, true, HEAL_LIMIT_NS);
 	if (!g->failed)
 		courier_co_end(s);

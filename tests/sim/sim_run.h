@@ -8,6 +8,7 @@
  *   sim_admin.c   management commands meanwhile
  *   sim_family.c  those that concern snapshots and clones; clients that write to two volumes in turn
  *   sim_transfer.c send and receive
+ *   sim_disks.c   disks that join and leave
  *   sim_nemesis.c what happens to disks in service
  *   sim_rot.c     damage that no disk reports, and what must be found of it
  *   sim_between.c what happens to disks between lives
@@ -52,6 +53,7 @@ struct sim_run {
 	bool family; /* snapshots, clones, rollbacks */
 	bool transfers; /* and they are sent and received */
 	unsigned n_snaps_max;
+	bool moves; /* disks join and leave */
 	bool beyond; /* faults that redundancy does not cover: honest failures, and after them nothing lost that was durable */
 	/* disks */
 	struct harm harm[RIG_DISKS_MAX];
@@ -93,6 +95,11 @@ void family_co_in_turn(struct sim_run *s, struct rng *rng);
 void courier_co_main(void *arg);
 /* Coroutine, nobody else about: nothing is kept of any stream. */
 void courier_co_end(struct sim_run *s);
+/* ---- sim_disks.c ---- */
+/* Coroutine: one command. */
+void disks_co_command(struct sim_run *s, struct rng *rng);
+/* Coroutine, nothing else going on: what has been begun comes to its end, or is stopped if there is no room. */
+void disks_co_finish(struct sim_run *s);
 /* sim_admin.c */
 struct model_vol *admin_any_volume(struct sim_run *s, struct rng *rng);
 

@@ -5,7 +5,10 @@
 
 #include <stdio.h>
 
+#include "engine/base/hash.h"
 #include "raid/geometry.h"
+
+#define MOVES_SALT 38
 
 static const struct {
 	const char *layout;
@@ -32,8 +35,9 @@ static unsigned efficiency(struct raid_profile p, unsigned n_disks)
  * a group of each layout that has hardly begun. */
 static uint64_t shape_room(struct sim_run *s, uint64_t disk_bytes, struct raid_profile prof)
 {
-	int64_t raw = (int64_t)s->rig.n_disks * (int64_t)(disk_bytes / MIB - 1) - 21;
-	int64_t room = raw * (s->other_layouts ? 5 : (int)efficiency(prof, s->rig.n_disks)) / 16 - (s->other_layouts ? 8 : 2);
+	unsigned n_disks = s->rig.n_first ? s->rig.n_first : s->rig.n_disks;
+	int64_t raw = (int64_t)n_disks * (int64_t)(disk_bytes / MIB - 1) - 21;
+	int64_t room = raw * (s->other_layouts ? 5 : (int)efficiency(prof, n_disks)) / 16 - (s->other_layouts ? 8 : 2);
 
 	if (room < 2) {
 		s->overcommit = true;
@@ -59,6 +63,10 @@ static void shape_disks(struct sim_run *s)
 	g->block_bytes = 512;
 	rng_init(&remote, ~s->seed);
 	s->has_remote = rng_chance(&remote, 1, 4);
+	if (s->moves) { /* some that are not the pool's from the start */
+		g->n_first = g->n_disks;
+		g->n_disks = MIN(g->n_disks + 1 + (unsigned)(s->seed % 3), (unsigned)RIG_DISKS_MAX);
+	}
 	for (i = 0; i < g->n_disks; i++) {
 		struct sim_disk_conf c = { .size_bytes = size, .block_bytes = big_blocks ? 4096 : 512,
 					   .is_remote = s->has_remote && rng_chance(&remote, 1, 2) };
@@ -67,7 +75,8 @@ static void shape_disks(struct sim_run *s)
 			c.size_bytes += 4096 * rng_below(&s->rng, span);
 		if (big_blocks && rng_chance(&s->rng, 1, 3))
 			c.block_bytes = 512;
-		g->block_bytes = MAX(g->block_bytes, c.block_bytes);
+		if (!g->n_first || i < g->n_first)
+			g->block_bytes = MAX(g->block_bytes, c.block_bytes);
 		sim_disks_add(g->disks, rig_paths[i], &c);
 	}
 	if (s->sparse) {
@@ -118,6 +127,7 @@ void shape_choose(struct sim_run *s)
 	s->faults = rng_chance(&s->rng, 3, 4);
 	s->beyond = s->faults && rng_chance(&s->rng, 1, 5);
 	s->sparse = rng_chance(&s->rng, 1, 5);
+	s->moves = hash_mix(s->seed + MOVES_SALT) & 1; /* not of the generator: older seeds go on meaning what they meant */
 	shape_disks(s);
 	shape_load(s);
 	shape_settings(s);
@@ -132,10 +142,12 @@ void shape_choose(struct sim_run *s)
 	if (s->family && rng_chance(&s->rng, 1, 2))
 		s->n_vols_max = MAX(s->n_vols_max, 3u);
 	s->n_snaps_max = 1 + (unsigned)rng_below(&s->rng, s->sparse ? 3 : 10);
-	g->may_be_full = s->overcommit || s->family; /* what only snapshots hold takes space too */
-	rig_note(g, "%u disks, %s, block %u, cluster %u, %u reactors, %u volumes, %u clients, %u lives%s%s%s%s", g->n_disks, g->layout,
+	g->may_be_full = s->overcommit || s->family || s->moves; /* what only snapshots hold takes space too; a disk less has less */
+	g->degraded = s->moves;
+	rig_note(g, "%u disks, %s, block %u, cluster %u, %u reactors, %u volumes, %u clients, %u lives%s%s%s%s%s", g->n_disks, g->layout,
 		 g->block_bytes, g->cluster_bytes, g->n_reactors, s->n_vols_max, s->n_clients, s->n_lives,
 		 s->sparse ? ", sparse" : s->overcommit ? ", overcommitted" : "", s->other_layouts ? ", other layouts" : "",
 		 s->transfers ? ", snapshots sent and received" : s->family ? ", snapshots" : "",
+		 s->moves ? ", disks join and leave" : "",
 		 s->beyond ? ", faults beyond redundancy" : s->faults ? ", faults" : "");
 }
