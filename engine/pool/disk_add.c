@@ -3,10 +3,12 @@
  *
  * Steps, and what a crash leaves at each:
  *   1. The disk is opened and locked, found free (prepare.c), its label areas are zeroed.
- *   2. A label that knows it is written to all disks, and to the new one.
- *      Crash: some have it. Where the newest label that counts has it, the disk is in, else it is not: assembly.c tells. Nothing is
- *      on it, so both are whole.
- *   3. A second label says that all have the first. Only now may anything be placed on the disk: whatever a crash, a lost disk or
+ *   2. A label that knows it is written to it alone, so that no label ever names a disk that has none.
+ *      Crash: no other disk knows it: it is not in (assembly.c), and is taken without force the next time.
+ *   3. A label is written to all disks.
+ *      Crash: some have it. Where the newest label that counts has it, the disk is in, else it is not. Nothing is on it, so both are
+ *      whole.
+ *   4. Another label says that all have the first. Only now may anything be placed on the disk: whatever a crash, a lost disk or
  *      a damaged slot leave of labels from now on, who does not know the disk is known to be behind.
  *
  * Entries of disks that have been removed are used again, once nothing of their former time is with the kernel.
@@ -104,6 +106,18 @@ static void entry_co_undo(struct addition *a, unsigned k)
 	pool_co_set_disk(p, a->index[k]);
 }
 
+/* Coroutine, under p->labels. */
+static int labels_co_begin(const struct addition *a)
+{
+	unsigned k;
+	int r = 0;
+
+	a->p->label->generation++;
+	for (k = 0; k < a->n && r == 0; k++)
+		r = pool_co_label_send_one(a->p, a->index[k]);
+	return r;
+}
+
 static int all_have_joined(const struct addition *a)
 {
 	unsigned k;
@@ -131,7 +145,9 @@ static int addition_co_install(struct addition *a)
 		pool_leave_get(p, a->intent->disk, &before);
 		pool_leave_set(p, a->intent);
 	}
-	r = pool_co_publish_locked(p);
+	r = labels_co_begin(a);
+	if (r == 0)
+		r = pool_co_publish_locked(p);
 	if (r == 0)
 		r = all_have_joined(a);
 	if (r == 0) /* it tells that all know them */

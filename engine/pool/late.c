@@ -161,6 +161,18 @@ int pool_co_labels_send(struct ashlar_pool *p, int *results)
 	return p->has_stranger ? -ERR_LOCKED : 0;
 }
 
+int pool_co_label_send_one(struct ashlar_pool *p, unsigned disk)
+{
+	struct own_round *rd = round_new();
+	struct own_op *o = op_start(rd, p, disk, false, 0);
+	int r;
+
+	round_co_wait(rd, reactor_now_ns() + p->settings.timeout_ns);
+	r = op_leave(o);
+	round_put(rd);
+	return r;
+}
+
 int pool_co_label_peek(struct ashlar_pool *p, unsigned disk, uint64_t off_bytes, void *buf, uint64_t max_ns)
 {
 	struct own_round *rd = round_new();

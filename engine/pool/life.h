@@ -94,6 +94,8 @@ void pool_co_transition_end(struct ashlar_pool *p, struct pgroup *g);
  * settings.timeout_ns. Nobody waits for FAILED disks; one that has not taken its last label yet gets none. -ERR_LOCKED: a second daemon
  * writes labels, and nothing has been sent. */
 int pool_co_labels_send(struct ashlar_pool *p, int *results) __must_check;
+/* Coroutine, under p->labels. The label as it is, to one disk alone. */
+int pool_co_label_send_one(struct ashlar_pool *p, unsigned disk) __must_check;
 /* Coroutine. Reads LABEL_READ_BYTES; -ETIMEDOUT after max_ns. The disk is there. */
 int pool_co_label_peek(struct ashlar_pool *p, unsigned disk, uint64_t off_bytes, void *buf, uint64_t max_ns) __must_check;
 struct label_load {

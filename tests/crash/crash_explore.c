@@ -57,6 +57,8 @@ static int recover_co_main(void *arg)
 		return r;
 	rig_co_verify(g);
 	if (s->heal && !g->failed)
+		rig_co_finish_moves(g);
+	if (s->heal && !g->failed)
 		rig_co_wait_whole(g, true, HEAL_LIMIT_NS);
 	if (!g->failed)
 		rig_co_check(g, true);
@@ -136,6 +138,10 @@ static uint32_t behind_of(const struct crash_run *c)
 
 static bool set_is_allowed(const struct crash_run *c, uint32_t set)
 {
+	uint32_t members = c->rig.p ? rig_members(&c->rig) : (1U << c->rig.n_disks) - 1;
+
+	if (set & ~members)
+		return false; /* nothing is on the others */
 	return !set || __builtin_popcount(set & ~behind_of(c)) <= spare_of(c);
 }
 

@@ -38,6 +38,11 @@ enum op {
 	OP_CLONES,    /* and clones of clones, and what they came from deleted */
 	OP_ROLLBACKS,
 	OP_TRANSFERS, /* sent and received, cut and resumed */
+	OP_ADD,	      /* a disk joins, and is written */
+	OP_EVACUATE,  /* one leaves, with writes meanwhile */
+	OP_REMOVE,
+	OP_REPLACE,
+	OP_REBALANCE, /* after another has joined */
 	/* where there is parity */
 	OP_PIECES,	 /* small writes to one stripe, all at once */
 	OP_STRIPE_NEW,	 /* as large as whole stripes */
@@ -52,7 +57,9 @@ static const char *const names[OP_N] = {
 	"write-new", "overwrite",     "write-small", "write-across", "fua-new", "fua-overwrite", "flush",   "discard",
 	"discard-write", "zero",      "write-large", "create",	     "delete",	"shrink",	 "grow",    "rename",
 	"time",	     "new-group",     "lose-disk",   "recycle",	     "churn", "laps",	"return",	 "rebuild",
-	"late-labels", "leaves",      "snapshots",   "clones",	     "rollbacks", "transfers", "pieces",	     "stripe-new",   "stripe-over", "stripe-again",  "stripe-seq", "stripe-whole",
+	"late-labels", "leaves",      "snapshots",   "clones",	     "rollbacks", "transfers",
+	"add", "evacuate", "remove", "replace", "rebalance",
+	"pieces",	     "stripe-new",   "stripe-over", "stripe-again",  "stripe-seq", "stripe-whole",
 };
 
 /* First what finds most in a few thousand states. */
@@ -60,10 +67,12 @@ static const enum op mixed_alone[] = {
 	OP_CHURN,   OP_LAPS, OP_WRITE_LARGE, OP_LEAVES, OP_LATE_LABELS, OP_REBUILD, OP_SNAPS, OP_CLONES, OP_ROLLBACKS, OP_TRANSFERS, OP_WRITE_NEW, OP_OVERWRITE, OP_WRITE_SMALL,
 	OP_WRITE_ACROSS, OP_FUA_NEW, OP_FUA_OVER, OP_FLUSH, OP_DISCARD, OP_DISCARD_WRITE, OP_ZERO, OP_CREATE, OP_DELETE,
 	OP_SHRINK,  OP_GROW, OP_RENAME, OP_TIME, OP_NEW_GROUP, OP_LOSE_DISK, OP_RECYCLE, OP_RETURN,
+	OP_REMOVE,  OP_REPLACE, OP_EVACUATE, OP_ADD, OP_REBALANCE,
 };
 static const enum op parity_alone[] = {
 	OP_PIECES,     OP_STRIPE_WHOLE, OP_SNAPS,      OP_OVERWRITE,	OP_ROLLBACKS,	  OP_CLONES,  OP_TRANSFERS,  OP_STRIPE_AGAIN, OP_STRIPE_OVER,	  OP_WRITE_SMALL, OP_FUA_OVER, OP_REBUILD, OP_RETURN,
 	OP_STRIPE_NEW, OP_LOSE_DISK,	OP_STRIPE_SEQ, OP_WRITE_NEW,	OP_DISCARD_WRITE, OP_NEW_GROUP,	  OP_TIME,     OP_RECYCLE,
+	OP_REPLACE,    OP_REMOVE,	OP_EVACUATE,   OP_REBALANCE,
 };
 
 unsigned ops_n_alone(const struct crash_run *c)
@@ -91,6 +100,11 @@ unsigned ops_random(struct crash_run *c)
 		op = (unsigned)rng_below(&c->rng, rng_chance(&c->rng, 1, 2) ? OP_CREATE : OP_PIECES);
 	} while (takes_its_time(op) && !rng_chance(&c->rng, 1, 8));
 	return op;
+}
+
+bool ops_moves_disks(unsigned op)
+{
+	return op >= OP_ADD && op <= OP_REBALANCE;
 }
 
 unsigned ops_large(void)
@@ -435,7 +449,7 @@ static int co_stripe_op(struct crash_run *c, unsigned op)
 /* False: there is one already that must come back first, or the pool cannot spare any. */
 static bool may_hurt(struct crash_run *c)
 {
-	return c->tolerates && !c->hurt && c->wl.base != BASE_STALE;
+	return c->tolerates && !c->hurt && c->wl.base != BASE_STALE && rig_member(&c->rig, c->victim) >= 0;
 }
 
 static void co_writes_without(struct crash_run *c)
@@ -482,6 +496,42 @@ static void co_disk_op(struct crash_run *c, unsigned op)
 	co_sleep_ns(rng_below(&c->rng, 50 * NS_PER_MS));
 }
 
+/* Refused: no room, or too few disks; it has been begun already. */
+static void move_result(struct rig *g, const char *what, int r, const struct err *e)
+{
+	if (r < 0 && r != -EINVAL && r != -ENOSPC && r != -EBUSY && r != -ENOENT)
+		rig_fail(g, "%s: %s (%d)", what, e->text, r);
+	rig_note(g, "%s: %d %s", what, r, r < 0 ? e->text : "");
+}
+
+static void co_move_op(struct crash_run *c, unsigned op)
+{
+	struct rig *g = &c->rig;
+	const char *victim = rig_paths[c->victim], *extra = rig_paths[g->n_disks - 1];
+	struct ashlar_relocation rel;
+	struct err e = { 0 };
+	int r = 0;
+
+	g->degraded = g->may_be_full = true;
+	if (op != OP_REPLACE && rig_member(g, g->n_disks - 1) < 0)
+		move_result(g, "disk add", ashlar_co_disk_add(g->p, &extra, 1, false, false, &e), &e);
+	co_writes_without(c);
+	if (op == OP_ADD)
+		return;
+	if (op == OP_EVACUATE)
+		r = ashlar_co_disk_evacuate(g->p, victim, false, &rel, &e);
+	else if (op == OP_REMOVE)
+		r = ashlar_co_disk_remove(g->p, victim, false, &rel, &e);
+	else if (op == OP_REPLACE)
+		r = rig_member(g, g->n_disks - 1) < 0 ? ashlar_co_disk_replace(g->p, victim, extra, false, false, &rel, &e) : 0;
+	else
+		r = ashlar_co_pool_rebalance(g->p, false, &rel, &e);
+	move_result(g, names[op], r, &e);
+	co_writes_without(c);
+	co_sleep_ns(rng_below(&c->rng, 200 * NS_PER_MS));
+	co_writes_without(c);
+}
+
 static int co_admin_op(struct crash_run *c, unsigned op)
 {
 	struct rig *g = &c->rig;
@@ -518,6 +568,13 @@ static int co_admin_op(struct crash_run *c, unsigned op)
 	case OP_ROLLBACKS:
 	case OP_TRANSFERS:
 		return family_co_run(c, (enum family_op)(op - OP_SNAPS));
+	case OP_ADD:
+	case OP_EVACUATE:
+	case OP_REMOVE:
+	case OP_REPLACE:
+	case OP_REBALANCE:
+		co_move_op(c, op);
+		return 0;
 	default:
 		co_disk_op(c, op);
 		return 0;

@@ -85,6 +85,7 @@ void workload_describe(const struct workload *w, const struct rig *g, char *buf,
 unsigned ops_n_alone(const struct crash_run *c);
 unsigned ops_alone(const struct crash_run *c, unsigned i);
 unsigned ops_random(struct crash_run *c);
+bool ops_moves_disks(unsigned op); /* they want one more disk */
 unsigned ops_large(void); /* for BASE_LAPS */
 uint64_t ops_cache_bytes(unsigned op); /* of metadata, that it wants */
 const char *ops_name(unsigned op);

@@ -101,6 +101,16 @@ int workload_co_run(void *arg)
 
 /* ---- making one ---- */
 
+static bool wants_extra(const struct workload *w)
+{
+	unsigned i;
+
+	for (i = 0; i < w->n_ops; i++)
+		if (ops_moves_disks(w->ops[i]))
+			return true;
+	return false;
+}
+
 static void shape_take(struct crash_run *c, const struct shape *s)
 {
 	struct rig *g = &c->rig;
@@ -113,7 +123,8 @@ static void shape_take(struct crash_run *c, const struct shape *s)
 	c->tolerates = raid_profile_tolerates(prof);
 	c->spare = s->spare;
 	g->layout = s->layout;
-	g->n_disks = s->disks;
+	g->n_first = s->disks;
+	g->n_disks = s->disks + wants_extra(&c->wl);
 	g->n_reactors = s->reactors;
 	g->block_bytes = s->block;
 	g->cluster_bytes = s->cluster;
@@ -121,7 +132,7 @@ static void shape_take(struct crash_run *c, const struct shape *s)
 	g->cache_bytes = MIB;
 	g->settings = (struct ashlar_pool_settings){ .rebuild_delay_ns = 20 * NS_PER_MS, .pace_floor_bps = 10 * MIB,
 						     .hedge_ns = 100 * NS_PER_MS, .timeout_ns = 30 * NS_PER_SEC };
-	for (i = 0; i < s->disks; i++)
+	for (i = 0; i < g->n_disks; i++)
 		sim_disks_add(g->disks, rig_paths[i], &conf);
 }
 
@@ -154,8 +165,8 @@ void workload_make(struct crash_run *c, uint64_t number)
 	shape_take(c, shape_of(c, w->shape));
 	for (i = 0; i < w->n_ops; i++)
 		c->rig.cache_bytes = MIN(c->rig.cache_bytes, ops_cache_bytes(w->ops[i]));
-	c->victim = (unsigned)rng_below(&c->rng, c->rig.n_disks);
-	if (c->spare && c->victim == c->rig.n_disks - 1)
+	c->victim = (unsigned)rng_below(&c->rng, c->rig.n_first);
+	if (c->spare && c->victim == c->rig.n_first - 1)
 		c->victim = 0;
 	if (w->base == BASE_STALE && !c->tolerates)
 		w->base = BASE_CRASHED;
@@ -166,7 +177,7 @@ void workload_describe(const struct workload *w, const struct rig *g, char *buf,
 	size_t at;
 	unsigned i;
 
-	at = (size_t)snprintf(buf, len, "%u x %s, block %u, %s base:", g->n_disks, g->layout, g->block_bytes, base_names[w->base]);
+	at = (size_t)snprintf(buf, len, "%u x %s, block %u, %s base:", g->n_first, g->layout, g->block_bytes, base_names[w->base]);
 	for (i = 0; i < w->n_ops && at < len; i++)
 		at += (size_t)snprintf(buf + at, len - at, "%s%s", i ? (w->two ? " | " : ", ") : " ", ops_name(w->ops[i]));
 	if (w->close && at < len)
@@ -288,9 +299,9 @@ void workload_prepare(struct crash_run *c)
 
 	prepare_world(c, prepare_co_create);
 	if (c->spare) {
-		sim_disk_remove(g->disks, g->n_disks - 1);
+		sim_disk_remove(g->disks, g->n_first - 1);
 		prepare_world(c, prepare_co_narrow);
-		sim_disk_put_back(g->disks, g->n_disks - 1);
+		sim_disk_put_back(g->disks, g->n_first - 1);
 		prepare_world(c, prepare_co_whole);
 	}
 	if (c->wl.base == BASE_CLEAN || g->failed)

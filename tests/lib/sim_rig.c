@@ -10,7 +10,9 @@
 
 #include "engine/base/units.h"
 #include "engine/io/buf.h"
-#include "engine/pool/pool_internal.h"
+#include "engine/pool/leave.h"
+
+#define MOVES_LIMIT_NS (3600 * NS_PER_SEC)
 
 const char *const rig_paths[RIG_DISKS_MAX] = { "d0", "d1", "d2", "d3", "d4", "d5", "d6", "d7", "d8", "d9", "d10", "d11" };
 
@@ -228,6 +230,45 @@ void rig_co_wait_whole(struct rig *g, bool all_online, uint64_t max_ns)
 			rig_fail(g, "after %" PRIu64 " seconds without faults the pool is %s, %u of %u disks are online, redundancy is %d "
 				 "of %d, %" PRIu64 " groups are degraded%s", (uint64_t)(max_ns / NS_PER_SEC), ashlar_health_name(i.health),
 				 i.n_disks_online, i.n_disks, i.redundancy, i.redundancy_promised, i.n_groups_degraded, job);
+		co_sleep_ns(100 * NS_PER_MS);
+	}
+}
+
+static bool waits_for_room(const struct pool_job *j)
+{
+	return j->info.state == ASHLAR_JOB_WAITING && strstr(j->info.result, "space");
+}
+
+/* False: there is no such job. */
+static bool co_finish_move(struct rig *g, unsigned disk, uint64_t end)
+{
+	const struct pool_job *j = g->p->life->relocations[disk];
+	struct err e = { 0 };
+	int r = 0;
+
+	if (!j)
+		return false;
+	if (world_now_ns(g->w) > end)
+		rig_fail(g, "%s of %s does not end: it is %s, %s", ashlar_job_kind_name(j->info.kind), j->info.what,
+			 ashlar_job_state_name(j->info.state), j->info.result);
+	else if (j->info.state == ASHLAR_JOB_PAUSED)
+		r = ashlar_co_job_pause(g->p, j->info.id, false, &e);
+	else if (waits_for_room(j) && g->may_be_full)
+		r = ashlar_co_job_stop(g->p, j->info.id, &e);
+	if (r < 0 && r != -EINVAL && r != -ENOENT && !g->may_fail) /* (it has ended meanwhile) */
+		rig_fail(g, "job: %s (%d)", e.text, r);
+	return true;
+}
+
+void rig_co_finish_moves(struct rig *g)
+{
+	uint64_t end = world_now_ns(g->w) + MOVES_LIMIT_NS;
+	bool any = true;
+	unsigned i;
+
+	while (any && !g->failed) {
+		for (i = 0, any = false; i <= LABEL_DISKS_MAX && !g->failed; i++)
+			any |= co_finish_move(g, i, end);
 		co_sleep_ns(100 * NS_PER_MS);
 	}
 }

@@ -66,6 +66,8 @@ void rig_co_empty(struct rig *g, uint64_t max_ns);
 /* Waits until the pool is as redundant as its layouts promise, every disk ONLINE (all_online), and no resync or rebuild waits or
  * runs; a failure after max_ns. */
 void rig_co_wait_whole(struct rig *g, bool all_online, uint64_t max_ns);
+/* Nothing else going on: what moves between disks comes to its end, or is stopped where there may be no room. */
+void rig_co_finish_moves(struct rig *g);
 /* Scrubs and waits. problems: how many there must be; UINT64_MAX: any number. Returns how many there were. */
 uint64_t rig_co_scrub(struct rig *g, bool repair, uint64_t problems);
 

@@ -8,8 +8,6 @@
 #include "engine/pool/leave.h"
 #include "tests/sim/sim_run.h"
 
-#define END_NS (3600 * NS_PER_SEC)
-
 static bool is_member(struct sim_run *s, unsigned i)
 {
 	return rig_member(&s->rig, i) >= 0;
@@ -138,43 +136,5 @@ void disks_co_command(struct sim_run *s, struct rng *rng)
 		break;
 	default:
 		co_job(s, rng);
-	}
-}
-
-/* ---- the end ---- */
-
-static bool waits_for_room(const struct pool_job *j)
-{
-	return j->info.state == ASHLAR_JOB_WAITING && strstr(j->info.result, "space");
-}
-
-void disks_co_finish(struct sim_run *s)
-{
-	struct ashlar_pool *p = s->rig.p;
-	uint64_t end = world_now_ns(s->rig.w) + END_NS;
-	bool any = true;
-	unsigned i;
-
-	while (any && !s->rig.failed) {
-		for (i = 0, any = false; i <= LABEL_DISKS_MAX && !s->rig.failed; i++) {
-			struct pool_job *j = p->life->relocations[i];
-			struct err e = { 0 };
-			uint64_t id = j ? j->info.id : 0;
-			int r = 0;
-
-			if (!j)
-				continue;
-			any = true;
-			if (world_now_ns(s->rig.w) > end)
-				rig_fail(&s->rig, "%s of %s does not end: it is %s, %s", ashlar_job_kind_name(j->info.kind), j->info.what,
-					 ashlar_job_state_name(j->info.state), j->info.result);
-			else if (j->info.state == ASHLAR_JOB_PAUSED)
-				r = ashlar_co_job_pause(p, id, false, &e);
-			else if (waits_for_room(j) && s->rig.may_be_full)
-				r = ashlar_co_job_stop(p, id, &e);
-			if (r < 0)
-				result(s, "job", (unsigned)id, r, &e);
-		}
-		co_sleep_ns(100 * NS_PER_MS);
 	}
 }

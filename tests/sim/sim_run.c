@@ -116,7 +116,7 @@ static int last_co_main(void *arg)
 	rig_co_verify(g);
 	co_all_online(s);
 	if (!g->failed)
-		disks_co_finish(s);
+		rig_co_finish_moves(g);
 	if (!g->failed)
 		rig_co_wait_whole(g, true, HEAL_LIMIT_NS);
 	if (!g->failed)

@@ -98,8 +98,6 @@ void courier_co_end(struct sim_run *s);
 /* ---- sim_disks.c ---- */
 /* Coroutine: one command. */
 void disks_co_command(struct sim_run *s, struct rng *rng);
-/* Coroutine, nothing else going on: what has been begun comes to its end, or is stopped if there is no room. */
-void disks_co_finish(struct sim_run *s);
 /* sim_admin.c */
 struct model_vol *admin_any_volume(struct sim_run *s, struct rng *rng);
 
