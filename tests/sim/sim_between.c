@@ -11,11 +11,18 @@
 
 void between_note(struct sim_run *s)
 {
+	unsigned i;
+
 	if (!s->rig.p)
 		return;
 	s->hurt |= rig_away(&s->rig);
 	s->generation = s->rig.p->label->generation;
 	s->acked_generation = s->rig.p->label->acked_generation;
+	for (i = 0; i < s->rig.n_disks; i++) {
+		int at = rig_member(&s->rig, i);
+
+		s->uuids[i] = at < 0 ? (struct uuid){ 0 } : s->rig.p->label->disks[at].uuid;
+	}
 }
 
 static void take(struct sim_run *s, unsigned i)
@@ -33,10 +40,17 @@ static void old_copy(struct sim_run *s, unsigned i)
 	s->hurt |= 1U << i;
 }
 
+/* Another disk of the pool then, or none: putting that back is taking the disk away for good. */
+static bool is_same_member(const struct sim_run *s, unsigned i)
+{
+	return !uuid_is_zero(&s->uuids[i]) && uuid_is_equal(&s->uuids[i], &s->old_uuids[i]);
+}
+
 /* An old copy is worth anything only after the pool has gone on for some time without it. */
 static void old_copies(struct sim_run *s, unsigned i)
 {
-	if (s->old && s->acked_generation >= s->old_generation + GENERATIONS_APART && rng_chance(&s->rng, 1, 4) && !s->harm[i].saved)
+	if (s->old && s->acked_generation >= s->old_generation + GENERATIONS_APART && rng_chance(&s->rng, 1, 4) && !s->harm[i].saved &&
+	    is_same_member(s, i))
 		old_copy(s, i);
 	if (!s->generation || (s->old && !rng_chance(&s->rng, 1, 3)))
 		return;
@@ -47,6 +61,7 @@ static void old_copies(struct sim_run *s, unsigned i)
 		sim_disks_destroy(s->old);
 	s->old = sim_disks_clone(s->rig.disks);
 	s->old_generation = s->generation;
+	memcpy(s->old_uuids, s->uuids, sizeof(s->uuids));
 }
 
 static void all_back(struct sim_run *s)

@@ -63,6 +63,7 @@ struct sim_run {
 	unsigned n_rots;
 	struct sim_disks *old; /* as they were after an earlier life */
 	uint64_t old_generation, generation, acked_generation; /* of labels: then, and after this life */
+	struct uuid old_uuids[RIG_DISKS_MAX], uuids[RIG_DISKS_MAX]; /* of the pool's disks: likewise; zero: it is none */
 	/* a life */
 	unsigned life;
 	bool stop, last, done;
