@@ -65,8 +65,8 @@ t 0 help help
 says 'pool create' 'help names the commands'
 t 0 'the option --help' --help
 t 0 'list of methods' methods
-json 'methods JSON' '{"pool.list", "pool.show", "pool.create", "pool.check", "pool.destroy", "disk.list", "volume.create", "volume.list", "volume.show", "volume.resize", "volume.rename", "volume.set", "volume.delete", "volume.clone", "snapshot.create", "snapshot.list", "snapshot.show", "snapshot.delete", "snapshot.rollback", "snapshot.rename", "snapshot.policy", "snapshot.diff", "export.add", "export.list", "export.remove", "connection.list", "daemon.status", "daemon.shutdown"} <= {m["name"] for m in j}'
-for c in 'pool create' 'pool list' 'pool show' 'pool check' 'pool destroy' 'disk list' 'volume create' 'volume list' 'volume show' \
+json 'methods JSON' '{"pool.list", "pool.show", "pool.create", "pool.check", "pool.destroy", "disk.list", "disk.add", "disk.evacuate", "disk.remove", "disk.replace", "pool.rebalance", "job.pause", "volume.create", "volume.list", "volume.show", "volume.resize", "volume.rename", "volume.set", "volume.delete", "volume.clone", "snapshot.create", "snapshot.list", "snapshot.show", "snapshot.delete", "snapshot.rollback", "snapshot.rename", "snapshot.policy", "snapshot.diff", "export.add", "export.list", "export.remove", "connection.list", "daemon.status", "daemon.shutdown"} <= {m["name"] for m in j}'
+for c in 'pool create' 'pool list' 'pool show' 'pool check' 'pool destroy' 'pool rebalance' 'disk list' 'disk add' 'disk evacuate' 'disk remove' 'disk replace' 'job pause' 'job resume' 'job stop' 'volume create' 'volume list' 'volume show' \
 	'volume resize' 'volume rename' 'volume set' 'volume delete' 'snapshot create' 'snapshot list' 'snapshot show' 'snapshot delete' \
 	'snapshot rollback' 'snapshot rename' 'snapshot policy' 'snapshot diff' clone 'export add' 'export list' 'export remove' serve 'daemon status' \
 	'daemon stop' 'connection list'; do
