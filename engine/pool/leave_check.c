@@ -165,7 +165,8 @@ static int try_place(struct try *t, struct err *e)
 	bool any, data = false;
 	size_t i;
 
-	qsort(t->v, t->n, sizeof(*t->v), item_order);
+	if (t->n)
+		qsort(t->v, t->n, sizeof(*t->v), item_order);
 	for (i = 0; i < t->n; i++) {
 		const struct item *x = &t->v[i];
 

@@ -51,6 +51,13 @@ static uint64_t col_share(const struct raid_desc *d, uint64_t len)
 	return DIV_UP(len, raid_data_cols(d));
 }
 
+static int fill_may_go_on(const struct fill *f)
+{
+	if (f->job->stop || f->job->pause)
+		return -ECANCELED;
+	return f->job->yields && (f->p->life->rebuilds || f->p->life->resyncs) ? -EAGAIN : 0;
+}
+
 /* Coroutine. One range, on the reactor that writes there. */
 static int fill_co_range(struct fill *f, unsigned reactor, uint64_t off, uint64_t end)
 {
@@ -63,11 +70,11 @@ static int fill_co_range(struct fill *f, unsigned reactor, uint64_t off, uint64_
 	for (; off < end && r == 0; off += f->len) {
 		f->off = off;
 		f->len = MIN(end - off, UNIT_BYTES);
-		r = pool_co_pace(f->p, is_there ? col_share(d, f->len) : f->len);
-		if (r == 0 && (f->job->stop || f->job->pause))
-			r = -ECANCELED;
-		if (r == 0 && f->job->yields && (f->p->life->rebuilds || f->p->life->resyncs))
-			r = -EAGAIN;
+		r = fill_may_go_on(f);
+		if (r == 0)
+			r = pool_co_pace(f->p, is_there ? col_share(d, f->len) : f->len);
+		if (r == 0)
+			r = fill_may_go_on(f); /* that may have taken long */
 		if (r == 0)
 			r = reactor_co_call(f->p->w->reactors[reactor], fill_there, f);
 		if (r == 0) {
