@@ -53,8 +53,8 @@ static int check_metadata_copies(struct ashlar_pool *p, const char *name, struct
 	if (raid_profile_tolerates(prof) < copies)
 		return 0;
 	return err_set(e, -EINVAL, "volume %s/%s: layout %s would survive the loss of %u disks, and the pool's metadata has only %u "
-		       "copies: choose a layout that survives %u, or make a new pool of 3 or more disks", p->label->name, name,
-		       raid_profile_name(prof), raid_profile_tolerates(prof), copies, copies - 1);
+		       "copies: choose a layout that survives %u, or add disks and let `pool rebalance` give metadata more copies",
+		       p->label->name, name, raid_profile_name(prof), raid_profile_tolerates(prof), copies, copies - 1);
 }
 
 int pool_check_layout(struct ashlar_pool *p, const char *name, const char *layout, struct raid_profile *prof, struct err *e)
