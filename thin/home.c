@@ -272,46 +272,53 @@ static int volume_co_put(struct thin *t, const struct thin_vol *v)
 	return r < 0 ? r : meta_co_wait_applied(t->m, seq);
 }
 
-int thin_co_volume_create(struct thin *t, const char *name, uint64_t size_bytes, struct thin_class cls, uint64_t full_wait_ns,
-			  struct thin_vol **out)
-{
-	struct thin_vol *v = xcalloc(1, sizeof(*v));
-	uint64_t id = t->next_id++;
-	int r;
-
-	v->id = id;
-	v->state = THIN_VOLUME_LIVE;
-	v->cls = cls;
-	v->size_bytes = size_bytes;
-	v->full_wait_ns = full_wait_ns;
-	v->created_wall_ns = t->conf.home->world->ops->wall_ns(t->conf.home->world);
-	memcpy(v->name, name, MIN(strlen(name), sizeof(v->name) - 1));
-	r = volume_co_put(t, v);
-	xfree(v);
-	if (r == 0)
-		*out = thin_vol_by_id(t, id);
-	return r;
-}
-
-int thin_co_receiver_create(struct thin *t, const struct thin_vol *as, struct thin_vol **out)
+/* Coroutine. A new volume, with those attributes of *as that a new one may have. */
+static int volume_co_create(struct thin *t, unsigned state, const struct thin_vol *as, struct thin_vol **out)
 {
 	struct thin_vol *v = xcalloc(1, sizeof(*v));
 	int r;
 
 	v->id = t->next_id++;
-	v->state = THIN_VOLUME_RECEIVING;
+	v->state = (uint8_t)state;
 	v->cls = as->cls;
 	v->size_bytes = as->size_bytes;
 	v->full_wait_ns = as->full_wait_ns;
 	v->created_wall_ns = t->conf.home->world->ops->wall_ns(t->conf.home->world);
 	v->guid = as->guid;
+	v->source_bytes = as->source_bytes;
 	memcpy(v->name, as->name, sizeof(v->name));
 	memcpy(v->export_name, as->export_name, sizeof(v->export_name));
+	memcpy(v->source, as->source, sizeof(v->source));
 	r = volume_co_put(t, v);
 	if (r == 0)
 		*out = thin_vol_by_id(t, v->id);
 	xfree(v);
 	return r;
+}
+
+int thin_co_volume_create_as(struct thin *t, const struct thin_vol *as, struct thin_vol **out)
+{
+	return volume_co_create(t, THIN_VOLUME_LIVE, as, out);
+}
+
+int thin_co_volume_create(struct thin *t, const char *name, uint64_t size_bytes, struct thin_class cls, uint64_t full_wait_ns,
+			  struct thin_vol **out)
+{
+	struct thin_vol *as = xcalloc(1, sizeof(*as));
+	int r;
+
+	as->cls = cls;
+	as->size_bytes = size_bytes;
+	as->full_wait_ns = full_wait_ns;
+	memcpy(as->name, name, MIN(strlen(name), sizeof(as->name) - 1));
+	r = volume_co_create(t, THIN_VOLUME_LIVE, as, out);
+	xfree(as);
+	return r;
+}
+
+int thin_co_receiver_create(struct thin *t, const struct thin_vol *as, struct thin_vol **out)
+{
+	return volume_co_create(t, THIN_VOLUME_RECEIVING, as, out);
 }
 
 /* So many at a time that their records fit in the journal. */

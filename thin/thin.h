@@ -100,7 +100,9 @@ struct thin_vol {
 	uint64_t family, parent, origin; /* see thin_format.h */
 	struct uuid guid;
 	struct uuid base_guid;	 /* RECEIVING */
-	uint64_t received_bytes; /* likewise */
+	uint64_t received_bytes; /* likewise; with a source: of that */
+	uint64_t source_bytes;
+	char source[THIN_SOURCE_MAX + 1]; /* what is not mapped is read from there, by the pool; "": zeros, as usual */
 	uint64_t policy_every_ns;
 	uint32_t policy_keep;
 	bool made_by_policy;
@@ -113,6 +115,9 @@ struct thin_vol {
 	uint64_t last_seq; /* newest record handed in for it */
 	struct thin_volume *open; /* data path, or NULL; made on first attach. Under admin, but for who has counted in n_attached */
 	unsigned n_attached;	  /* the pool's count */
+	unsigned n_own;		  /* of those, the pool itself */
+	bool is_pulled;		  /* the pool's: there is a job for its source */
+	struct pool_adopt *adopt; /* the pool's, as long as the data path is open: of a volume with a source */
 	bool leaving;		  /* the pool's: no new clients, the old ones go */
 	bool open_to_merge;	  /* under admin: `open` is merge.c's, which closes it soon; whoever needs it clears this */
 	bool is_cut;		  /* DELETING: its map is empty */
@@ -132,6 +137,8 @@ unsigned thin_n_vols(const struct thin *t); /* LIVE */
  * the data paths of its volumes that are not `leaving` may be opened for a while, under their admin locks (merge.c). */
 int thin_co_volume_create(struct thin *t, const char *name, uint64_t size_bytes, struct thin_class cls, uint64_t full_wait_ns,
 			  struct thin_vol **out) __must_check;
+/* The same of one with a source: name, size, cls, full_wait, source, source_bytes are taken from *as. */
+int thin_co_volume_create_as(struct thin *t, const struct thin_vol *as, struct thin_vol **out) __must_check;
 /* Not attached, data paths closed. Fails only if the pool stops; a crash may leave the first of them deleted. Space comes back in the
  * background. */
 int thin_co_volumes_delete(struct thin *t, struct thin_vol *const *v, unsigned n) __must_check;

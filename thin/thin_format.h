@@ -92,6 +92,8 @@ enum { THIN_KIND_VOLUME = 0, THIN_KIND_SNAPSHOT = 1 };
 enum { THIN_EXPORT_DEFAULT = 0, THIN_EXPORT_NAMED = 1, THIN_EXPORT_HIDDEN = 2 };
 enum { THIN_EXPORT_READ_ONLY = 1 };
 
+#define THIN_SOURCE_MAX 255 /* bytes of its name */
+
 struct thin_volume_disk {
 	le64 id;		    /* 0: its own index */
 	uint8_t state;		    /* 8: THIN_VOLUME_* */
@@ -117,11 +119,13 @@ struct thin_volume_disk {
 	uint8_t pad3[3];
 	struct uuid guid;	    /* 136: of a snapshot: names its contents, in all pools that received them */
 	struct uuid base_guid;	    /* 152: RECEIVING: of the snapshot that the stream began from; zero: from nothing */
-	le64 received_bytes;	    /* 168: RECEIVING: what lies before is there; guid is the stream's */
-	uint8_t reserved[80];	    /* 176 */
+	le64 received_bytes;	    /* 168: RECEIVING: what lies before is there; guid is the stream's. With a source: likewise */
+	uint8_t reserved[72];	    /* 176 */
+	le64 source_bytes;	    /* 248: of the source, as it was when the volume was made */
 	uint8_t name[256];	    /* 256: NUL padded */
 	uint8_t export_name[256];   /* 512 */
-	uint8_t pad4[256];
+	/* 768: not empty: the volume is being adopted: what is not mapped is read from there. NUL padded */
+	uint8_t source[THIN_SOURCE_MAX + 1];
 };
 static_assert(sizeof(struct thin_volume_disk) == 1024, "volume record");
 static_assert(offsetof(struct thin_volume_disk, name) == 256, "volume record");

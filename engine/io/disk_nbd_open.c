@@ -475,7 +475,8 @@ static int describe_sizes(struct ndisk *d, struct err *e)
 		return err_set(e, -EINVAL, "%.300s takes requests of %lld to %lld bytes; what is needed is 4096 or less to %llu or more", d->disk.path,
 			       (long long)min, (long long)max, MAX_BYTES_MIN);
 	b->block_bytes = min > 512 ? 4096 : 512;
-	b->size_bytes = ALIGN_DOWN((uint64_t)size, (uint64_t)b->block_bytes);
+	d->disk.tail_bytes = (uint32_t)((uint64_t)size % b->block_bytes);
+	b->size_bytes = (uint64_t)size - d->disk.tail_bytes;
 	b->opt_bytes = opt > 4096 && opt <= (int64_t)MAX_BYTES ? (uint32_t)opt : 4096;
 	b->max_bytes = max > 0 ? (uint32_t)ALIGN_DOWN(MIN((uint64_t)max, MAX_BYTES), 4096ULL) : (uint32_t)MAX_BYTES;
 	return 0;

@@ -5,10 +5,12 @@
  * zero are fallocate() (a command of the block layer for discards of block devices), with zeros written where that is
  * refused, and a flush after them for IO_FUA.
  */
+#include <errno.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include "engine/io/uring_priv.h"
 
@@ -414,7 +416,33 @@ static void udisk_submit(struct bdev *b, struct io *io)
 	}
 }
 
-static const struct bdev_ops udisk_bdev_ops = { .submit = udisk_submit };
+/* Where a file has nothing, by its file system. Asks the kernel, which does not look at data; where that may have to ask somebody else
+ * first, it is not asked. */
+static int udisk_co_status(struct bdev *b, uint64_t off_bytes, uint64_t len_bytes, struct bdev_extent *ext, size_t *n)
+{
+	struct udisk *d = container_of(b, struct udisk, disk.bdev);
+	off_t data = d->disk.is_block || d->by_worker ? (off_t)off_bytes : lseek(d->fd, (off_t)off_bytes, SEEK_DATA), end;
+	uint64_t stop;
+
+	CHECK(*n > 0);
+	*n = 1;
+	*ext = (struct bdev_extent){ .len_bytes = len_bytes };
+	if (data < 0 && errno == ENXIO)
+		data = (off_t)(off_bytes + len_bytes); /* nothing up to its end */
+	if (data < 0 || d->disk.is_block || d->by_worker)
+		return 0;
+	stop = ALIGN_DOWN((uint64_t)data, (uint64_t)b->block_bytes);
+	if (stop > off_bytes) {
+		*ext = (struct bdev_extent){ .len_bytes = MIN(len_bytes, stop - off_bytes), .flags = BDEV_HOLE | BDEV_ZERO };
+		return 0;
+	}
+	end = lseek(d->fd, data, SEEK_HOLE);
+	if (end > data && ALIGN_UP((uint64_t)end, (uint64_t)b->block_bytes) < off_bytes + len_bytes)
+		ext->len_bytes = ALIGN_UP((uint64_t)end, (uint64_t)b->block_bytes) - off_bytes;
+	return 0;
+}
+
+static const struct bdev_ops udisk_bdev_ops = { .submit = udisk_submit, .co_status = udisk_co_status };
 
 void udisk_init(struct udisk *d)
 {

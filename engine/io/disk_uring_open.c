@@ -165,7 +165,8 @@ static int describe(struct udisk *d, const struct stat *st, struct err *e)
 	if (b->block_bytes != 512 && b->block_bytes != 4096)
 		return err_set(e, -EINVAL, "%s has blocks of %u bytes; only 512 and 4096 are supported", d->disk.path,
 			       b->block_bytes);
-	b->size_bytes = ALIGN_DOWN(b->size_bytes, (uint64_t)b->block_bytes);
+	d->disk.tail_bytes = (uint32_t)(b->size_bytes % b->block_bytes);
+	b->size_bytes -= d->disk.tail_bytes;
 	b->max_bytes = MAX_BYTES;
 	b->copies = 1;
 	b->read_only = d->flags & DISK_RDONLY;

@@ -170,7 +170,7 @@ int ashlar_co_disk_replace(struct ashlar_pool *p, const char *disk, const char *
 /* Columns move from fuller disks to emptier ones until all are about equally full, as a job, kept like the above. */
 int ashlar_co_pool_rebalance(struct ashlar_pool *p, bool dry_run, struct ashlar_relocation *out, struct err *e) __must_check;
 
-/* ---- jobs: resync, rebuild, scrub, evacuate, remove, replace, rebalance ---- */
+/* ---- jobs: resync, rebuild, scrub, evacuate, remove, replace, rebalance, adopt ---- */
 
 enum ashlar_job_kind {
 	ASHLAR_JOB_RESYNC,
@@ -180,6 +180,7 @@ enum ashlar_job_kind {
 	ASHLAR_JOB_REMOVE,
 	ASHLAR_JOB_REPLACE,
 	ASHLAR_JOB_REBALANCE,
+	ASHLAR_JOB_ADOPT,
 };
 enum ashlar_job_state {
 	ASHLAR_JOB_WAITING,
@@ -266,6 +267,12 @@ struct ashlar_volume_spec {
 	uint64_t size_bytes; /* multiple of the pool's block size, 1 .. ASHLAR_VOLUME_SIZE_MAX */
 	const char *layout;  /* NULL: the pool's; any of raid_profile_parse() that the pool has disks for */
 	uint64_t full_wait_ns; /* how long writes are held when the pool is full; UINT64_MAX: for ever */
+	/* NULL, or what the volume is to begin as: a file or block device, by its absolute path. size_bytes may be 0 then (the source's),
+	 * and is no smaller. The volume can be used at once: what has not come over yet is read from there, what is written is the
+	 * volume's, and a job brings over the rest; then the source is not needed any more. Until then there are no snapshots of it,
+	 * its size stays, and nobody else must write to the source, which is only read and, where that can be done, locked. While the
+	 * source is away, reading what has not come over fails, and so do writes of less than a subcluster there. */
+	const char *from;
 };
 #define ASHLAR_FULL_WAIT_DEFAULT_NS (60 * 1000000000ULL)
 
@@ -304,6 +311,8 @@ struct ashlar_volume_info {
 	bool full_waiting;	  /* writes are held now because the pool is full */
 	uint64_t created_wall_ns;
 	uint64_t reads, writes, bytes_read, bytes_written; /* since the pool was opened */
+	char source[256];      /* as long as it is needed: see ashlar_volume_spec.from; "" */
+	uint64_t source_bytes; /* its size */
 };
 int ashlar_co_volume_list(struct ashlar_pool *p, struct ashlar_volume_info **out, size_t *n, struct err *e) __must_check;
 int ashlar_co_volume_info(struct ashlar_pool *p, const char *name, struct ashlar_volume_info *out, struct err *e) __must_check;

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/pool/adopt.h"
 #include "engine/pool/transfer.h"
 #include "engine/pool/volumes.h"
 
@@ -66,7 +67,7 @@ static void export_info_fill(const struct ashlar_pool *p, const struct thin_vol 
 	x->hidden = v->export_kind == THIN_EXPORT_HIDDEN;
 	x->is_default = v->export_kind == THIN_EXPORT_DEFAULT;
 	x->size_bytes = v->size_bytes;
-	x->n_attached = v->n_attached;
+	x->n_attached = pool_vol_n_clients(v);
 }
 
 int ashlar_co_export_list(struct ashlar *a, struct ashlar_export_info **out, size_t *n, struct err *e)
@@ -108,9 +109,14 @@ static int vol_open_there(void *arg)
 static int vol_co_open(struct ashlar_pool *p, struct thin_vol *v)
 {
 	struct vol_open o = { .t = p->thin, .v = v };
+	int r = 0;
 
 	v->open_to_merge = false;
-	return v->open ? 0 : reactor_co_call(thin_volume_home(p->thin, v->id), vol_open_there, &o);
+	if (!v->open)
+		r = reactor_co_call(thin_volume_home(p->thin, v->id), vol_open_there, &o);
+	if (r == 0 && !v->adopt)
+		pool_adopt_co_open(p, v);
+	return r;
 }
 
 static int vol_close_there(void *arg)
@@ -367,6 +373,7 @@ void pool_co_vol_quiesce(struct ashlar_pool *p, struct thin_vol *v)
 	while (v->n_attached) {
 		vol_co_tell(p, v->id, true);
 		pool_transfers_stop(p, v->id);
+		pool_adopt_stop(v);
 		if (v->n_attached)
 			co_queue_wait(&p->idle);
 	}
@@ -376,6 +383,7 @@ void pool_co_vol_quiesce(struct ashlar_pool *p, struct thin_vol *v)
 	if (tv) {
 		r = reactor_co_call(thin_volume_home(p->thin, v->id), vol_close_there, tv);
 		CHECK(r == 0);
+		pool_adopt_co_close(p, v);
 	}
 	co_mutex_unlock(&v->admin);
 }

@@ -11,6 +11,11 @@ struct thin_vol *pool_export_find(struct ashlar *a, const char *name, struct ash
 /* Coroutine. The volume counts as attached, and v->open is there; must be released. -ESHUTDOWN: it is going away. */
 int pool_co_vol_hold(struct ashlar_pool *p, struct thin_vol *v) __must_check;
 void pool_vol_release(struct ashlar_pool *p, struct thin_vol *v);
+/* Clients, without what the pool itself holds it for. */
+static inline unsigned pool_vol_n_clients(const struct thin_vol *v)
+{
+	return v->n_attached - v->n_own;
+}
 /* Coroutine. Ends the sessions of a volume, waits until they have detached, closes its data path. */
 void pool_co_vol_quiesce(struct ashlar_pool *p, struct thin_vol *v);
 /* Coroutine. New size for the data path (opened for a shrink if it is not) and for who is attached. */

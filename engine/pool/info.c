@@ -171,8 +171,10 @@ static void volume_info_fill(struct ashlar_pool *p, const struct thin_vol *v, st
 	x->refer_bytes = v->valid_subs * (p->label->cluster_bytes / THIN_SUBS);
 	x->layout = raid_profile_name((struct raid_profile){ v->cls.layout, v->cls.copies });
 	x->full_wait_ns = v->full_wait_ns;
-	x->n_attached = v->n_attached;
+	x->n_attached = pool_vol_n_clients(v);
 	x->created_wall_ns = v->created_wall_ns;
+	snprintf(x->source, sizeof(x->source), "%s", v->source);
+	x->source_bytes = v->source_bytes;
 	if (!v->open)
 		return;
 	thin_volume_stats_get(v->open, &s);

@@ -12,7 +12,7 @@
 
 const char *ashlar_job_kind_name(enum ashlar_job_kind k)
 {
-	static const char *const names[] = { "resync", "rebuild", "scrub", "evacuate", "remove", "replace", "rebalance" };
+	static const char *const names[] = { "resync", "rebuild", "scrub", "evacuate", "remove", "replace", "rebalance", "adopt" };
 
 	return names[k];
 }
@@ -209,6 +209,10 @@ int ashlar_co_job_wait(struct ashlar_pool *p, uint64_t id, uint64_t max_ns, stru
 
 static int job_is_vital(const struct pool_job *j, struct err *e)
 {
+	if (j->info.kind == ASHLAR_JOB_ADOPT)
+		return err_set(e, -EINVAL, "job %llu cannot be stopped or paused: the volume has only part of its contents yet; set the pool's "
+			       "pace, or give it up by deleting the volume, which leaves the source as it is",
+			       (unsigned long long)j->info.id);
 	return err_set(e, -EINVAL, "job %llu is a %s: it keeps data safe and cannot be stopped or paused; set the pool's pace instead",
 		       (unsigned long long)j->info.id, ashlar_job_kind_name(j->info.kind));
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/pool/adopt.h"
 #include "engine/pool/life.h"
 
 struct pool_life *pool_life_create(struct ashlar_pool *p)
@@ -59,6 +60,7 @@ void pool_life_start(struct ashlar_pool *p)
 	pool_life_spawn(p, pool_relocate_co_run, p, "relocation");
 	pool_life_spawn(p, pool_watch_co_run, p, "disk watch");
 	pool_life_spawn(p, pool_policy_co_run, p, "snapshot policy");
+	pool_life_spawn(p, pool_adopts_co_run, p, "adopted volumes");
 }
 
 void pool_co_life_stop(struct ashlar_pool *p)

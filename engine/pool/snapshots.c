@@ -147,13 +147,13 @@ int pool_co_vols_delete(struct ashlar_pool *p, struct thin_vol *const *v, unsign
 	int r = 0;
 
 	for (i = 0; i < n; i++)
-		if (v[i]->n_attached && !force)
+		if (pool_vol_n_clients(v[i]) && !force)
 			return v[i]->state == THIN_VOLUME_RECEIVING ?
 			       err_set(e, -EBUSY, "volume %s/%s is being received into: end that first, or use --force", p->label->name,
 				       v[i]->name) :
 			       err_set(e, -EBUSY, "%s %s/%s is in use by %u client%s: end them first, or use --force to disconnect them",
 				       v[i]->kind == THIN_KIND_SNAPSHOT ? "snapshot" : "volume", p->label->name,
-				       pool_point_name(p, v[i], name), v[i]->n_attached, v[i]->n_attached == 1 ? "" : "s");
+				       pool_point_name(p, v[i], name), pool_vol_n_clients(v[i]), pool_vol_n_clients(v[i]) == 1 ? "" : "s");
 	for (i = 0; i < n && !dry_run; i++)
 		pool_co_vol_quiesce(p, v[i]);
 	if (freed_bytes) {
@@ -216,24 +216,28 @@ int ashlar_co_snapshot_delete(struct ashlar_pool *p, const char *const *names, s
 
 /* ---- taking ---- */
 
-/* Coroutine under a->admin. Programs that know of no snapshots must not open the pool: durable before the first one is. */
-int pool_co_snapshots_feature(struct ashlar_pool *p, struct err *e)
+int pool_co_feature(struct ashlar_pool *p, uint64_t incompat, struct err *e)
 {
 	int r;
 
 	CHECK(p->a->admin.owner == co_self());
-	if (p->label->incompat & LABEL_INCOMPAT_SNAPSHOTS)
+	if (p->label->incompat & incompat)
 		return 0;
 	co_mutex_lock(&p->labels); /* no label is being written */
-	p->label->incompat |= LABEL_INCOMPAT_SNAPSHOTS;
+	p->label->incompat |= incompat;
 	co_mutex_unlock(&p->labels);
 	r = pool_co_publish_labels(p);
 	if (r == 0)
 		return 0;
 	co_mutex_lock(&p->labels);
-	p->label->incompat &= ~LABEL_INCOMPAT_SNAPSHOTS; /* asked for again next time */
+	p->label->incompat &= ~incompat; /* asked for again next time */
 	co_mutex_unlock(&p->labels);
 	return err_set(e, r, "pool %s: its labels could not be written: %s", p->label->name, err_text(r));
+}
+
+int pool_co_snapshots_feature(struct ashlar_pool *p, struct err *e)
+{
+	return pool_co_feature(p, LABEL_INCOMPAT_SNAPSHOTS, e);
 }
 
 static void guid_make(struct world *w, struct uuid *u)
@@ -277,6 +281,8 @@ int pool_check_new_snap(struct ashlar_pool *p, struct thin_vol *v, const char *s
 
 	if (thin_snap_find(p->thin, v, snap))
 		return err_set(e, -EEXIST, "snapshot %s/%s@%s exists already", p->label->name, v->name, snap);
+	if (pool_check_not_adopted(p, v, "taking a snapshot", e) < 0)
+		return -EBUSY;
 	snprintf(export_name, sizeof(export_name), "%.63s/%.127s@%.127s", p->label->name, v->name, snap);
 	return pool_check_export_free(p->a, export_name, self, e);
 }
@@ -379,9 +385,9 @@ static int rollback_co_locked(struct ashlar_pool *p, const char *name, bool forc
 	if (r < 0)
 		return r;
 	v = thin_vol_by_id(p->thin, s->parent);
-	if (v->n_attached && !force)
+	if (pool_vol_n_clients(v) && !force)
 		return err_set(e, -EBUSY, "volume %s/%s is in use by %u client%s: end them first, or use --force to change it under them",
-			       p->label->name, v->name, v->n_attached, v->n_attached == 1 ? "" : "s");
+			       p->label->name, v->name, pool_vol_n_clients(v), pool_vol_n_clients(v) == 1 ? "" : "s");
 	if (freed_bytes) {
 		pool_co_vols_now(p);
 		r = pool_co_freed_bytes(p, &v, 1, freed_bytes);
@@ -419,6 +425,9 @@ static int policy_co_locked(struct ashlar_pool *p, const char *volume, uint64_t 
 
 	if (!v)
 		return -ENOENT;
+	r = every_ns ? pool_check_not_adopted(p, v, "a schedule for snapshots", e) : 0;
+	if (r < 0)
+		return r;
 	to = xmalloc(sizeof(*to));
 	*to = *v;
 	to->policy_every_ns = every_ns;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "engine/base/units.h"
+#include "engine/pool/life.h"
 #include "engine/pool/volumes.h"
 
 /* ---- checks ---- */
@@ -100,34 +101,68 @@ int pool_full_sentence(struct ashlar_pool *p, int r, const char *doing, struct e
 	return err_default(e, r, doing);
 }
 
-int ashlar_co_volume_create(struct ashlar_pool *p, const struct ashlar_volume_spec *s, struct err *e)
+/* Coroutine. The size: as asked for, or the source's. */
+static int create_co_source(struct ashlar_pool *p, const struct ashlar_volume_spec *s, struct thin_vol *as, struct err *e)
+{
+	int r;
+
+	as->size_bytes = s->size_bytes;
+	if (!s->from)
+		return 0;
+	r = pool_co_source_check(p, s->from, &as->source_bytes, e);
+	if (r < 0)
+		return r;
+	snprintf(as->source, sizeof(as->source), "%s", s->from);
+	if (!as->size_bytes)
+		as->size_bytes = ALIGN_UP(as->source_bytes, (uint64_t)p->label->block_bytes);
+	if (as->size_bytes < as->source_bytes)
+		return err_set(e, -EINVAL, "volume %s/%s: %" PRIu64 " bytes are less than the %" PRIu64 " of the source %s", p->label->name, s->name,
+			       as->size_bytes, as->source_bytes, s->from);
+	return 0;
+}
+
+static int create_co_locked(struct ashlar_pool *p, const struct thin_vol *as, struct err *e)
 {
 	char export_name[ASHLAR_POOL_NAME_MAX + ASHLAR_VOLUME_NAME_MAX + 2];
-	struct raid_profile prof;
 	struct thin_vol *v;
+	int r = 0;
+
+	snprintf(export_name, sizeof(export_name), "%.63s/%.127s", p->label->name, as->name);
+	if (thin_vol_find(p->thin, as->name))
+		r = err_set(e, -EEXIST, "volume %s exists already", export_name);
+	if (r == 0)
+		r = pool_check_export_free(p->a, export_name, NULL, e);
+	if (r == 0 && pool_layout_is_parity(as->cls.layout))
+		r = pool_co_stripe_logs_ensure(p, e);
+	if (r == 0 && pool_vol_is_adopted(as))
+		r = pool_co_source_feature(p, e);
+	return r < 0 ? r : pool_full_sentence(p, thin_co_volume_create_as(p->thin, as, &v), "creating a volume", e);
+}
+
+int ashlar_co_volume_create(struct ashlar_pool *p, const struct ashlar_volume_spec *s, struct err *e)
+{
+	struct thin_vol *as = xcalloc(1, sizeof(*as));
+	struct raid_profile prof;
 	int r = name_check("volume", s->name, ASHLAR_VOLUME_NAME_MAX, e);
 
 	if (r == 0)
 		r = pool_check_writable(p, e);
 	if (r == 0)
-		r = check_size(p, s->name, s->size_bytes, e);
+		r = create_co_source(p, s, as, e);
+	if (r == 0)
+		r = check_size(p, s->name, as->size_bytes, e);
 	if (r == 0)
 		r = pool_check_layout(p, s->name, s->layout, &prof, e);
-	if (r < 0)
-		return r;
-	co_mutex_lock(&p->a->admin);
-	snprintf(export_name, sizeof(export_name), "%s/%s", p->label->name, s->name);
-	if (thin_vol_find(p->thin, s->name))
-		r = err_set(e, -EEXIST, "volume %s exists already", export_name);
-	if (r == 0)
-		r = pool_check_export_free(p->a, export_name, NULL, e);
-	if (r == 0 && pool_layout_is_parity(prof.layout))
-		r = pool_co_stripe_logs_ensure(p, e);
-	if (r == 0)
-		r = pool_full_sentence(p, thin_co_volume_create(p->thin, s->name, s->size_bytes,
-							      (struct thin_class){ prof.layout, prof.copies }, s->full_wait_ns, &v),
-				     "creating a volume", e);
-	co_mutex_unlock(&p->a->admin);
+	if (r == 0) {
+		as->cls = (struct thin_class){ prof.layout, prof.copies };
+		as->full_wait_ns = s->full_wait_ns;
+		memcpy(as->name, s->name, strlen(s->name));
+		co_mutex_lock(&p->a->admin);
+		r = create_co_locked(p, as, e);
+		co_mutex_unlock(&p->a->admin);
+		pool_life_kick(p);
+	}
+	xfree(as);
 	return r;
 }
 
@@ -201,6 +236,9 @@ static int resize_co_locked(struct ashlar_pool *p, const char *name, uint64_t si
 		return err_set(e, -EINVAL, "volume %s/%s: %s (%" PRIu64 " bytes) is less than its size of %s (%" PRIu64 " bytes): what lies "
 			       "beyond would be lost; use --force if you mean it", p->label->name, name,
 			       size_format(size, to_text, sizeof(to_text)), size, size_format(old, text, sizeof(text)), old);
+	r = pool_check_not_adopted(p, v, "changing its size", e);
+	if (r < 0)
+		return r;
 	if (pool_co_vol_is_forwarded(p, v))
 		return err_set(e, -EBUSY, "volume %s/%s is being moved: its size can be changed when that is over", p->label->name, name);
 	to = xmalloc(sizeof(*to));
@@ -363,9 +401,9 @@ static int export_add_co_locked(struct ashlar_pool *p, const char *volume, const
 	if (r < 0)
 		return r;
 	read_only |= v->kind == THIN_KIND_SNAPSHOT;
-	if (v->n_attached && v->kind == THIN_KIND_VOLUME && read_only != !!(v->export_flags & THIN_EXPORT_READ_ONLY))
+	if (pool_vol_n_clients(v) && v->kind == THIN_KIND_VOLUME && read_only != !!(v->export_flags & THIN_EXPORT_READ_ONLY))
 		return err_set(e, -EBUSY, "volume %s/%s is in use by %u clients: its mode can be changed when they have gone",
-			       p->label->name, volume, v->n_attached);
+			       p->label->name, volume, pool_vol_n_clients(v));
 	snprintf(dflt, sizeof(dflt), "%s/%s", p->label->name, volume);
 	named = named && strcmp(export_name, dflt);
 	r = pool_check_export_free(p->a, named ? export_name : dflt, v, e);
@@ -396,10 +434,10 @@ int ashlar_co_export_remove(struct ashlar_pool *p, const char *volume, struct er
 		return r;
 	co_mutex_lock(&p->a->admin);
 	r = pool_point_find(p, volume, &v, e);
-	if (r == 0 && v->n_attached)
+	if (r == 0 && pool_vol_n_clients(v))
 		r = err_set(e, -EBUSY, "%s %s/%s is in use by %u client%s: end them first",
-			    v->kind == THIN_KIND_SNAPSHOT ? "snapshot" : "volume", p->label->name, volume, v->n_attached,
-			    v->n_attached == 1 ? "" : "s");
+			    v->kind == THIN_KIND_SNAPSHOT ? "snapshot" : "volume", p->label->name, volume, pool_vol_n_clients(v),
+			    pool_vol_n_clients(v) == 1 ? "" : "s");
 	if (r == 0)
 		r = export_co_update(p, v, THIN_EXPORT_HIDDEN, v->export_flags, "", e);
 	co_mutex_unlock(&p->a->admin);

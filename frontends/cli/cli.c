@@ -10,8 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/base/units.h"
+#include "engine/io/disk_uri.h"
 #include "frontends/control/names.h"
 
 const struct cli_command *const cli_command_tables[] = {
@@ -104,6 +106,20 @@ int cli_count(const struct cli *cl, enum cli_opt o, uint64_t min, uint64_t max, 
 				 (unsigned long long)min, (unsigned long long)max, control_name_quote(text, q, sizeof(q)));
 	*n = v;
 	return 0;
+}
+
+json_t *cli_path_json(const char *path)
+{
+	char *cwd;
+	json_t *j;
+
+	if (*path == '/' || disk_path_is_uri(path) || !(cwd = getcwd(NULL, 0)))
+		return json_string(path);
+	while (path[0] == '.' && path[1] == '/')
+		path += 2;
+	j = json_sprintf("%s/%s", cwd, path);
+	free(cwd);
+	return j;
 }
 
 void cli_print_json(const json_t *j)

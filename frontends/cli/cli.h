@@ -99,6 +99,8 @@ int cli_usage(const struct cli *cl, const char *fmt, ...) __printf_like(2, 3);
 /* A size or duration from an option: 0, or CLI_USAGE after the message. */
 int cli_size(const struct cli *cl, enum cli_opt o, uint64_t *bytes) __must_check;
 int cli_count(const struct cli *cl, enum cli_opt o, uint64_t min, uint64_t max, uint64_t *n) __must_check;
+/* A path as it shall be remembered: absolute, symbolic links kept; a URI as it is. NULL: it is no text. */
+json_t *cli_path_json(const char *path);
 int cli_size_text(const struct cli *cl, const char *what, const char *text, uint64_t *bytes) __must_check;
 int cli_duration_text(const struct cli *cl, const char *what, const char *text) __must_check;
 /* A disk's path, absolute; NULL: not text. cmd_pool.c. */

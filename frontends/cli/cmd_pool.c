@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include "engine/base/units.h"
-#include "engine/io/disk_uri.h"
 #include "frontends/cli/session.h"
 #include "frontends/cli/table.h"
 #include "frontends/control/names.h"

@@ -25,6 +25,7 @@ static const struct column volume_cols[] = {
 	{ "writes", "writes", COL_COUNT, false },
 	{ "readbytes", "bytes_read", COL_SIZE, false },
 	{ "writebytes", "bytes_written", COL_SIZE, false },
+	{ "source", "source", COL_TEXT, false },
 	{ "id", "id", COL_COUNT, false },
 };
 static const struct table volume_table = TABLE(volume_cols);
@@ -78,21 +79,31 @@ static void changed_print(const struct cli *cl, const json_t *row, const char *w
 
 static int run_create(struct cli *cl)
 {
-	json_t *params, *row;
+	json_t *params, *row, *from = NULL;
 	struct err e = { 0 };
-	uint64_t size;
-	int r;
+	uint64_t size = 0;
+	int r = 0;
 
-	if (!cli_has(cl, OPT_SIZE))
+	if (!cli_has(cl, OPT_SIZE) && !cli_has(cl, OPT_FROM))
 		return cli_usage(cl, "--size is missing");
-	r = cli_size(cl, OPT_SIZE, &size);
+	if (cli_has(cl, OPT_SIZE))
+		r = cli_size(cl, OPT_SIZE, &size);
 	if (r == 0 && cli_has(cl, OPT_FULL_WAIT))
 		r = cli_duration_text(cl, "--full-wait", cl->values[OPT_FULL_WAIT]);
 	if (r)
 		return r;
-	if (control_check_size(size, &e) < 0)
+	if (cli_has(cl, OPT_SIZE) && control_check_size(size, &e) < 0)
 		return cli_fail(&e);
-	params = json_pack("{s:I}", "size", (json_int_t)size);
+	if (cli_has(cl, OPT_FROM)) {
+		from = cli_path_json(cl->values[OPT_FROM]);
+		if (!from)
+			return cli_failf("the source's name is not UTF-8 text; give it another name");
+	}
+	params = json_object();
+	if (cli_has(cl, OPT_SIZE))
+		json_object_set_new(params, "size", json_integer((json_int_t)size));
+	if (from)
+		json_object_set_new(params, "from", from);
 	if (cli_has(cl, OPT_LAYOUT))
 		json_object_set_new(params, "layout", json_string(cl->values[OPT_LAYOUT]));
 	if (cli_has(cl, OPT_FULL_WAIT))
@@ -230,10 +241,16 @@ static int run_delete(struct cli *cl)
 }
 
 const struct cli_command cli_volume_commands[] = {
-	{ "volume", "create", NULL, "POOL/VOL --size SIZE", 1, 1, OPT(SIZE) | OPT(LAYOUT) | OPT(FULL_WAIT) | OPT(JSON) | OPT(CONTROL),
-	  run_create, "make a thin volume",
+	{ "volume", "create", NULL, "POOL/VOL --size SIZE", 1, 1,
+	  OPT(SIZE) | OPT(LAYOUT) | OPT(FULL_WAIT) | OPT(FROM) | OPT(JSON) | OPT(CONTROL), run_create, "make a thin volume",
 	  "It takes space as it is written. While the pool is full, writes that need space wait for --full-wait (default 60s)\n"
-	  "and then fail with \"no space\"; all others go on.",
+	  "and then fail with \"no space\"; all others go on.\n\n"
+	  "--from SOURCE adopts what is there: a raw image or a block device. The volume has its contents at once and can be\n"
+	  "used; what has not come over yet is read from there, what is written goes to the volume, and a job brings over the rest\n"
+	  "(`ashlar job list`), also after a restart. Then the source is not needed any more; it is never written to. --size may be\n"
+	  "larger than the source, and is its size by default. Until the job is done the source must stay and nobody may write to\n"
+	  "it, and the volume has no snapshots and keeps its size. While the source is away, what has not come over cannot be read.\n"
+	  "Deleting the volume gives it up.",
 	  NULL },
 	{ "volume", "list", "ls", "[POOL]", 0, 1, OPTS_LIST | OPT(CONTROL), run_list, "list volumes",
 	  "REFER is the data that a volume holds, USED the space that this takes, whoever else shares it; EXCLUSIVE is what its\n"

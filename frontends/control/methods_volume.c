@@ -1,3 +1,4 @@
+#include "engine/io/disk_uri.h"
 #include "frontends/control/handlers.h"
 
 static void set_u64(json_t *o, const char *key, uint64_t v) { json_object_set_new(o, key, control_json_u64(v)); }
@@ -27,6 +28,7 @@ static json_t *volume_json(const char *pool, const struct ashlar_volume_info *v)
 	set_u64(o, "writes", v->writes);
 	set_u64(o, "bytes_read", v->bytes_read);
 	set_u64(o, "bytes_written", v->bytes_written);
+	json_object_set_new(o, "source", *v->source ? json_string(v->source) : json_null());
 	return o;
 }
 
@@ -77,12 +79,15 @@ int control_co_volume_create(struct rpc_call *c, struct err *e)
 		.size_bytes = rpc_size(c, "size", 0),
 		.layout = rpc_string(c, "layout"),
 		.full_wait_ns = rpc_duration(c, "full_wait", ASHLAR_FULL_WAIT_DEFAULT_NS),
+		.from = rpc_string(c, "from"),
 	};
 	struct ashlar_pool *p;
 	int r = control_call_volume(c, &name, &p, e);
 
-	if (r == 0)
+	if (r == 0 && (!s.from || rpc_is_given(c, "size")))
 		r = control_check_size(s.size_bytes, e);
+	if (r == 0 && s.from && *s.from != '/' && !disk_path_is_uri(s.from))
+		r = err_set(e, RPC_ERR_PARAMS, "from: it must be an absolute path");
 	if (r < 0)
 		return r;
 	s.name = name.volume;
