@@ -42,7 +42,9 @@
 	X(TOKEN_AHEAD, "what has come of a stream counts as kept before it is written") \
 	X(CUT_IS_END, "a stream that was cut counts as having come to its end") \
 	X(CHANGES_NOT_SEEN, "a volume that has changed is received into without force") \
-	X(DIFF_WITHOUT_HOLES, "what was discarded since the base is not sent")
+	X(DIFF_WITHOUT_HOLES, "what was discarded since the base is not sent") \
+	X(ADOPTED_DISCARD_FORGETS, "a discard in an adopted volume uncovers its source")  \
+	X(ADOPTED_EDGES_FORGOTTEN, "a small write does not bring the rest of its subcluster from the source")
 
 enum mutant {
 	MUTANT_NONE,

@@ -16,6 +16,7 @@
  */
 #include <string.h>
 
+#include "engine/base/mutant.h"
 #include "engine/io/buf.h"
 #include "engine/io/range_lock.h"
 #include "engine/pool/adopt.h"
@@ -237,7 +238,7 @@ static int edge_co_read(struct change *c, bool first, void **buf, uint64_t *len)
 
 	*len = 0;
 	*buf = NULL;
-	if (!n)
+	if (!n || MUTANT(ADOPTED_EDGES_FORGOTTEN))
 		return 0;
 	r = sub_co_is_here(c->l, start);
 	if (r != 0)
@@ -328,7 +329,7 @@ static int zero_co_whole(struct adopt_layer *l, uint64_t off, uint64_t end, unsi
 			forget &= n >= sub; /* one that has both is written */
 			n = forget ? ALIGN_DOWN(n, sub) : MIN(ALIGN_UP(n, sub), end - off);
 		}
-		r = forget ? bdev_co_zero(l->inner, off, n, flags) : bdev_co_zero(l->inner, off, n, flags | IO_NO_HOLE);
+		r = forget || MUTANT(ADOPTED_DISCARD_FORGETS) ? bdev_co_zero(l->inner, off, n, flags) : bdev_co_zero(l->inner, off, n, flags | IO_NO_HOLE);
 	}
 	return r;
 }
@@ -451,36 +452,57 @@ static int pull_co_write(struct adopt_layer *l, uint64_t off, const uint8_t *buf
 	return r;
 }
 
-/* Coroutine, range locked. What is not the volume's in [off, end), which the buffer can take. */
-static int pull_co_range(struct adopt_pull *x, uint64_t off, uint64_t end, void *buf)
+/* Coroutine. The first part of [off, end) that is not the volume's; *from is end if there is none. */
+static int pull_co_find(struct adopt_layer *l, uint64_t off, uint64_t end, uint64_t *from, uint64_t *to)
 {
-	struct adopt_layer *l = x->layer;
-	struct bdev_extent ext[LAYER_EXTENTS];
-	size_t n, i;
-	int r = 0;
+	struct bdev_extent ext;
+	size_t n;
+	int r;
 
-	while (r == 0 && off < end) {
-		n = LAYER_EXTENTS;
-		r = bdev_co_status(l->inner, off, end - off, ext, &n);
-		for (i = 0; i < n && r == 0; off += ext[i++].len_bytes) {
-			struct iovec iov = { buf, ext[i].len_bytes };
-
-			if (!(ext[i].flags & BDEV_HOLE))
-				continue;
-			r = source_co_read(l, off, ext[i].len_bytes, &iov, 1, 0);
-			x->source_failed = r < 0;
-			if (r == 0)
-				r = pull_co_write(l, off, buf, ext[i].len_bytes, &x->data_bytes);
+	for (*from = *to = end; off < end; off += ext.len_bytes) {
+		n = 1;
+		r = bdev_co_status(l->inner, off, end - off, &ext, &n);
+		if (r < 0)
+			return r;
+		if (ext.flags & BDEV_HOLE) {
+			*from = off;
+			*to = off + ext.len_bytes;
+			return 0;
 		}
 	}
+	return 0;
+}
+
+/* Coroutine. What is not the volume's in [off, end), which begins and ends with subclusters, or at the volume's end. The source may be
+ * slow: what it has is read before the range is locked, and only what nobody has written meanwhile is written. */
+static int pull_co_range(struct adopt_pull *x, uint64_t off, uint64_t end, uint8_t *buf)
+{
+	struct adopt_layer *l = x->layer;
+	struct iovec iov = { buf, end - off };
+	struct range_hold hold;
+	uint64_t from, to, at;
+	int r = pull_co_find(l, off, end, &from, &to);
+
+	if (r < 0 || from == end)
+		return r;
+	r = source_co_read(l, off, end - off, &iov, 1, 0);
+	x->source_failed = r < 0;
+	if (r < 0)
+		return r;
+	range_co_lock(&l->busy, off, end - off, false, &hold);
+	for (at = off; r == 0 && at < end; at = to) {
+		r = pull_co_find(l, at, end, &from, &to);
+		if (r == 0 && from < end)
+			r = pull_co_write(l, from, buf + (from - off), to - from, &x->data_bytes);
+	}
+	range_unlock(&l->busy, &hold);
 	return r;
 }
 
 int adopt_layer_co_pull(struct adopt_pull *x)
 {
 	struct adopt_layer *l = x->layer;
-	uint64_t end = MIN(l->conf.source_bytes, l->bdev.size_bytes), block = SOURCE_STEP_BYTES, stop;
-	struct change c;
+	uint64_t end = MIN(l->conf.source_bytes, l->bdev.size_bytes), sub = l->conf.sub_bytes, stop;
 	bool zeros;
 	void *buf;
 	int r;
@@ -490,17 +512,15 @@ int adopt_layer_co_pull(struct adopt_pull *x)
 	if (x->pos_bytes >= end)
 		return 0;
 	stop = x->pos_bytes + source_co_extent(l, x->pos_bytes, MIN(end - x->pos_bytes, SKIP_BYTES), &zeros);
-	stop = stop >= end ? end : ALIGN_DOWN(stop, (uint64_t)l->conf.sub_bytes);
+	stop = stop >= end ? end : ALIGN_DOWN(stop, sub);
 	if (zeros && stop > x->pos_bytes) {
 		x->pos_bytes = stop;
 		return 0;
 	}
-	stop = MIN(end, ALIGN_DOWN(x->pos_bytes, block) + block);
-	change_co_lock(&c, l, x->pos_bytes, stop);
+	stop = MIN(end, ALIGN_DOWN(x->pos_bytes, SOURCE_STEP_BYTES) + SOURCE_STEP_BYTES);
 	buf = buf_alloc(SOURCE_STEP_BYTES);
-	r = pull_co_range(x, c.from, c.to, buf);
+	r = pull_co_range(x, ALIGN_DOWN(x->pos_bytes, sub), MIN(ALIGN_UP(stop, sub), l->bdev.size_bytes), buf);
 	buf_free(buf, SOURCE_STEP_BYTES);
-	change_unlock(&c);
 	if (r == 0)
 		x->pos_bytes = stop;
 	return r;

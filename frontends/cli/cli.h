@@ -103,8 +103,6 @@ int cli_count(const struct cli *cl, enum cli_opt o, uint64_t min, uint64_t max, 
 json_t *cli_path_json(const char *path);
 int cli_size_text(const struct cli *cl, const char *what, const char *text, uint64_t *bytes) __must_check;
 int cli_duration_text(const struct cli *cl, const char *what, const char *text) __must_check;
-/* A disk's path, absolute; NULL: not text. cmd_pool.c. */
-json_t *cli_path_json(const char *path);
 /* Prints a result as JSON for people and programs alike. */
 void cli_print_json(const json_t *j);
 

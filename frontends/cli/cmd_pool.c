@@ -147,21 +147,6 @@ static int run_set(struct cli *cl)
 
 /* ---- create ---- */
 
-/* A disk's path as the label shall remember it: absolute, symbolic links kept. */
-json_t *cli_path_json(const char *path)
-{
-	char *cwd;
-	json_t *j;
-
-	if (*path == '/' || disk_path_is_uri(path) || !(cwd = getcwd(NULL, 0)))
-		return json_string(path);
-	while (path[0] == '.' && path[1] == '/')
-		path += 2;
-	j = json_sprintf("%s/%s", cwd, path);
-	free(cwd);
-	return j;
-}
-
 static int create_params(const struct cli *cl, json_t *params)
 {
 	json_t *disks = json_array(), *path;

@@ -43,6 +43,7 @@ enum op {
 	OP_REMOVE,
 	OP_REPLACE,
 	OP_REBALANCE, /* after another has joined */
+	OP_ADOPT,     /* a volume begins as another disk's contents, and is used while they come over */
 	/* where there is parity */
 	OP_PIECES,	 /* small writes to one stripe, all at once */
 	OP_STRIPE_NEW,	 /* as large as whole stripes */
@@ -58,19 +59,19 @@ static const char *const names[OP_N] = {
 	"discard-write", "zero",      "write-large", "create",	     "delete",	"shrink",	 "grow",    "rename",
 	"time",	     "new-group",     "lose-disk",   "recycle",	     "churn", "laps",	"return",	 "rebuild",
 	"late-labels", "leaves",      "snapshots",   "clones",	     "rollbacks", "transfers",
-	"add", "evacuate", "remove", "replace", "rebalance",
+	"add", "evacuate", "remove", "replace", "rebalance", "adopt",
 	"pieces",	     "stripe-new",   "stripe-over", "stripe-again",  "stripe-seq", "stripe-whole",
 };
 
 /* First what finds most in a few thousand states. */
 static const enum op mixed_alone[] = {
-	OP_CHURN,   OP_LAPS, OP_WRITE_LARGE, OP_LEAVES, OP_LATE_LABELS, OP_REBUILD, OP_SNAPS, OP_CLONES, OP_ROLLBACKS, OP_TRANSFERS, OP_WRITE_NEW, OP_OVERWRITE, OP_WRITE_SMALL,
+	OP_CHURN,   OP_LAPS, OP_WRITE_LARGE, OP_LEAVES, OP_LATE_LABELS, OP_REBUILD, OP_SNAPS, OP_CLONES, OP_ROLLBACKS, OP_TRANSFERS, OP_ADOPT, OP_WRITE_NEW, OP_OVERWRITE, OP_WRITE_SMALL,
 	OP_WRITE_ACROSS, OP_FUA_NEW, OP_FUA_OVER, OP_FLUSH, OP_DISCARD, OP_DISCARD_WRITE, OP_ZERO, OP_CREATE, OP_DELETE,
 	OP_SHRINK,  OP_GROW, OP_RENAME, OP_TIME, OP_NEW_GROUP, OP_LOSE_DISK, OP_RECYCLE, OP_RETURN,
 	OP_REMOVE,  OP_REPLACE, OP_EVACUATE, OP_ADD, OP_REBALANCE,
 };
 static const enum op parity_alone[] = {
-	OP_PIECES,     OP_STRIPE_WHOLE, OP_SNAPS,      OP_OVERWRITE,	OP_ROLLBACKS,	  OP_CLONES,  OP_TRANSFERS,  OP_STRIPE_AGAIN, OP_STRIPE_OVER,	  OP_WRITE_SMALL, OP_FUA_OVER, OP_REBUILD, OP_RETURN,
+	OP_PIECES,     OP_STRIPE_WHOLE, OP_SNAPS,      OP_OVERWRITE,	OP_ROLLBACKS,	  OP_CLONES,  OP_TRANSFERS, OP_ADOPT,  OP_STRIPE_AGAIN, OP_STRIPE_OVER,	  OP_WRITE_SMALL, OP_FUA_OVER, OP_REBUILD, OP_RETURN,
 	OP_STRIPE_NEW, OP_LOSE_DISK,	OP_STRIPE_SEQ, OP_WRITE_NEW,	OP_DISCARD_WRITE, OP_NEW_GROUP,	  OP_TIME,     OP_RECYCLE,
 	OP_REPLACE,    OP_REMOVE,	OP_EVACUATE,   OP_REBALANCE,
 };
@@ -532,6 +533,29 @@ static void co_move_op(struct crash_run *c, unsigned op)
 	co_writes_without(c);
 }
 
+static int co_adopt(struct crash_run *c)
+{
+	struct rig *g = &c->rig;
+	uint64_t cl = g->cluster_bytes, size = cl * (4 + rng_below(&c->rng, 16)) + g->block_bytes, off;
+	char name[MODEL_NAME_MAX];
+	struct model_vol *v;
+	unsigned i;
+
+	snprintf(name, sizeof(name), "a%u", c->n_names++);
+	if (rig_co_vol_adopt(g, name, size, NULL, 0, &c->rng) < 0)
+		return 0;
+	v = model_vol_find(g->model, name);
+	for (i = 0; i < 12; i++) {
+		off = g->block_bytes * rng_below(&c->rng, size / g->block_bytes);
+		ops_co_wr(g, v, rng_chance(&c->rng, 1, 2) ? RIG_WRITE : rng_chance(&c->rng, 1, 2) ? RIG_DISCARD : RIG_ZERO, off,
+			  rng_chance(&c->rng, 1, 2) ? g->block_bytes : cl, rng_chance(&c->rng, 1, 4) ? IO_FUA : 0);
+		if (i % 4 == 3)
+			ops_co_wr(g, v, RIG_FLUSH, 0, 0, 0);
+	}
+	co_sleep_ns(rng_below(&c->rng, 20 * NS_PER_MS));
+	return 0;
+}
+
 static int co_admin_op(struct crash_run *c, unsigned op)
 {
 	struct rig *g = &c->rig;
@@ -563,6 +587,8 @@ static int co_admin_op(struct crash_run *c, unsigned op)
 		return model_vol_find(g->model, "churn") ? 0 : co_churn(c, op == OP_LATE_LABELS);
 	case OP_LEAVES:
 		return model_vol_find(g->model, "leaves") ? 0 : co_leaves(c);
+	case OP_ADOPT:
+		return co_adopt(c);
 	case OP_SNAPS:
 	case OP_CLONES:
 	case OP_ROLLBACKS:

@@ -134,6 +134,8 @@ static void shape_take(struct crash_run *c, const struct shape *s)
 						     .hedge_ns = 100 * NS_PER_MS, .timeout_ns = 30 * NS_PER_SEC };
 	for (i = 0; i < g->n_disks; i++)
 		sim_disks_add(g->disks, rig_paths[i], &conf);
+	rig_sources_add(g, &c->rng);
+	g->source_stall_ns = 20 * NS_PER_MS;
 }
 
 void workload_make(struct crash_run *c, uint64_t number)

@@ -30,7 +30,7 @@ bool rig_is_free(const struct rig *g, const struct model_vol *v)
 {
 	const struct model_vol *of = volume_of(g, v);
 
-	return is_settled(v) && is_settled(of) && !of->n_busy;
+	return is_settled(v) && is_settled(of) && !of->n_busy && !rig_is_adopted(g, of);
 }
 
 /* ---- after a crash ---- */

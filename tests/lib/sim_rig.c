@@ -206,6 +206,8 @@ static bool jobs_rest(struct rig *g, char *what, size_t len)
 	for (i = 0; i < n; i++) {
 		if (j[i].state != ASHLAR_JOB_WAITING && j[i].state != ASHLAR_JOB_RUNNING)
 			continue;
+		if (j[i].kind == ASHLAR_JOB_ADOPT && g->may_be_full)
+			continue; /* it may wait for space for ever */
 		rest = false;
 		snprintf(what, len, "; %s of %s is %s (%s)", ashlar_job_kind_name(j[i].kind), j[i].what,
 			 ashlar_job_state_name(j[i].state), j[i].result);
@@ -688,7 +690,7 @@ int rig_co_vol_resize(struct rig *g, struct model_vol *v, uint64_t size)
 	struct err e = { 0 };
 	int r;
 
-	if (v->n_busy)
+	if (v->n_busy || rig_is_adopted(g, v))
 		return 0;
 	rig_note(g, "resize %s from %" PRIu64 " to %" PRIu64, v->name, v->size_bytes, size);
 	model_vol_resize(g->model, v, size);

@@ -9,6 +9,7 @@
 #ifndef TESTS_LIB_SIM_RIG_H
 #define TESTS_LIB_SIM_RIG_H
 
+#include <limits.h>
 #include "engine/io/sim.h"
 #include "engine/pool/ashlar.h"
 #include "raid/geometry.h"
@@ -17,6 +18,13 @@
 #define RIG_DISKS_MAX 12
 #define RIG_IO_MAX (256 * 1024)
 #define RIG_PARCELS_MAX 6
+#define RIG_SOURCES 3
+#define RIG_SOURCE_BYTES (1024 * 1024ULL)
+
+/* A disk that volumes are adopted from, one at a time. */
+struct rig_source {
+	unsigned disk, vol; /* vol: index of the newest; UINT_MAX: none yet */
+};
 
 struct rig {
 	struct sim_disks *disks;
@@ -26,6 +34,8 @@ struct rig {
 	const char *layout;
 	uint32_t block_bytes, cluster_bytes;
 	uint64_t group_bytes, cache_bytes;
+	struct rig_source sources[RIG_SOURCES];
+	uint64_t source_stall_ns; /* how long they may take for a request */
 	struct ashlar_pool_settings settings; /* given to a new pool, unless all zero */
 	/* what may happen */
 	bool may_be_full;    /* ENOSPC is an honest answer */
@@ -125,6 +135,15 @@ int rig_co_vol_rename(struct rig *g, struct model_vol *v, const char *name);
 int rig_co_vol_resize(struct rig *g, struct model_vol *v, uint64_t size_bytes);
 /* A stopped pool leaves open what happened: the next opening tells. True: the model must not be told a result. */
 bool rig_is_unknown(struct rig *g, int r, const struct err *e, const char *what, const char *name);
+
+/* ---- adopted volumes, likewise: sim_adopt.c ---- */
+
+/* After the pool's disks, before the first world. */
+void rig_sources_add(struct rig *g, struct rng *rng);
+/* Of any contents; nothing if the source that it chooses is needed still. */
+int rig_co_vol_adopt(struct rig *g, const char *name, uint64_t size_bytes, const char *layout, uint64_t full_wait_ns, struct rng *rng);
+/* Not all of it is here: its size stays, and it has no snapshots. Never true again once it was not. */
+bool rig_is_adopted(const struct rig *g, const struct model_vol *v);
 
 /* ---- snapshots and clones, likewise: sim_family.c. They do nothing where the volume is being changed by somebody else. ---- */
 

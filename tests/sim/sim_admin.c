@@ -64,12 +64,15 @@ static void co_create(struct sim_run *s, struct rng *rng)
 	char name[MODEL_NAME_MAX];
 	const char *layout = any_layout(s, rng);
 
-	if (live_volumes(s) >= s->n_vols_max || model_n_vols(s->rig.model) > 300)
+	if (live_volumes(s) >= s->n_vols_max + s->adopt || model_n_vols(s->rig.model) > 300)
 		return;
 	snprintf(name, sizeof(name), "v%u", s->next_name++ % 8);
 	if (model_vol_find(s->rig.model, name))
 		return;
-	rig_co_vol_create(&s->rig, name, any_size(s, rng), layout, any_wait(s, rng));
+	if (s->adopt && rng_chance(rng, 3, 4))
+		rig_co_vol_adopt(&s->rig, name, any_size(s, rng), layout, any_wait(s, rng), rng);
+	else
+		rig_co_vol_create(&s->rig, name, any_size(s, rng), layout, any_wait(s, rng));
 }
 
 static void co_rename(struct sim_run *s, struct rng *rng)
@@ -126,7 +129,7 @@ static void co_command(struct sim_run *s, struct rng *rng)
 		family_co_command(s, rng);
 		return;
 	}
-	switch (rng_below(rng, 10)) {
+	switch (s->adopt && rng_chance(rng, 1, 3) ? rng_below(rng, 4) : rng_below(rng, 10)) {
 	case 0:
 	case 1:
 	case 2:

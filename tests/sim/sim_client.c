@@ -112,10 +112,17 @@ static int session_co_there(void *arg)
 	return 0;
 }
 
+/* One that is being adopted will not be for long. */
 static struct model_vol *pick_volume(struct sim_run *s, struct rng *rng)
 {
 	struct model_vol *v, *best = NULL;
 	unsigned i, n = 0;
+
+	for (i = 0; s->adopt && rng_chance(rng, 3, 4) && i < model_n_vols(s->rig.model); i++) {
+		v = model_vol(s->rig.model, i);
+		if (v->state == MODEL_LIVE && !v->new_name[0] && rig_is_adopted(&s->rig, v))
+			return v;
+	}
 
 	for (i = 0; i < model_n_vols(s->rig.model); i++) {
 		v = model_vol(s->rig.model, i);
@@ -139,7 +146,7 @@ static void client_co_session(struct sim_run *s, struct rng *rng)
 		return;
 	}
 	rng_init(&c.rng, rng_next(rng));
-	c.n_requests = 1 + (unsigned)rng_below(rng, 400);
+	c.n_requests = 1 + (unsigned)rng_below(rng, s->adopt ? 40 : 400);
 	c.sequential = rng_chance(rng, 1, 3);
 	c.hot = rng_chance(rng, 1, 3);
 	c.echo = rng_chance(rng, 1, 3);

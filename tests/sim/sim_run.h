@@ -52,6 +52,7 @@ struct sim_run {
 	bool sparse; /* large volumes, of which little is written, here and there: many map pages */
 	bool family; /* snapshots, clones, rollbacks */
 	bool transfers; /* and they are sent and received */
+	bool adopt;  /* some volumes begin as the contents of another disk */
 	unsigned n_snaps_max;
 	bool moves; /* disks join and leave */
 	bool beyond; /* faults that redundancy does not cover: honest failures, and after them nothing lost that was durable */

@@ -79,6 +79,7 @@ static void shape_disks(struct sim_run *s)
 			g->block_bytes = MAX(g->block_bytes, c.block_bytes);
 		sim_disks_add(g->disks, rig_paths[i], &c);
 	}
+	rig_sources_add(g, &s->rng);
 	if (s->sparse) {
 		s->vol_bytes_max = 48 * MIB;
 		s->overcommit = true;
@@ -139,15 +140,17 @@ void shape_choose(struct sim_run *s)
 	g->cache_bytes = s->sparse ? 64 * KIB : caches[rng_below(&s->rng, 3)];
 	s->family = rng_chance(&s->rng, 2, 3);
 	s->transfers = s->family && rng_chance(&s->rng, 1, 2);
+	s->adopt = rng_chance(&s->rng, 1, 2);
+	g->source_stall_ns = s->life_ns;
 	if (s->family && rng_chance(&s->rng, 1, 2))
 		s->n_vols_max = MAX(s->n_vols_max, 3u);
 	s->n_snaps_max = 1 + (unsigned)rng_below(&s->rng, s->sparse ? 3 : 10);
 	g->may_be_full = s->overcommit || s->family || s->moves; /* what only snapshots hold takes space too; a disk less has less */
 	g->degraded = s->moves;
-	rig_note(g, "%u disks, %s, block %u, cluster %u, %u reactors, %u volumes, %u clients, %u lives%s%s%s%s%s", g->n_disks, g->layout,
+	rig_note(g, "%u disks, %s, block %u, cluster %u, %u reactors, %u volumes, %u clients, %u lives%s%s%s%s%s%s", g->n_disks, g->layout,
 		 g->block_bytes, g->cluster_bytes, g->n_reactors, s->n_vols_max, s->n_clients, s->n_lives,
 		 s->sparse ? ", sparse" : s->overcommit ? ", overcommitted" : "", s->other_layouts ? ", other layouts" : "",
 		 s->transfers ? ", snapshots sent and received" : s->family ? ", snapshots" : "",
-		 s->moves ? ", disks join and leave" : "",
+		 s->moves ? ", disks join and leave" : "", s->adopt ? ", adopted volumes" : "",
 		 s->beyond ? ", faults beyond redundancy" : s->faults ? ", faults" : "");
 }
