@@ -34,7 +34,7 @@ struct pool_adopt {
 	struct reactor *home; /* of the volume */
 	struct disk *source;  /* NULL: away */
 	struct adopt_layer *layer;
-	char what[160];
+	char what[160], name[THIN_SOURCE_MAX + 1]; /* name: the source's */
 	char why[200]; /* it is away */
 };
 
@@ -141,9 +141,15 @@ static int layer_free_there(void *arg)
 	return 0;
 }
 
-static int layer_end_there(void *arg)
+static int layer_complete_there(void *arg)
 {
-	adopt_layer_co_end(arg);
+	adopt_layer_co_complete(arg);
+	return 0;
+}
+
+static int layer_drop_there(void *arg)
+{
+	adopt_layer_co_drop(arg);
 	return 0;
 }
 
@@ -159,6 +165,7 @@ void pool_adopt_co_open(struct ashlar_pool *p, struct thin_vol *v)
 	ad->v = v;
 	ad->home = thin_volume_home(p->thin, v->id);
 	snprintf(ad->what, sizeof(ad->what), "volume %.63s/%.80s", p->label->name, v->name);
+	memcpy(ad->name, v->source, sizeof(ad->name));
 	source_co_find(ad);
 	r = reactor_co_call(ad->home, layer_start_there, ad);
 	CHECK(r == 0);
@@ -172,12 +179,17 @@ void pool_adopt_co_close(struct ashlar_pool *p, struct thin_vol *v)
 
 	if (!ad)
 		return;
-	v->adopt = NULL;
 	r = reactor_co_call(ad->home, layer_free_there, ad->layer);
 	CHECK(r == 0);
+	v->adopt = NULL;
 	if (ad->source)
 		disk_close(ad->source);
 	xfree(ad);
+}
+
+const char *pool_adopt_source(const struct thin_vol *v)
+{
+	return v->adopt ? v->adopt->name : v->source;
 }
 
 void pool_adopt_stop(struct thin_vol *v)
@@ -259,21 +271,23 @@ static void pull_co_keep(struct pulling *g)
 static int pull_co_finish(struct pulling *g, struct err *e)
 {
 	struct pool_adopt *ad = g->ad;
-	int r = pull_co_admin(g), k;
+	int r = pull_co_admin(g);
 
 	if (r < 0)
 		return r;
 	r = pull_co_record(g, true, e);
-	if (r == 0) {
-		k = reactor_co_call(ad->home, layer_end_there, ad->layer);
-		CHECK(k == 0);
-		g->v->adopt = NULL;
-		if (ad->source)
-			disk_close(ad->source);
-		xfree(ad);
-	}
 	co_mutex_unlock(&g->p->a->admin);
-	return r;
+	if (r == 0)
+		r = reactor_co_call(ad->home, layer_complete_there, ad->layer);
+	if (r == 0)
+		r = pull_co_admin(g);
+	if (r < 0)
+		return r;
+	r = reactor_co_call(ad->home, layer_drop_there, ad->layer);
+	CHECK(r == 0);
+	co_mutex_unlock(&g->p->a->admin);
+	pool_adopt_co_close(g->p, g->v);
+	return 0;
 }
 
 static void pull_co_wait(struct pulling *g)

@@ -21,6 +21,8 @@ static inline bool pool_vol_is_adopted(const struct thin_vol *v)
 {
 	return v->source[0] != 0;
 }
+/* The source, as long as anything is read from it; "". */
+const char *pool_adopt_source(const struct thin_vol *v);
 
 /* Coroutine, v->admin held. Its data path has just been opened (closed): the layer comes with it (goes). A source that is not there
  * is no error: what is read from it is. */
@@ -56,9 +58,12 @@ void adopt_layer_set_source(struct adopt_layer *l, struct bdev *source);
 void adopt_layer_co_take_source(struct adopt_layer *l);
 /* Any reactor. Reading from the source has failed since it was set, or there is none. */
 bool adopt_layer_is_broken(const struct adopt_layer *l);
-/* Coroutine. All of the source is in the volume, and no record says anything else: the volume is one like any other. Frees. */
-void adopt_layer_co_end(struct adopt_layer *l);
-/* Coroutine. The same when the volume has been closed. */
+/* Coroutine. All of the source is in the volume, and no record names it: the volume is treated like any other. Waits for changes that
+ * began before, perhaps for space. */
+void adopt_layer_co_complete(struct adopt_layer *l);
+/* Coroutine; after that, nobody else may freeze the volume. What clients begin from now on goes to the volume itself. */
+void adopt_layer_co_drop(struct adopt_layer *l);
+/* Coroutine. Dropped, or the volume has been closed. Waits for who still reads from the source. */
 void adopt_layer_co_free(struct adopt_layer *l);
 
 struct adopt_pull {

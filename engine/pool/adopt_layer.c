@@ -12,6 +12,10 @@
  * Reads need no lock: a subcluster that was not valid when the read looked has the source's contents until a write that the read
  * overlaps with changes it, and one that was stays so.
  *
+ * At the end, when all of the source is in the volume and no record names it, changes are the volume's own again: first those that
+ * begin then, still under the range lock, since an older one may be completing the same subcluster; when the last of those has
+ * ended, the layer goes. Nobody waits for that but the job.
+ *
  * Requests are done by service coroutines with a limit of their own: the volume may need request coroutines to answer them.
  */
 #include <string.h>
@@ -35,10 +39,10 @@ struct adopt_layer {
 	unsigned n_reading; /* from the source */
 	struct co_queue unread;
 	struct range_lock busy;
-	struct list waiting, held; /* ios */
-	unsigned n_running;
-	bool holding;
-	struct co_queue idle;
+	struct list waiting; /* ios */
+	unsigned n_running, n_completing; /* coroutines; of those, changes that may complete subclusters from the source */
+	bool is_complete;
+	struct co_queue idle; /* one of them is 0 */
 	_Atomic bool is_broken;
 	bool has_told;
 };
@@ -367,6 +371,38 @@ static int zero_co_do(struct adopt_layer *l, const struct io *io)
 
 /* ---- clients' requests ---- */
 
+/* Coroutine. The volume needs no help any more, but those that do not know that yet may be completing a subcluster. */
+static int complete_co_do(struct adopt_layer *l, struct io *io)
+{
+	struct io x = { .op = io->op, .flags = io->flags, .iov_n = io->iov_n, .iov = io->iov, .off_bytes = io->off_bytes,
+			.len_bytes = io->len_bytes };
+	struct change c;
+	int r;
+
+	list_init(&x.link);
+	if (io->op == IO_READ)
+		return bdev_co_submit(l->inner, &x);
+	change_co_lock(&c, l, io->off_bytes, io->off_bytes + io->len_bytes);
+	r = bdev_co_submit(l->inner, &x);
+	change_unlock(&c);
+	return r;
+}
+
+static int io_co_do(struct adopt_layer *l, struct io *io)
+{
+	int r;
+
+	if (l->is_complete)
+		return complete_co_do(l, io);
+	if (io->op == IO_READ)
+		return read_co_do(l, io);
+	l->n_completing++;
+	r = io->op == IO_WRITE ? write_co_do(l, io) : zero_co_do(l, io);
+	if (--l->n_completing == 0)
+		co_queue_wake_all(&l->idle);
+	return r;
+}
+
 static void layer_co_run(void *arg)
 {
 	struct adopt_layer *l = arg;
@@ -374,18 +410,8 @@ static void layer_co_run(void *arg)
 
 	while ((n = list_pop_front(&l->waiting))) {
 		struct io *io = list_entry(n, struct io, link);
-		int r;
 
-		if (io->op == IO_READ)
-			r = read_co_do(l, io);
-		else if (io->op == IO_WRITE)
-			r = write_co_do(l, io);
-		else
-			r = zero_co_do(l, io);
-		if (r == -ECANCELED && l->holding)
-			list_push_back(&l->held, &io->link); /* it waited for space: the volume itself will do it */
-		else
-			io_done(io, r);
+		io_done(io, io_co_do(l, io));
 	}
 	if (--l->n_running == 0)
 		co_queue_wake_all(&l->idle);
@@ -399,8 +425,8 @@ static void layer_submit(struct bdev *b, struct io *io)
 		bdev_submit(l->inner, io);
 		return;
 	}
-	list_push_back(l->holding ? &l->held : &l->waiting, &io->link);
-	if (l->holding || l->n_running == LAYER_RUNNING_MAX)
+	list_push_back(&l->waiting, &io->link);
+	if (l->n_running == LAYER_RUNNING_MAX)
 		return;
 	l->n_running++;
 	co_spawn(CO_SERVICE, layer_co_run, l, "adopted volume");
@@ -540,7 +566,6 @@ struct adopt_layer *adopt_layer_co_start(const struct adopt_layer_conf *c)
 	l->is_broken = true;
 	range_lock_init(&l->busy);
 	list_init(&l->waiting);
-	list_init(&l->held);
 	co_queue_init(&l->idle);
 	co_queue_init(&l->unread);
 	thin_volume_co_freeze(c->volume, true);
@@ -557,22 +582,17 @@ void adopt_layer_co_free(struct adopt_layer *l)
 	xfree(l);
 }
 
-/* A change that completes a subcluster must not meet one that does not know of it: all of ours end first. */
-void adopt_layer_co_end(struct adopt_layer *l)
+void adopt_layer_co_complete(struct adopt_layer *l)
 {
-	struct thin_volume *v = l->conf.volume;
-	struct list *n;
-
-	l->holding = true;
-	list_splice_back(&l->held, &l->waiting);
-	thin_volume_set_parking(v, false);
-	while (l->n_running)
+	l->is_complete = true;
+	while (l->n_completing)
 		co_queue_wait(&l->idle);
-	thin_volume_set_parking(v, true);
-	thin_volume_co_freeze(v, true);
-	thin_volume_set_forward(v, NULL);
-	thin_volume_thaw(v);
-	while ((n = list_pop_front(&l->held)))
-		bdev_submit(l->inner, list_entry(n, struct io, link));
-	adopt_layer_co_free(l);
+}
+
+void adopt_layer_co_drop(struct adopt_layer *l)
+{
+	CHECK(l->is_complete && !l->n_completing);
+	thin_volume_co_freeze(l->conf.volume, true);
+	thin_volume_set_forward(l->conf.volume, NULL);
+	thin_volume_thaw(l->conf.volume);
 }

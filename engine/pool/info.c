@@ -173,7 +173,7 @@ static void volume_info_fill(struct ashlar_pool *p, const struct thin_vol *v, st
 	x->full_wait_ns = v->full_wait_ns;
 	x->n_attached = pool_vol_n_clients(v);
 	x->created_wall_ns = v->created_wall_ns;
-	snprintf(x->source, sizeof(x->source), "%s", v->source);
+	snprintf(x->source, sizeof(x->source), "%s", pool_adopt_source(v));
 	x->source_bytes = v->source_bytes;
 	if (!v->open)
 		return;

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "engine/base/units.h"
-#include "engine/pool/pool_internal.h"
+#include "engine/pool/adopt.h"
 #include "tests/lib/sim_rig.h"
 
 const char *const rig_source_paths[RIG_SOURCES] = { "s0", "s1", "s2" };
@@ -26,7 +26,7 @@ bool rig_is_adopted(const struct rig *g, const struct model_vol *v)
 {
 	const struct thin_vol *tv = g->p && !v->is_snap ? thin_vol_find(g->p->thin, v->name) : NULL;
 
-	return tv && tv->source[0];
+	return tv && *pool_adopt_source(tv);
 }
 
 static bool is_in_use(struct rig *g, const struct rig_source *x)
