@@ -7,6 +7,7 @@
  *
  * - Several buffers go through one of our own: libnbd knows only flat memory.
  * - IO_FUA without the server's help is the command and then a flush. A server without flush is believed to have no cache.
+ * - Block status is a request of our own, a read of nothing by its looks.
  * - Discard and zero go in parts of PART_MAX, by the server's commands, or as written zeros; a discard may also be nothing.
  */
 #include <poll.h>
@@ -20,7 +21,7 @@
 #define ZEROS_BYTES (256 * KIB)
 #define REPLIES_AT_ONCE 64
 
-enum { STAGE_FIRST, STAGE_WRITE_ZEROS, STAGE_FLUSH };
+enum { STAGE_FIRST, STAGE_WRITE_ZEROS, STAGE_FLUSH, STAGE_STATUS };
 
 static char zeros[ZEROS_BYTES]; /* const would be a part of the program's file */
 
@@ -42,6 +43,14 @@ static inline struct nreq *nreq_of(struct io *io)
 	return (struct nreq *)(void *)io->scratch;
 }
 
+/* A question for block status. */
+struct nstatus {
+	struct io io;
+	uint64_t off_bytes, len_bytes; /* of the question; len also of the answer */
+	uint32_t flags;
+	struct co *co;
+};
+
 static inline struct io *io_of(struct msg *m)
 {
 	return (struct io *)(void *)((char *)m - offsetof(struct io, scratch)); /* msg comes first */
@@ -61,6 +70,8 @@ static inline void count(_Atomic uint64_t *c, uint64_t n)
 
 static void nreq_count(struct disk *d, const struct io *io)
 {
+	if (nreq_of((struct io *)(uintptr_t)io)->stage == STAGE_STATUS)
+		return;
 	if (io->op == IO_READ && !io->result) {
 		count(&d->n_reads, 1);
 		count(&d->bytes_read, io->len_bytes);
@@ -136,6 +147,26 @@ static int64_t command_zero(struct nconn *c, struct io *io, nbd_completion_callb
 	return nbd_aio_zero(c->h, n->part_bytes, off, cb, flags);
 }
 
+/* The first extent is enough. */
+static int status_answered(void *user_data, const char *context, uint64_t off, uint32_t *entries, size_t n, int *error)
+{
+	struct nstatus *s = user_data;
+
+	if (n < 2 || off != s->off_bytes || strcmp(context, LIBNBD_CONTEXT_BASE_ALLOCATION))
+		return 0;
+	s->len_bytes = MIN(s->len_bytes, (uint64_t)entries[0]);
+	s->flags = entries[1];
+	return 0;
+}
+
+static int64_t command_status(struct nconn *c, struct io *io, nbd_completion_callback cb)
+{
+	struct nstatus *s = container_of(io, struct nstatus, io);
+	nbd_extent_callback ecb = { .callback = status_answered, .user_data = s };
+
+	return nbd_aio_block_status(c->h, s->len_bytes, s->off_bytes, ecb, cb, LIBNBD_CMD_FLAG_REQ_ONE);
+}
+
 /* Gives libnbd the command of the request's stage. */
 static int64_t command(struct nconn *c, struct io *io)
 {
@@ -143,6 +174,8 @@ static int64_t command(struct nconn *c, struct io *io)
 	struct nreq *n = nreq_of(io);
 	void *buf = n->bounce ? n->bounce : io->iov_n ? io->iov->iov_base : NULL;
 
+	if (n->stage == STAGE_STATUS)
+		return command_status(c, io, cb);
 	if (n->stage == STAGE_FLUSH || io->op == IO_FLUSH)
 		return nbd_aio_flush(c->h, cb, 0);
 	if (io->op == IO_READ)
@@ -252,14 +285,12 @@ void nconn_finished_run(struct task *t)
 	}
 }
 
-static void ndisk_submit(struct bdev *b, struct io *io)
+static void nreq_start(struct ndisk *d, struct io *io, unsigned stage)
 {
-	struct ndisk *d = container_of(b, struct ndisk, disk.bdev);
 	struct nreq *n = nreq_of(io);
 	struct ur *u = ur_self();
 
-	CHECK(io->op == IO_READ || io->op == IO_FLUSH || !b->read_only);
-	*n = (struct nreq){ .conn = &d->conns[u->r.index % d->n_conns], .from = (uint8_t)u->r.index };
+	*n = (struct nreq){ .conn = &d->conns[u->r.index % d->n_conns], .from = (uint8_t)u->r.index, .stage = (uint8_t)stage };
 	if (io->op <= IO_WRITE && io->iov_n > 1) {
 		n->bounce = xmalloc(io->len_bytes);
 		if (io->op == IO_WRITE)
@@ -273,7 +304,43 @@ static void ndisk_submit(struct bdev *b, struct io *io)
 	}
 }
 
-const struct bdev_ops ndisk_bdev_ops = { .submit = ndisk_submit };
+static void ndisk_submit(struct bdev *b, struct io *io)
+{
+	CHECK(io->op == IO_READ || io->op == IO_FLUSH || !b->read_only);
+	nreq_start(container_of(b, struct ndisk, disk.bdev), io, STAGE_FIRST);
+}
+
+static void status_done(struct io *io)
+{
+	co_wake(container_of(io, struct nstatus, io)->co);
+}
+
+static int ndisk_co_status(struct bdev *b, uint64_t off_bytes, uint64_t len_bytes, struct bdev_extent *ext, size_t *n)
+{
+	struct ndisk *d = container_of(b, struct ndisk, disk.bdev);
+	struct nstatus s = { .off_bytes = off_bytes, .len_bytes = MIN(len_bytes, (uint64_t)PART_MAX), .co = co_self() };
+
+	CHECK(*n > 0);
+	*n = 1;
+	if (d->can_status) {
+		io_prep(&s.io, IO_READ, 0, 0, NULL, 0);
+		s.io.done = status_done;
+		nreq_start(d, &s.io, STAGE_STATUS);
+		co_suspend();
+		if (s.io.result < 0)
+			return s.io.result;
+		s.len_bytes = ALIGN_DOWN(s.len_bytes, (uint64_t)b->block_bytes);
+	}
+	if (d->can_status && s.len_bytes)
+		*ext = (struct bdev_extent){ .len_bytes = s.len_bytes, .flags = s.flags & (BDEV_HOLE | BDEV_ZERO) };
+	else
+		*ext = (struct bdev_extent){ .len_bytes = MIN(len_bytes, (uint64_t)b->block_bytes) };
+	if (!d->can_status)
+		ext->len_bytes = len_bytes;
+	return 0;
+}
+
+const struct bdev_ops ndisk_bdev_ops = { .submit = ndisk_submit, .co_status = ndisk_co_status };
 
 /* ---- a connection: polling, breaking ---- */
 

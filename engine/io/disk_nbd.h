@@ -43,7 +43,7 @@ struct nconn {
 struct ndisk {
 	struct disk disk;
 	struct uring_world *w;
-	bool can_flush, can_fua, can_trim, can_zero, can_fast_zero;
+	bool can_flush, can_fua, can_trim, can_zero, can_fast_zero, can_status;
 	_Atomic bool zero_refused;
 	_Atomic bool is_dead;
 	_Atomic unsigned n_refs; /* the handle; connections; messages */

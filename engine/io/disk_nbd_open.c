@@ -121,6 +121,7 @@ static int connect_one(struct opening *o, struct err *e)
 	nbd_set_uri_allow_local_file(h, true); /* certificates and keys: whoever names a disk may name files */
 	nbd_set_uri_allow_transports(h, LIBNBD_ALLOW_TRANSPORT_TCP | LIBNBD_ALLOW_TRANSPORT_UNIX);
 	nbd_set_pread_initialize(h, false);
+	nbd_add_meta_context(h, LIBNBD_CONTEXT_BASE_ALLOCATION); /* where there is nothing, if the server can tell */
 	r = nbd_aio_connect_uri(h, o->uri) < 0 ? refuse(o, e) : handshake(o, h, e);
 	if (r < 0)
 		nbd_close(h);
@@ -494,6 +495,7 @@ static int describe(struct ndisk *d, unsigned flags, struct err *e)
 	d->can_trim = nbd_can_trim(h) > 0;
 	d->can_zero = nbd_can_zero(h) > 0;
 	d->can_fast_zero = nbd_can_fast_zero(h) > 0;
+	d->can_status = nbd_can_meta_context(h, LIBNBD_CONTEXT_BASE_ALLOCATION) > 0;
 	describe_ident(d);
 	b->ops = &ndisk_bdev_ops;
 	b->name = d->disk.path;

@@ -267,8 +267,8 @@ struct ashlar_volume_spec {
 	uint64_t size_bytes; /* multiple of the pool's block size, 1 .. ASHLAR_VOLUME_SIZE_MAX */
 	const char *layout;  /* NULL: the pool's; any of raid_profile_parse() that the pool has disks for */
 	uint64_t full_wait_ns; /* how long writes are held when the pool is full; UINT64_MAX: for ever */
-	/* NULL, or what the volume is to begin as: a file or block device, by its absolute path. size_bytes may be 0 then (the source's),
-	 * and is no smaller. The volume can be used at once: what has not come over yet is read from there, what is written is the
+	/* NULL, or what the volume is to begin as: a file or block device, by its absolute path, or an NBD export, by its URI. size_bytes may
+	 * be 0 then (the source's), and is no smaller. The volume can be used at once: what has not come over yet is read from there, what is written is the
 	 * volume's, and a job brings over the rest; then the source is not needed any more. Until then there are no snapshots of it,
 	 * its size stays, and nobody else must write to the source, which is only read and, where that can be done, locked. While the
 	 * source is away, reading what has not come over fails, and so do writes of less than a subcluster there. */

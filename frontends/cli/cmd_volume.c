@@ -245,11 +245,13 @@ const struct cli_command cli_volume_commands[] = {
 	  OPT(SIZE) | OPT(LAYOUT) | OPT(FULL_WAIT) | OPT(FROM) | OPT(JSON) | OPT(CONTROL), run_create, "make a thin volume",
 	  "It takes space as it is written. While the pool is full, writes that need space wait for --full-wait (default 60s)\n"
 	  "and then fail with \"no space\"; all others go on.\n\n"
-	  "--from SOURCE adopts what is there: a raw image or a block device. The volume has its contents at once and can be\n"
-	  "used; what has not come over yet is read from there, what is written goes to the volume, and a job brings over the rest\n"
-	  "(`ashlar job list`), also after a restart. Then the source is not needed any more; it is never written to. --size may be\n"
-	  "larger than the source, and is its size by default. Until the job is done the source must stay and nobody may write to\n"
-	  "it, and the volume has no snapshots and keeps its size. While the source is away, what has not come over cannot be read.\n"
+	  "--from SOURCE adopts what is there: a raw image, a block device, or an NBD export (nbd://HOST/EXPORT,\n"
+	  "nbd+unix:///EXPORT?socket=PATH). The volume has its contents at once and can be used; what has not come over yet is\n"
+	  "read from there, what is written goes to the volume, and a job brings over the rest (`ashlar job list`), also after a\n"
+	  "restart. Then the source is not needed any more; it is never written to. --size may be larger than the source, and is\n"
+	  "its size by default. Until the job is done the source must stay, nobody may write to it, and the volume has no snapshots\n"
+	  "and keeps its size. While the source is away, what has not come over cannot be read, nor can a part of a subcluster\n"
+	  "(4K) be written there. What clients discard or zero meanwhile takes space where the source has something.\n"
 	  "Deleting the volume gives it up.",
 	  NULL },
 	{ "volume", "list", "ls", "[POOL]", 0, 1, OPTS_LIST | OPT(CONTROL), run_list, "list volumes",

@@ -306,7 +306,7 @@ const struct rpc_method control_methods[] = {
 	{ "volume.create", "makes a thin volume",
 	  PARAMS(P_VOLUME, { "size", RPC_SIZE, false, "its size; absent: the source's" },
 		 { "layout", RPC_STRING, false, "absent: the pool's" }, P_FULL_WAIT,
-		 { "from", RPC_STRING, false, "source that it begins with the contents of: an absolute path" }),
+		 { "from", RPC_STRING, false, "source that it begins with the contents of: an absolute path or an NBD URI" }),
 	  control_co_volume_create_shared },
 	{ "volume.resize", "changes a volume's size",
 	  PARAMS(P_VOLUME, { "size", RPC_SIZE, true, "its new size" }, P_FORCE("cut off data beyond a smaller size"), P_DRY_RUN),
