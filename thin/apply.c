@@ -31,6 +31,7 @@ void thin_vol_encode(const struct thin_vol *v, struct thin_volume_disk *d)
 	d->base_guid = v->base_guid;
 	d->received_bytes = le64_make(v->received_bytes);
 	d->source_bytes = le64_make(v->source_bytes);
+	d->source_kind = v->source_kind;
 	memcpy(d->source, v->source, strnlen(v->source, THIN_SOURCE_MAX));
 	d->size_bytes = le64_make(v->size_bytes);
 	d->used_clusters = le64_make(v->used_clusters);
@@ -60,6 +61,7 @@ static void vol_set_attributes(struct thin_vol *v, const struct thin_volume_disk
 	v->base_guid = d->base_guid;
 	v->received_bytes = le64_get(d->received_bytes);
 	v->source_bytes = le64_get(d->source_bytes);
+	v->source_kind = d->source_kind;
 	memcpy(v->source, d->source, sizeof(v->source));
 	v->size_bytes = le64_get(d->size_bytes);
 	v->full_wait_ns = le64_get(d->full_wait_ns);
@@ -71,7 +73,7 @@ static void vol_set_attributes(struct thin_vol *v, const struct thin_volume_disk
 static bool record_is_sane(const struct thin_volume_disk *d)
 {
 	return d->state >= THIN_VOLUME_LIVE && d->state <= THIN_VOLUME_RECEIVING && d->kind <= THIN_KIND_SNAPSHOT && d->name[sizeof(d->name) - 1] == 0 &&
-	       d->export_name[sizeof(d->export_name) - 1] == 0 && d->source[THIN_SOURCE_MAX] == 0 && d->export_kind <= THIN_EXPORT_HIDDEN &&
+	       d->export_name[sizeof(d->export_name) - 1] == 0 && d->source[THIN_SOURCE_MAX] == 0 && d->source_kind <= THIN_SOURCE_MOVED && d->export_kind <= THIN_EXPORT_HIDDEN &&
 	       le64_get(d->size_bytes) <= 1ULL << 60 && le64_get(d->id) <= THIN_VOLUME_ID_MAX;
 }
 

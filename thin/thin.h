@@ -102,6 +102,7 @@ struct thin_vol {
 	struct uuid base_guid;	 /* RECEIVING */
 	uint64_t received_bytes; /* likewise; with a source: of that */
 	uint64_t source_bytes;
+	uint8_t source_kind; /* THIN_SOURCE_* */
 	char source[THIN_SOURCE_MAX + 1]; /* what is not mapped is read from there, by the pool; "": zeros, as usual */
 	uint64_t policy_every_ns;
 	uint32_t policy_keep;
@@ -117,6 +118,7 @@ struct thin_vol {
 	unsigned n_attached;	  /* the pool's count */
 	unsigned n_own;		  /* of those, the pool itself */
 	bool is_pulled;		  /* the pool's: there is a job for its source */
+	struct pool_moved *moved; /* likewise: of one that has been moved away */
 	struct pool_adopt *adopt; /* the pool's, as long as the data path is open: of a volume with a source */
 	bool leaving;		  /* the pool's: no new clients, the old ones go */
 	bool open_to_merge;	  /* under admin: `open` is merge.c's, which closes it soon; whoever needs it clears this */

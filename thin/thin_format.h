@@ -93,6 +93,7 @@ enum { THIN_EXPORT_DEFAULT = 0, THIN_EXPORT_NAMED = 1, THIN_EXPORT_HIDDEN = 2 };
 enum { THIN_EXPORT_READ_ONLY = 1 };
 
 #define THIN_SOURCE_MAX 255 /* bytes of its name */
+enum { THIN_SOURCE_ADOPTED = 0, THIN_SOURCE_MOVED = 1 };
 
 struct thin_volume_disk {
 	le64 id;		    /* 0: its own index */
@@ -120,11 +121,12 @@ struct thin_volume_disk {
 	struct uuid guid;	    /* 136: of a snapshot: names its contents, in all pools that received them */
 	struct uuid base_guid;	    /* 152: RECEIVING: of the snapshot that the stream began from; zero: from nothing */
 	le64 received_bytes;	    /* 168: RECEIVING: what lies before is there; guid is the stream's. With a source: likewise */
-	uint8_t reserved[72];	    /* 176 */
+	uint8_t reserved[71];	    /* 176 */
+	uint8_t source_kind;	    /* 247: THIN_SOURCE_*, if there is one */
 	le64 source_bytes;	    /* 248: of the source, as it was when the volume was made */
 	uint8_t name[256];	    /* 256: NUL padded */
 	uint8_t export_name[256];   /* 512 */
-	/* 768: not empty: the volume is being adopted: what is not mapped is read from there. NUL padded */
+	/* 768: not empty: ADOPTED: what is not mapped is read from there. MOVED: all requests go there. NUL padded */
 	uint8_t source[THIN_SOURCE_MAX + 1];
 };
 static_assert(sizeof(struct thin_volume_disk) == 1024, "volume record");

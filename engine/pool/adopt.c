@@ -20,6 +20,7 @@
 #include "engine/io/buf.h"
 #include "engine/pool/adopt.h"
 #include "engine/pool/life.h"
+#include "engine/pool/moved.h"
 #include "engine/pool/volumes.h"
 
 #define KEEP_BYTES (64 * MIB)
@@ -423,6 +424,9 @@ int pool_co_source_feature(struct ashlar_pool *p, struct err *e)
 
 int pool_check_not_adopted(struct ashlar_pool *p, const struct thin_vol *v, const char *doing, struct err *e)
 {
+	if (pool_vol_is_moved(v))
+		return err_set(e, -EBUSY, "volume %s/%s has been moved to %s: what is here is kept until it is deleted, and %s is of no use",
+			       p->label->name, v->name, v->source, doing);
 	if (!pool_vol_is_adopted(v))
 		return 0;
 	return err_set(e, -EBUSY, "volume %s/%s does not have all of its source %s yet: %s has to wait until it has (job list)",

@@ -19,7 +19,7 @@ struct pool_adopt;
 
 static inline bool pool_vol_is_adopted(const struct thin_vol *v)
 {
-	return v->source[0] != 0;
+	return v->source[0] && v->source_kind == THIN_SOURCE_ADOPTED;
 }
 /* The source, as long as anything is read from it; "". */
 const char *pool_adopt_source(const struct thin_vol *v);
@@ -34,7 +34,7 @@ void pool_adopt_stop(struct thin_vol *v);
 int pool_co_source_check(struct ashlar_pool *p, const char *source, uint64_t *size_bytes, struct err *e) __must_check;
 /* Coroutine under a->admin. Programs that know of no sources must not open the pool. */
 int pool_co_source_feature(struct ashlar_pool *p, struct err *e) __must_check;
-/* -EBUSY with a sentence if it is: doing that has to wait. */
+/* -EBUSY with a sentence if it is: doing that has to wait; or if it has been moved away (moved.h). */
 int pool_check_not_adopted(struct ashlar_pool *p, const struct thin_vol *v, const char *doing, struct err *e) __must_check;
 /* Worker of life.h: a job for each volume that has a source. */
 void pool_adopts_co_run(void *arg);

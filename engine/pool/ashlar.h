@@ -170,7 +170,7 @@ int ashlar_co_disk_replace(struct ashlar_pool *p, const char *disk, const char *
 /* Columns move from fuller disks to emptier ones until all are about equally full, as a job, kept like the above. */
 int ashlar_co_pool_rebalance(struct ashlar_pool *p, bool dry_run, struct ashlar_relocation *out, struct err *e) __must_check;
 
-/* ---- jobs: resync, rebuild, scrub, evacuate, remove, replace, rebalance, adopt ---- */
+/* ---- jobs: resync, rebuild, scrub, evacuate, remove, replace, rebalance, adopt, move out ---- */
 
 enum ashlar_job_kind {
 	ASHLAR_JOB_RESYNC,
@@ -181,6 +181,7 @@ enum ashlar_job_kind {
 	ASHLAR_JOB_REPLACE,
 	ASHLAR_JOB_REBALANCE,
 	ASHLAR_JOB_ADOPT,
+	ASHLAR_JOB_MOVE_OUT,
 };
 enum ashlar_job_state {
 	ASHLAR_JOB_WAITING,
@@ -277,6 +278,13 @@ struct ashlar_volume_spec {
 #define ASHLAR_FULL_WAIT_DEFAULT_NS (60 * 1000000000ULL)
 
 int ashlar_co_volume_create(struct ashlar_pool *p, const struct ashlar_volume_spec *s, struct err *e) __must_check;
+/* Copies the volume, without its snapshots, to a disk: an NBD URI, a file or a block device, at least as large, while its clients work; at
+ * the end these are served from there, through us, also after a restart. What is here is kept as it was then, until the volume is deleted,
+ * which leaves the target alone; there are no snapshots of it any more, and its size stays. When the connection breaks, clients get errors
+ * until there is another, and the first flush after it fails if something may be lost. force: although something is on the target.
+ * *job: its number. A pool that is closed, or a crash, before the end: the volume stays. */
+int ashlar_co_volume_move_out(struct ashlar_pool *p, const char *name, const char *target, bool force, bool dry_run, uint64_t *job,
+			      struct err *e) __must_check;
 /* What has gone, or would go, with a volume. */
 struct ashlar_deleted {
 	uint64_t freed_bytes; /* in the background */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine/pool/adopt.h"
+#include "engine/pool/moved.h"
 #include "engine/pool/transfer.h"
 #include "engine/pool/volumes.h"
 
@@ -116,6 +117,8 @@ static int vol_co_open(struct ashlar_pool *p, struct thin_vol *v)
 		r = reactor_co_call(thin_volume_home(p->thin, v->id), vol_open_there, &o);
 	if (r == 0 && !v->adopt)
 		pool_adopt_co_open(p, v);
+	if (r == 0)
+		pool_moved_co_open(p, v);
 	return r;
 }
 
@@ -384,6 +387,7 @@ void pool_co_vol_quiesce(struct ashlar_pool *p, struct thin_vol *v)
 		r = reactor_co_call(thin_volume_home(p->thin, v->id), vol_close_there, tv);
 		CHECK(r == 0);
 		pool_adopt_co_close(p, v);
+		pool_moved_co_close(p, v);
 	}
 	co_mutex_unlock(&v->admin);
 }

@@ -12,7 +12,7 @@
 
 const char *ashlar_job_kind_name(enum ashlar_job_kind k)
 {
-	static const char *const names[] = { "resync", "rebuild", "scrub", "evacuate", "remove", "replace", "rebalance", "adopt" };
+	static const char *const names[] = { "resync", "rebuild", "scrub", "evacuate", "remove", "replace", "rebalance", "adopt", "move out" };
 
 	return names[k];
 }
@@ -230,7 +230,7 @@ int ashlar_co_job_stop(struct ashlar_pool *p, uint64_t id, struct err *e)
 	j->users++;
 	if (pool_job_is_relocation(p, j, &disk))
 		r = pool_co_relocation_stop(p, disk, e);
-	else if (j->info.kind == ASHLAR_JOB_SCRUB)
+	else if (j->info.kind == ASHLAR_JOB_SCRUB || j->info.kind == ASHLAR_JOB_MOVE_OUT)
 		j->stop = true;
 	else
 		r = job_is_vital(j, e);
@@ -253,6 +253,9 @@ int ashlar_co_job_pause(struct ashlar_pool *p, uint64_t id, bool pause, struct e
 		return err_set(e, -EINVAL, "job %llu has ended: %s", (unsigned long long)id, ashlar_job_state_name(j->info.state));
 	if (j->info.kind == ASHLAR_JOB_SCRUB)
 		return err_set(e, -EINVAL, "job %llu is a scrub: stop it, and begin another when there is time", (unsigned long long)id);
+	if (j->info.kind == ASHLAR_JOB_MOVE_OUT)
+		return err_set(e, -EINVAL, "job %llu copies a live volume to somewhere else: stop it, and begin again when there is time",
+			       (unsigned long long)id);
 	if (!pool_job_is_relocation(p, j, &disk))
 		return job_is_vital(j, e);
 	j->users++;

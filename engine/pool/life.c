@@ -6,6 +6,7 @@
 
 #include "engine/pool/adopt.h"
 #include "engine/pool/life.h"
+#include "engine/pool/moved.h"
 
 struct pool_life *pool_life_create(struct ashlar_pool *p)
 {
@@ -61,6 +62,7 @@ void pool_life_start(struct ashlar_pool *p)
 	pool_life_spawn(p, pool_watch_co_run, p, "disk watch");
 	pool_life_spawn(p, pool_policy_co_run, p, "snapshot policy");
 	pool_life_spawn(p, pool_adopts_co_run, p, "adopted volumes");
+	pool_life_spawn(p, pool_moved_co_run, p, "moved volumes");
 }
 
 void pool_co_life_stop(struct ashlar_pool *p)

@@ -385,6 +385,11 @@ static int rollback_co_locked(struct ashlar_pool *p, const char *name, bool forc
 	if (r < 0)
 		return r;
 	v = thin_vol_by_id(p->thin, s->parent);
+	r = pool_check_not_adopted(p, v, "rolling it back", e);
+	if (r < 0)
+		return r;
+	if (pool_co_vol_is_forwarded(p, v))
+		return err_set(e, -EBUSY, "volume %s/%s is being moved: it can be rolled back when that is over", p->label->name, v->name);
 	if (pool_vol_n_clients(v) && !force)
 		return err_set(e, -EBUSY, "volume %s/%s is in use by %u client%s: end them first, or use --force to change it under them",
 			       p->label->name, v->name, pool_vol_n_clients(v), pool_vol_n_clients(v) == 1 ? "" : "s");

@@ -122,5 +122,6 @@ extern const struct cli_command cli_pool_commands[], cli_disk_commands[], cli_re
 	cli_export_commands[], cli_daemon_commands[], cli_job_commands[], cli_misc_commands[];
 
 int cli_run_scrub(struct cli *cl); /* cmd_job.c; `pool scrub` */
+int cli_run_move_out(struct cli *cl); /* cmd_job.c; `volume move` */
 
 #endif

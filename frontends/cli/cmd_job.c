@@ -155,6 +155,51 @@ int cli_run_scrub(struct cli *cl)
 	return r;
 }
 
+/* ---- volume move ---- */
+
+int cli_run_move_out(struct cli *cl)
+{
+	bool dry_run = cli_has(cl, OPT_DRY_RUN);
+	json_t *params, *target, *row = NULL, *end;
+	struct volume_name name;
+	struct cli_session *s;
+	struct err e = { 0 };
+	int r = control_name_split(cl->operands[0], &name, &e);
+
+	if (r < 0)
+		return cli_fail(&e);
+	target = cli_path_json(cl->operands[1]);
+	if (!target)
+		return cli_failf("the target's name is not UTF-8 text; give it another name");
+	params = json_pack("{s:s, s:o, s:b, s:b}", "volume", cl->operands[0], "target", target, "force", cli_has(cl, OPT_FORCE), "dry_run",
+			   dry_run);
+	s = cli_session_open(cl);
+	cli_progress_watch(s);
+	r = cli_session_call_daemon(s, "volume.move_out", params, &row, &e);
+	if (r == 0 && cli_has(cl, OPT_WAIT) && !dry_run) {
+		r = cli_job_wait(s, name.pool, json_integer_value(json_object_get(row, "job")), &end, &e);
+		json_decref(row);
+		row = end;
+	}
+	cli_progress_end();
+	if (r < 0)
+		r = cli_fail(&e);
+	else if (cli_has(cl, OPT_WAIT) && !dry_run)
+		r = ended_print(cl, row);
+	else if (cli_has(cl, OPT_JSON))
+		cli_print_json(row);
+	else if (dry_run)
+		printf("volume %s would be moved to %s; nothing was changed\n", cl->operands[0], cl->operands[1]);
+	else
+		printf("volume %s moves to %s as job %lld (`ashlar job wait %s %lld`)\n", cl->operands[0], cl->operands[1],
+		       (long long)json_integer_value(json_object_get(row, "job")), name.pool,
+		       (long long)json_integer_value(json_object_get(row, "job")));
+	json_decref(row);
+	json_decref(params);
+	cli_session_close(s);
+	return r;
+}
+
 /* ---- events ---- */
 
 static const char *text_of(const json_t *row, const char *key)

@@ -261,6 +261,12 @@ const struct cli_command cli_volume_commands[] = {
 	  NULL },
 	{ "volume", "resize", NULL, "POOL/VOL SIZE", 1, 2, OPT(SIZE) | OPT(FORCE) | OPT(DRY_RUN) | OPT(JSON) | OPT(CONTROL), run_resize,
 	  "change a volume's size", "SIZE may be given as --size too. Smaller only with --force: what lies beyond is gone.", NULL },
+	{ "volume", "move", NULL, "POOL/VOL TARGET", 2, 2, OPT(DRY_RUN) | OPT(FORCE) | OPT(WAIT) | OPT(JSON) | OPT(CONTROL), cli_run_move_out,
+	  "move a volume to another disk, while it is in use",
+	  "TARGET is an NBD export (nbd://HOST/EXPORT, nbd+unix:///EXPORT?socket=PATH), a file or a device, at least as large. All is\n"
+	  "copied by a job, without snapshots; then the clients, who stay connected, are served from there, also after a restart,\n"
+	  "until the volume is deleted. What is here is kept as it was at that moment, and the target stays when it is deleted.\n"
+	  "--force: although there is something on the target.", NULL },
 	{ "volume", "rename", "mv", "POOL/VOL NEW", 2, 2, OPT(JSON) | OPT(CONTROL), run_rename, "give a volume another name",
 	  "NEW is a volume name, with or without its pool. Attached clients stay.", NULL },
 	{ "volume", "set", NULL, "POOL/VOL full-wait=TIME", 1, -1, OPT(FULL_WAIT) | OPT(JSON) | OPT(CONTROL), run_set,

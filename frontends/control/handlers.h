@@ -57,6 +57,7 @@ int control_co_volume_resize(struct rpc_call *c, struct err *e);
 int control_co_volume_rename(struct rpc_call *c, struct err *e);
 int control_co_volume_set(struct rpc_call *c, struct err *e);
 int control_co_volume_delete(struct rpc_call *c, struct err *e);
+int control_co_volume_move_out(struct rpc_call *c, struct err *e);
 int control_co_snapshot_create(struct rpc_call *c, struct err *e);
 int control_co_snapshot_list(struct rpc_call *c, struct err *e);
 int control_co_snapshot_show(struct rpc_call *c, struct err *e);

@@ -220,6 +220,7 @@ SHARED(control_co_volume_resize)
 SHARED(control_co_volume_rename)
 SHARED(control_co_volume_set)
 SHARED(control_co_volume_delete)
+SHARED(control_co_volume_move_out)
 SHARED(control_co_volume_clone)
 SHARED(control_co_snapshot_create)
 SHARED(control_co_snapshot_list)
@@ -317,6 +318,10 @@ const struct rpc_method control_methods[] = {
 	{ "volume.delete", "deletes a volume and all its data",
 	  PARAMS(P_VOLUME, P_FORCE("although clients are attached"), { "snapshots", RPC_BOOL, false, "with all its snapshots" }, P_DRY_RUN),
 	  control_co_volume_delete_shared },
+	{ "volume.move_out", "copies a volume to another disk and serves its clients from there; answers with the job",
+	  PARAMS(P_VOLUME, { "target", RPC_STRING, true, "an absolute path or an NBD URI" }, P_FORCE("although there is something on it"),
+		 P_DRY_RUN),
+	  control_co_volume_move_out_shared },
 	{ "volume.clone", "makes a writable volume of a snapshot",
 	  PARAMS(P_SNAPSHOT, { "volume", RPC_STRING, true, "NEW or POOL/NEW" }), control_co_volume_clone_shared },
 	{ "snapshot.create", "takes snapshots of volumes, all at one instant", PARAMS(P_SNAPSHOTS), control_co_snapshot_create_shared },

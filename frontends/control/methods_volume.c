@@ -169,3 +169,21 @@ int control_co_volume_delete(struct rpc_call *c, struct err *e)
 			      "receive_dropped", gone.receive_dropped, "freed_bytes", (json_int_t)gone.freed_bytes, "dry_run", dry_run);
 	return 0;
 }
+
+int control_co_volume_move_out(struct rpc_call *c, struct err *e)
+{
+	const char *target = rpc_string(c, "target");
+	struct volume_name name;
+	struct ashlar_pool *p;
+	uint64_t job;
+	int r = control_call_volume(c, &name, &p, e);
+
+	if (r == 0 && *target != '/' && !disk_path_is_uri(target))
+		r = err_set(e, RPC_ERR_PARAMS, "target: it must be an absolute path or a URI");
+	if (r == 0)
+		r = ashlar_co_volume_move_out(p, name.volume, target, rpc_bool(c, "force"), rpc_bool(c, "dry_run"), &job, e);
+	if (r == 0)
+		c->result = json_pack("{s:s+++, s:s, s:s, s:I, s:b}", "name", name.pool, "/", name.volume, "", "pool", name.pool, "target", target,
+				      "job", (json_int_t)job, "dry_run", rpc_bool(c, "dry_run"));
+	return r;
+}
