@@ -35,8 +35,10 @@ static void forward_done(struct io *io)
 
 void thin_forward_submit(struct thin_volume *v, struct io *io)
 {
-	uint64_t max = v->forward->max_bytes, done, len;
-	unsigned n = io->op == IO_FLUSH ? 1 : (unsigned)DIV_UP(io->len_bytes, max), i;
+	/* Pieces end at the end of a cluster where they can: of a subcluster that two discards have a part of each neither gives up. */
+	uint64_t max = v->forward->max_bytes, cluster = v->tr->cluster_bytes, done, len;
+	uint64_t ahead = max % cluster ? 0 : io->off_bytes % cluster;
+	unsigned n = io->op == IO_FLUSH ? 1 : (unsigned)DIV_UP(ahead + io->len_bytes, max), i;
 	struct forward *f = xmalloc(sizeof(*f) + n * sizeof(f->io[0]));
 	struct bdev *to = v->forward;
 
@@ -45,7 +47,7 @@ void thin_forward_submit(struct thin_volume *v, struct io *io)
 	for (i = 0, done = 0; i < n; i++, done += len) {
 		struct io *x = &f->io[i];
 
-		len = MIN(max, io->len_bytes - done);
+		len = MIN(max - (i ? 0 : ahead), io->len_bytes - done);
 		*x = (struct io){ .op = io->op, .copy = io->copy, .flags = io->flags, .iov_n = io->iov_n, .iov = io->iov,
 				  .off_bytes = io->off_bytes + done, .len_bytes = len, .done = forward_done, .owner = f };
 		list_init(&x->link);

@@ -185,7 +185,7 @@ int cli_run_move_out(struct cli *cl)
 	if (r < 0)
 		r = cli_fail(&e);
 	else if (cli_has(cl, OPT_WAIT) && !dry_run)
-		r = ended_print(cl, row);
+		r = cli_job_ended_print(cl, row);
 	else if (cli_has(cl, OPT_JSON))
 		cli_print_json(row);
 	else if (dry_run)

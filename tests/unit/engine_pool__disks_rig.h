@@ -47,6 +47,8 @@ static inline void co_add(struct hist *h, unsigned disk)
 	struct err e = { 0 };
 	int r = ashlar_co_disk_add(h->rig.p, &rig_paths[disk], 1, false, false, &e);
 
+	if (r == -ERR_FOREIGN && strstr(e.text, "damaged Ashlar label")) /* the power went amid the first one */
+		r = ashlar_co_disk_add(h->rig.p, &rig_paths[disk], 1, true, false, &e);
 	if (r < 0)
 		rig_fail(&h->rig, "disk add %s: %s (%d)", rig_paths[disk], e.text, r);
 }
