@@ -272,6 +272,15 @@ static int volume_co_put(struct thin *t, const struct thin_vol *v)
 	return r < 0 ? r : meta_co_wait_applied(t->m, seq);
 }
 
+uint64_t thin_id_new(struct thin *t, uint64_t like)
+{
+	unsigned n = t->conf.home->world->n_reactors;
+
+	while (like && t->next_id % n != like % n)
+		t->next_id++;
+	return t->next_id++;
+}
+
 int thin_co_volume_create(struct thin *t, const char *name, uint64_t size_bytes, struct thin_class cls, uint64_t full_wait_ns,
 			  struct thin_vol **out)
 {
@@ -307,6 +316,22 @@ int thin_co_receiver_create(struct thin *t, const struct thin_vol *as, struct th
 	v->guid = as->guid;
 	memcpy(v->name, as->name, sizeof(v->name));
 	memcpy(v->export_name, as->export_name, sizeof(v->export_name));
+	r = volume_co_put(t, v);
+	if (r == 0)
+		*out = thin_vol_by_id(t, v->id);
+	xfree(v);
+	return r;
+}
+
+int thin_co_incoming_create(struct thin *t, const struct thin_vol *as, uint64_t like, struct thin_vol **out)
+{
+	struct thin_vol *v = xmalloc(sizeof(*v));
+	int r;
+
+	*v = *as;
+	v->id = v->family = thin_id_new(t, like);
+	v->state = THIN_VOLUME_INCOMING;
+	v->map.m = NULL;
 	r = volume_co_put(t, v);
 	if (r == 0)
 		*out = thin_vol_by_id(t, v->id);

@@ -101,7 +101,7 @@ static int vol_open_there(void *arg)
 	struct vol_open *o = arg;
 
 	return thin_volume_co_open(o->t, o->v->id, o->v->size_bytes, o->v->cls, o->v->full_wait_ns,
-				   o->v->kind == THIN_KIND_SNAPSHOT, &o->v->open);
+				   thin_vol_is_fixed(o->v), &o->v->open);
 }
 
 /* Coroutine on the home, under v->admin. */

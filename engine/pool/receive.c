@@ -185,7 +185,7 @@ static int incremental_co_create(struct receive *x, struct thin_vol *of, struct 
 {
 	struct ashlar_pool *p = x->t.p;
 	struct thin_vol *base = snap_by_guid(p, of, &x->h.base_guid), *to;
-	struct thin_copy c = { .source = base, .name = of->name, .kind = THIN_KIND_VOLUME, .receiving = true, .parent = of->id,
+	struct thin_copy c = { .source = base, .name = of->name, .kind = THIN_KIND_VOLUME, .hidden = THIN_COPY_RECEIVING, .parent = of->id,
 			       .guid = x->h.guid };
 	int r;
 
