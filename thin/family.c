@@ -225,7 +225,7 @@ struct freeze {
 	struct thin_volume *v;
 	uint64_t size_bytes;
 	struct thin_class cls;
-	bool reads;
+	bool reads, was_frozen, stay_frozen;
 };
 
 static int freeze_there(void *arg)
@@ -251,7 +251,8 @@ static int replaced_there(void *arg)
 	struct freeze *f = arg;
 
 	thin_volume_map_replaced(f->v, f->size_bytes, f->cls);
-	thin_volume_thaw(f->v);
+	if (!f->stay_frozen)
+		thin_volume_thaw(f->v);
 	return 0;
 }
 
@@ -274,9 +275,27 @@ void thin_vol_co_freeze(struct thin *t, struct thin_vol *v, bool reads)
 	volume_co_do(t, v, freeze_there, &f);
 }
 
-void thin_vol_co_replaced(struct thin *t, struct thin_vol *v, uint64_t size_bytes, struct thin_class cls)
+static int freeze_unless_there(void *arg)
 {
-	struct freeze f = { .size_bytes = size_bytes, .cls = cls };
+	struct freeze *f = arg;
+
+	f->was_frozen = thin_volume_is_frozen(f->v);
+	if (!f->was_frozen)
+		thin_volume_co_freeze(f->v, true);
+	return 0;
+}
+
+bool thin_vol_co_freeze_unless(struct thin *t, struct thin_vol *v)
+{
+	struct freeze f = { 0 };
+
+	volume_co_do(t, v, freeze_unless_there, &f);
+	return !f.was_frozen;
+}
+
+void thin_vol_co_replaced(struct thin *t, struct thin_vol *v, uint64_t size_bytes, struct thin_class cls, bool thaw)
+{
+	struct freeze f = { .size_bytes = size_bytes, .cls = cls, .stay_frozen = !thaw };
 
 	v->map_gen++;
 	volume_co_do(t, v, replaced_there, &f);
@@ -359,7 +378,7 @@ int thin_co_rollback(struct thin *t, struct thin_vol *volume, struct thin_vol *s
 	thin_vol_co_freeze(t, volume, true);
 	rec.trash = le64_make(t->next_id++);
 	seq = volume->last_seq = meta_record(t->m, THIN_REC_ROLLBACK, &rec, sizeof(rec));
-	thin_vol_co_replaced(t, volume, snapshot->size_bytes, volume->cls);
+	thin_vol_co_replaced(t, volume, snapshot->size_bytes, volume->cls, true);
 	r = meta_co_commit(t->m, seq);
 	if (r == 0)
 		r = meta_co_wait_applied(t->m, seq);
@@ -384,7 +403,7 @@ int thin_co_received(struct thin *t, struct thin_vol *receiver, struct thin_vol 
 	seq = receiver->last_seq = meta_record(t->m, THIN_REC_RECEIVED, &rec, sizeof(rec));
 	if (volume) {
 		volume->last_seq = seq;
-		thin_vol_co_replaced(t, volume, receiver->size_bytes, volume->cls);
+		thin_vol_co_replaced(t, volume, receiver->size_bytes, volume->cls, true);
 	}
 	r = MUTANT(RECEIVED_NOT_COMMITTED) ? 0 : meta_co_commit(t->m, seq);
 	if (r == 0)

@@ -120,8 +120,10 @@ void thin_vol_exchange(struct thin *t, struct thin_vol *a, struct thin_vol *b);
 
 /* family.c. Coroutines: on the volume's reactor, if it is open; see thin.h. */
 void thin_vol_co_freeze(struct thin *t, struct thin_vol *v, bool reads);
-/* It has this size and layout now, and goes on. */
-void thin_vol_co_replaced(struct thin *t, struct thin_vol *v, uint64_t size_bytes, struct thin_class cls);
+/* With reads. False: somebody has frozen it so already. */
+bool thin_vol_co_freeze_unless(struct thin *t, struct thin_vol *v);
+/* It has another map, of this size and layout; thaw: it goes on. */
+void thin_vol_co_replaced(struct thin *t, struct thin_vol *v, uint64_t size_bytes, struct thin_class cls, bool thaw);
 
 /* move.c: records */
 int thin_apply_move(struct thin *t, const void *payload, size_t len) __must_check;

@@ -247,6 +247,7 @@ static struct thin_vol *copy_of(struct thin *t, const struct thin_rec_move *rec,
 
 int thin_co_move_exchange(struct thin *t, const struct thin_rec_move *rec, struct thin_vol *const *members, unsigned n)
 {
+	bool *thaw;
 	struct thin_vol *c;
 	uint64_t seq;
 	unsigned i;
@@ -255,8 +256,9 @@ int thin_co_move_exchange(struct thin *t, const struct thin_rec_move *rec, struc
 	CHECK(rec->what == THIN_MOVE_EXCHANGE);
 	if (r < 0)
 		return r;
+	thaw = xcalloc(n, sizeof(*thaw));
 	for (i = 0; i < n; i++)
-		thin_vol_co_freeze(t, members[i], true);
+		thaw[i] = thin_vol_co_freeze_unless(t, members[i]);
 	seq = meta_record(t->m, THIN_REC_MOVE, rec, sizeof(*rec));
 	for (i = 0; i < n; i++) {
 		c = copy_of(t, rec, members[i]);
@@ -265,6 +267,7 @@ int thin_co_move_exchange(struct thin *t, const struct thin_rec_move *rec, struc
 	}
 	family_set_seq(t, rec, seq);
 	for (i = 0; i < n; i++)
-		thin_vol_co_replaced(t, members[i], members[i]->size_bytes, (struct thin_class){ rec->layout, rec->copies });
+		thin_vol_co_replaced(t, members[i], members[i]->size_bytes, (struct thin_class){ rec->layout, rec->copies }, thaw[i]);
+	xfree(thaw);
 	return move_co_settle(t, seq);
 }

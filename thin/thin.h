@@ -190,7 +190,7 @@ struct thin_vol *thin_vol_prev(struct thin *t, const struct thin_vol *v);
 /* Coroutine, the pool's admin lock held. One step, see thin_format.h; durable and applied. Who becomes DELETING is not open. Not for EXCHANGE. */
 int thin_co_move(struct thin *t, const struct thin_rec_move *rec) __must_check;
 /* Coroutine, likewise, admin locks of the n members (the LIVE ones) held. EXCHANGE: at one instant for the clients of all. Each has a copy
- * with the same contents, durable, data path closed. */
+ * with the same contents, durable, data path closed. Who is frozen with reads already stays so. */
 int thin_co_move_exchange(struct thin *t, const struct thin_rec_move *rec, struct thin_vol *const *members, unsigned n) __must_check;
 
 /* Coroutine. Clusters that deleting all of these (n volumes and snapshots, in any order) would free. Looks only at what each has
@@ -282,6 +282,7 @@ int thin_volume_co_open(struct thin *t, uint64_t id, uint64_t size_bytes, struct
 /* Coroutine there. Holds back what is submitted from now on, and returns when what was under way has ended: what changes the
  * contents, and reads too if so asked. Writes that wait for space count as not begun. One at a time (admin lock). */
 void thin_volume_co_freeze(struct thin_volume *v, bool reads);
+bool thin_volume_is_frozen(const struct thin_volume *v); /* there */
 /* There, frozen, does not suspend; the record that says so has been handed in. All that is mapped is shared. */
 void thin_volume_set_shared(struct thin_volume *v);
 /* There, frozen with reads, likewise. The map, the size and the layout are others now. */

@@ -348,6 +348,11 @@ void thin_volume_co_freeze(struct thin_volume *v, bool reads)
 		thin_grace_co_wait(v);
 }
 
+bool thin_volume_is_frozen(const struct thin_volume *v)
+{
+	return v->gate != THIN_GATE_OPEN;
+}
+
 void thin_volume_set_shared(struct thin_volume *v)
 {
 	CHECK(v->gate && !v->n_changing);
