@@ -118,6 +118,7 @@ struct thin_vol {
 	struct thin_volume *open; /* data path, or NULL; made on first attach. Under admin, but for who has counted in n_attached */
 	unsigned n_attached;	  /* the pool's count */
 	bool leaving;		  /* the pool's: no new clients, the old ones go */
+	bool switching;		  /* the pool's: it is about to be in another pool: new clients wait */
 	bool open_to_merge;	  /* under admin: `open` is merge.c's, which closes it soon; whoever needs it clears this */
 	bool is_cut;		  /* DELETING: its map is empty */
 	struct co_mutex admin;	  /* one management operation at a time */

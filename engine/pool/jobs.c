@@ -6,13 +6,14 @@
 #include <string.h>
 
 #include "engine/pool/leave.h"
+#include "engine/pool/move_family.h"
 
 #define ENDED_MAX 16 /* kept */
 #define RATE_NS (5 * NS_PER_SEC)
 
 const char *ashlar_job_kind_name(enum ashlar_job_kind k)
 {
-	static const char *const names[] = { "resync", "rebuild", "scrub", "evacuate", "remove", "replace", "rebalance" };
+	static const char *const names[] = { "resync", "rebuild", "scrub", "evacuate", "remove", "replace", "rebalance", "move" };
 
 	return names[k];
 }
@@ -226,7 +227,7 @@ int ashlar_co_job_stop(struct ashlar_pool *p, uint64_t id, struct err *e)
 	j->users++;
 	if (pool_job_is_relocation(p, j, &disk))
 		r = pool_co_relocation_stop(p, disk, e);
-	else if (j->info.kind == ASHLAR_JOB_SCRUB)
+	else if (j->info.kind == ASHLAR_JOB_SCRUB || j->info.kind == ASHLAR_JOB_MOVE)
 		j->stop = true;
 	else
 		r = job_is_vital(j, e);
@@ -249,6 +250,8 @@ int ashlar_co_job_pause(struct ashlar_pool *p, uint64_t id, bool pause, struct e
 		return err_set(e, -EINVAL, "job %llu has ended: %s", (unsigned long long)id, ashlar_job_state_name(j->info.state));
 	if (j->info.kind == ASHLAR_JOB_SCRUB)
 		return err_set(e, -EINVAL, "job %llu is a scrub: stop it, and begin another when there is time", (unsigned long long)id);
+	if (j->info.kind == ASHLAR_JOB_MOVE)
+		return pool_co_move_pause(p, id, pause, e);
 	if (!pool_job_is_relocation(p, j, &disk))
 		return job_is_vital(j, e);
 	j->users++;

@@ -59,6 +59,7 @@ void pool_life_start(struct ashlar_pool *p)
 	pool_life_spawn(p, pool_relocate_co_run, p, "relocation");
 	pool_life_spawn(p, pool_watch_co_run, p, "disk watch");
 	pool_life_spawn(p, pool_policy_co_run, p, "snapshot policy");
+	pool_life_spawn(p, pool_moves_co_run, p, "moves of families");
 }
 
 void pool_co_life_stop(struct ashlar_pool *p)

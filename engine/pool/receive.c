@@ -269,6 +269,8 @@ static int receive_co_begin(struct receive *x, struct err *e)
 
 	if (!is_whole && !of)
 		return -ENOENT;
+	if (of && of->move_flags & THIN_MOVE_WANTED)
+		return err_set(e, -EBUSY, "volume %s/%s is being moved: receive into it when that is over", p->label->name, of->name);
 	if (old && old->n_attached)
 		return err_set(e, -EBUSY, "volume %s/%s is being received already", p->label->name, x->spec->volume);
 	r = check_co_target(x, x->spec->volume, of, e);
@@ -277,7 +279,7 @@ static int receive_co_begin(struct receive *x, struct err *e)
 	if (r == 0)
 		r = check_layout(x, old, of, e);
 	if (r == 0)
-		r = pool_co_snapshots_feature(p, e);
+		r = pool_co_feature(p, LABEL_INCOMPAT_SNAPSHOTS, e);
 	if (r < 0)
 		return r;
 	if (x->h.start_bytes) {

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "engine/base/units.h"
-#include "engine/pool/volumes.h"
+#include "engine/pool/move_family.h"
 
 /* ---- checks ---- */
 
@@ -201,6 +201,7 @@ static int resize_co_locked(struct ashlar_pool *p, const char *name, uint64_t si
 		return err_set(e, -EINVAL, "volume %s/%s: %s (%" PRIu64 " bytes) is less than its size of %s (%" PRIu64 " bytes): what lies "
 			       "beyond would be lost; use --force if you mean it", p->label->name, name,
 			       size_format(size, to_text, sizeof(to_text)), size, size_format(old, text, sizeof(text)), old);
+	pool_moves_co_yield(p, v);
 	if (pool_co_vol_is_forwarded(p, v))
 		return err_set(e, -EBUSY, "volume %s/%s is being moved: its size can be changed when that is over", p->label->name, name);
 	to = xmalloc(sizeof(*to));

@@ -195,14 +195,14 @@ static int co_exchange(struct thin_vol *snap)
 
 static int co_same_pool(void *arg)
 {
-	struct thin_rec_move want = rec_of(THIN_MOVE_WANT);
+	struct thin_rec_move want;
 	struct thin_vol *snap, *copies[2];
 	struct later l[4];
 	uint64_t used;
 	unsigned i;
 
 	EXPECT(co_family(&snap, copies) == 0);
-	want.family = le64_make(vol->family);
+	want = rec_of(THIN_MOVE_WANT);
 	want.flags = THIN_MOVE_WANTED;
 	EXPECT(thin_co_move(rig.thin, &want) == 0 && vol->move_flags == THIN_MOVE_WANTED && snap->move_cls.layout == TO);
 	EXPECT(co_copy(vol, "s2", THIN_KIND_SNAPSHOT) == 0 && by_name("s2")->move_flags == THIN_MOVE_WANTED);
