@@ -46,6 +46,7 @@ struct thin_vol *thin_vol_prev(struct thin *t, const struct thin_vol *v)
 
 static void vol_delete(struct thin *t, struct thin_vol *v)
 {
+	CHECK(!v->open);
 	thin_prev_forget(t, v);
 	v->state = THIN_VOLUME_DELETING;
 	v->changed = true;

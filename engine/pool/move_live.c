@@ -43,6 +43,7 @@ void move_co_live_end(struct pool_move *mv, struct move_live *l)
 	}
 	pool_vol_unkeep(mv->p, l->v);
 	pool_vol_unkeep(mv->to, l->copy);
+	pool_co_vol_close_idle(mv->to, l->copy);
 	if (l->base)
 		pool_vol_unkeep(mv->p, l->base);
 	*l = mv->live[--mv->n_live];
