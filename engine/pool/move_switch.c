@@ -512,6 +512,14 @@ static bool copy_is_wanted(struct ashlar_pool *p, const struct thin_vol *copy)
 	return false;
 }
 
+/* A snapshot that a move has taken: is there still one, and a volume? */
+static bool still_is_wanted(struct ashlar_pool *p, const struct thin_vol *still)
+{
+	const struct thin_vol *v = thin_vol_by_id(p->thin, still->parent);
+
+	return still->n_kept || (v && v->state == THIN_VOLUME_LIVE && v->move_flags & THIN_MOVE_WANTED);
+}
+
 void pool_co_orphans_drop(struct ashlar_pool *p)
 {
 	struct thin_vol *v, *bad;
@@ -520,7 +528,8 @@ void pool_co_orphans_drop(struct ashlar_pool *p)
 	do {
 		bad = NULL;
 		list_for_each (v, thin_vols(p->thin), link)
-			if (v->state == THIN_VOLUME_INCOMING && v->move_id && !copy_is_wanted(p, v))
+			if ((v->state == THIN_VOLUME_INCOMING && v->move_id && !copy_is_wanted(p, v)) ||
+			    (v->state == THIN_VOLUME_STILL && !still_is_wanted(p, v)))
 				bad = v;
 		if (bad) {
 			pool_co_vol_close_idle(p, bad);
