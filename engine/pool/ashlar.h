@@ -478,7 +478,7 @@ bool ashlar_attach_read_only(struct ashlar_attach *at);
 
 /* What has changed since a snapshot, for who reads by way of an attachment. */
 struct ashlar_attach_snapshot {
-	uint64_t id; /* of the snapshot, whatever it is called later */
+	uint64_t id; /* of its contents, whatever it is called later, and in whichever pool; less than 2^62 */
 	char name[2 * ASHLAR_VOLUME_NAME_MAX + 2]; /* SNAP, or VOLUME@SNAP if it is of another volume of the family */
 };
 /* Coroutine on any reactor. The snapshots of its family; of a snapshot: the older ones. In order of creation. */

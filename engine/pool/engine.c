@@ -162,6 +162,9 @@ static int open_co_locked(struct ashlar *a, const char *name, const char *const 
 		return r;
 	list_push_back(&a->pools, &p->link);
 	*out = p;
+	list_for_each (p, &a->pools, link)
+		if (p->life)
+			pool_life_kick(p); /* a move may have waited for it */
 	return 0;
 }
 
