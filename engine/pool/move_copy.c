@@ -69,7 +69,7 @@ int move_co_copy_drop(struct pool_move *mv, struct thin_vol *copy, struct err *e
 	CHECK(!copy->n_kept && !copy->n_attached);
 	pool_co_vol_close_idle(mv->to, copy);
 	co_mutex_lock(&mv->to->directory);
-	r = thin_co_volume_delete(mv->to->thin, copy);
+	r = thin_co_volumes_delete(mv->to->thin, &copy, 1);
 	co_mutex_unlock(&mv->to->directory);
 	return err_default(e, r, "dropping a copy that is of no use any more");
 }
@@ -97,7 +97,7 @@ int move_co_tidy(struct pool_move *mv, struct err *e)
 		}
 		if (r == 0 && bad) {
 			pool_co_vol_close_idle(mv->p, bad);
-			r = err_default(e, thin_co_volume_delete(mv->p->thin, bad), "dropping a snapshot");
+			r = err_default(e, thin_co_volumes_delete(mv->p->thin, &bad, 1), "dropping a snapshot");
 		}
 	} while (r == 0 && bad);
 	return r;

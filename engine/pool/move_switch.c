@@ -293,6 +293,8 @@ static int hand_co_over(struct pool_move *mv, struct thin_vol *const *v, unsigne
 		return err_set(e, r, "pool %s or %s has stopped in the middle of it: it is finished when both are open again",
 			       mv->p->label->name, mv->to->label->name);
 	}
+	for (i = 0; i < n; i++)
+		v[i]->leaving = true; /* nobody opens it any more, for whatever */
 	for (i = 0; i < mv->n_live; i++)
 		volume_co_repoint(mv, &mv->live[i]);
 	mv->n_live = 0;
@@ -533,7 +535,7 @@ void pool_co_orphans_drop(struct ashlar_pool *p)
 				bad = v;
 		if (bad) {
 			pool_co_vol_close_idle(p, bad);
-			r = thin_co_volume_delete(p->thin, bad);
+			r = thin_co_volumes_delete(p->thin, &bad, 1);
 		}
 	} while (bad && r == 0);
 }

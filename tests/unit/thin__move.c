@@ -45,7 +45,9 @@ static bool prev_is(const char *name, const char *prev)
 
 static int co_delete(const char *name)
 {
-	return thin_co_volume_delete(rig.thin, by_name(name));
+	struct thin_vol *v = by_name(name);
+
+	return thin_co_volumes_delete(rig.thin, &v, 1);
 }
 
 /* ---- what it came from ---- */
