@@ -421,6 +421,8 @@ static int receive_co_body(struct receive *x, struct err *e)
 	} while (r == 0 && w == 0 && !ended);
 	if (w == 0)
 		w = batch_co_finish(x, &x->batch[!turn], &we);
+	else
+		(void)!batch_co_wait(&x->batch[!turn]); /* begun before it was known */
 	if (w == 0) {
 		x->written_bytes = r == 0 ? x->h.size_bytes : x->written_bytes;
 		return r;
