@@ -326,6 +326,8 @@ struct ashlar_volume_info {
 	uint64_t full_wait_ns;
 	unsigned n_attached;
 	bool full_waiting;	  /* writes are held now because the pool is full */
+	char moving[160];	  /* where to, and how far: "to layout raid6: job 3"; "" if it stays */
+	bool is_elsewhere;	  /* it has been moved to another pool, and is not served from here: `moving` says where to look */
 	uint64_t created_wall_ns;
 	uint64_t reads, writes, bytes_read, bytes_written; /* since the pool was opened */
 };

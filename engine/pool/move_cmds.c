@@ -67,6 +67,50 @@ int pool_co_move_want(struct ashlar_pool *p, uint64_t family, const struct uuid 
 	return thin_co_move(p->thin, &rec);
 }
 
+/* ---- what is told of it ---- */
+
+struct thin_vol *pool_handed_find(struct ashlar_pool *p, const char *name)
+{
+	struct thin_vol *v;
+
+	list_for_each (v, thin_vols(p->thin), link)
+		if (v->state == THIN_VOLUME_HANDED && v->kind == THIN_KIND_VOLUME && !strcmp(v->name, name))
+			return thin_vol_find(p->thin, name) ? NULL : v;
+	return NULL;
+}
+
+static const char *pool_text(struct ashlar_pool *p, const struct uuid *uuid, char buf[ASHLAR_POOL_NAME_MAX + 1])
+{
+	struct ashlar_pool *to = pool_by_uuid(p->a, uuid);
+
+	if (to)
+		snprintf(buf, ASHLAR_POOL_NAME_MAX + 1, "%.63s", to->label->name);
+	else
+		uuid_format(uuid, buf);
+	return buf;
+}
+
+const char *pool_move_text(struct ashlar_pool *p, const struct thin_vol *v, char *buf, size_t len)
+{
+	char pool[ASHLAR_POOL_NAME_MAX + 1];
+	struct pool_move *mv = pool_move_find(p, v->family);
+	struct raid_profile prof = { v->move_cls.layout, v->move_cls.copies };
+
+	buf[0] = '\0';
+	if (v->state == THIN_VOLUME_HANDED) {
+		pool_text(p, &v->move_pool, pool);
+		if (pool_by_uuid(p->a, &v->move_pool))
+			snprintf(buf, len, "in pool %s", pool);
+		else
+			snprintf(buf, len, "in pool %s, which is not open: open it, and it is served from there", pool);
+	} else if (v->state == THIN_VOLUME_LIVE && v->move_flags & THIN_MOVE_WANTED) {
+		snprintf(buf, len, "to %s%s%slayout %s%s: job %" PRIu64, uuid_is_zero(&v->move_pool) ? "" : "pool ",
+			 uuid_is_zero(&v->move_pool) ? "" : pool_text(p, &v->move_pool, pool), uuid_is_zero(&v->move_pool) ? "" : ", ",
+			 raid_profile_name(prof), v->move_flags & THIN_MOVE_PAUSED ? ", paused" : "", mv ? mv->job->info.id : 0);
+	}
+	return buf;
+}
+
 /* ---- may it be moved ---- */
 
 /* Something of a stream is kept that is to change a member. */

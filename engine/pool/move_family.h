@@ -105,6 +105,10 @@ void pool_co_orphans_drop(struct ashlar_pool *p);
 struct thin_vol **pool_family_members(struct ashlar_pool *p, uint64_t family, unsigned *n);
 /* The volume's family as a person calls it. */
 const char *pool_family_name(struct ashlar_pool *p, uint64_t family, char *buf, size_t len);
+/* A volume that has been handed over to another pool, and is not gone from here yet; NULL. */
+struct thin_vol *pool_handed_find(struct ashlar_pool *p, const char *name);
+/* Where it is being moved, or has been: "" if it is not. Returns buf. */
+const char *pool_move_text(struct ashlar_pool *p, const struct thin_vol *v, char *buf, size_t len);
 /* Coroutine. A move by the number of its job. */
 int pool_co_move_pause(struct ashlar_pool *p, uint64_t job, bool pause, struct err *e) __must_check;
 /* Coroutine under a->admin. The intent, durably; flags 0: none. */

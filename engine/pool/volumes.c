@@ -38,9 +38,12 @@ static int check_size(struct ashlar_pool *p, const char *name, uint64_t size, st
 
 struct thin_vol *pool_vol_find(struct ashlar_pool *p, const char *name, struct err *e)
 {
-	struct thin_vol *v = thin_vol_find(p->thin, name);
+	struct thin_vol *v = thin_vol_find(p->thin, name), *handed = v ? NULL : pool_handed_find(p, name);
+	char where[160];
 
-	if (!v)
+	if (handed)
+		err_set(e, -ENOENT, "volume %s/%.127s has been moved: it is %s", p->label->name, name, pool_move_text(p, handed, where, sizeof(where)));
+	else if (!v)
 		err_set(e, -ENOENT, "there is no volume %s/%.127s", p->label->name, name);
 	return v;
 }
