@@ -148,7 +148,7 @@ static int check_target(struct ashlar_pool *p, struct ashlar_pool *to, const str
 {
 	unsigned n, i;
 	struct thin_vol **all;
-	int r = pool_check_writable(to, e);
+	int r = to == p ? 0 : pool_check_writable(to, e);
 
 	if (r < 0 || to == p)
 		return r;
@@ -283,7 +283,7 @@ static uint64_t job_co_of(struct ashlar_pool *p, uint64_t family)
 int ashlar_co_volume_move(struct ashlar_pool *p, const struct ashlar_move_spec *s, struct ashlar_move_info *info, struct err *e)
 {
 	struct thin_vol *v;
-	int r = pool_check_writable(p, e);
+	int r = s->dry_run ? 0 : pool_check_writable(p, e);
 
 	memset(info, 0, sizeof(*info));
 	if (r < 0)
@@ -358,7 +358,7 @@ static int layout_co_locked(struct ashlar_pool *p, const char *layout, bool dry_
 
 int ashlar_co_pool_set_layout(struct ashlar_pool *p, const char *layout, bool dry_run, struct ashlar_move_info *info, struct err *e)
 {
-	int r = pool_check_writable(p, e);
+	int r = dry_run ? 0 : pool_check_writable(p, e);
 
 	memset(info, 0, sizeof(*info));
 	if (r < 0)

@@ -408,7 +408,7 @@ static struct pool_move *moves_next(struct ashlar_pool *p, uint64_t *until)
 		if (mv->job->stop || (!mv->paused && pool_is_usable(mv->to) && now >= mv->retry_ns))
 			return mv;
 		if (mv->paused)
-			pool_job_waits(mv->job, "is paused");
+			mv->job->info.state = ASHLAR_JOB_PAUSED;
 		else if (!pool_is_usable(mv->to))
 			pool_job_waits(mv->job, "waits for the pool that it goes to: open that");
 		else

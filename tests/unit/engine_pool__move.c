@@ -392,13 +392,13 @@ static int co_stops(struct env *env)
 	/* paused, it stays so until it is resumed */
 	job = co_move(env, "c", "raid5");
 	co_sleep_ns(2 * NS_PER_MS);
-	OK(env, pool_co_move_pause(env->p, job, true, &e));
+	OK(env, ashlar_co_job_pause(env->p, job, true, &e));
 	co_sleep_ns(20 * NS_PER_SEC);
 	OK(env, ashlar_co_job_wait(env->p, job, 0, &info, &e));
-	EXPECT(env, info.state == ASHLAR_JOB_WAITING && !strcmp(info.result, "is paused"));
-	OK(env, pool_co_move_pause(env->p, job, false, &e));
+	EXPECT(env, info.state == ASHLAR_JOB_PAUSED);
+	OK(env, ashlar_co_job_pause(env->p, job, false, &e));
 	EXPECT(env, co_wait(env, job) == ASHLAR_JOB_DONE);
-	REFUSED(env, -ENOENT, "no move with job number", pool_co_move_pause(env->p, job, true, &e));
+	REFUSED(env, -EINVAL, "has ended", ashlar_co_job_pause(env->p, job, true, &e));
 	co_verify(env);
 	return 0;
 }

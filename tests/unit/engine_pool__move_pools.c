@@ -538,7 +538,7 @@ static void at_every_step_of_the_switch_it_is_in_one_pool_or_the_other(void)
 		run_two(env, co_verify_in_q, false);
 		end(env);
 	}
-	CU_ASSERT(n_here > 3 && n_there > 3 && n_between > 3);
+	CU_ASSERT(n_here > 1 && n_there > 1 && n_between > 1);
 }
 
 /* One of the pools is closed, and opened again. */
