@@ -61,6 +61,9 @@ void nbd_server_co_destroy(struct nbd_server *s);
 /* The volume of this session goes away or the server ends: no more requests are read; what is in flight is answered, then
  * the connection closes. Home reactor of the session. */
 void nbd_session_gone(struct nbd_session *s);
+/* There too. Its requests go to another device from now on, with the same contents. False: not now, the session is still being agreed
+ * upon. */
+bool nbd_session_moved(struct nbd_session *s, struct bdev *now);
 /* Coroutine, reactor 0. Serves one stream from the greeting to the end, takes it over. For listeners, tests and fuzzers. */
 void nbd_server_co_serve(struct nbd_server *s, struct stream *st);
 

@@ -23,7 +23,12 @@ static void on_resized(void *arg)
 	/* The protocol cannot tell the client; ranges are checked against the bdev as it is. */
 }
 
-static const struct ashlar_attach_ops attach_ops = {.gone = on_gone, .resized = on_resized};
+static bool on_moved(void *arg, struct bdev *now)
+{
+	return nbd_session_moved(arg, now);
+}
+
+static const struct ashlar_attach_ops attach_ops = {.gone = on_gone, .resized = on_resized, .moved = on_moved};
 
 struct list_call {
 	struct ashlar *a;

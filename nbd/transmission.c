@@ -328,6 +328,14 @@ void nbd_session_gone(struct nbd_session *s)
 		nbd_session_close(s);
 }
 
+bool nbd_session_moved(struct nbd_session *s, struct bdev *now)
+{
+	if (!s->running)
+		return false;
+	s->at.bdev = now;
+	return true;
+}
+
 static void linger_fire(struct timer *t)
 {
 	struct nbd_session *s = container_of(t, struct nbd_session, linger);

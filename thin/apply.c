@@ -33,6 +33,13 @@ void thin_vol_encode(const struct thin_vol *v, struct thin_volume_disk *d)
 	d->source_bytes = le64_make(v->source_bytes);
 	d->source_kind = v->source_kind;
 	memcpy(d->source, v->source, strnlen(v->source, THIN_SOURCE_MAX));
+	d->prev = le64_make(v->prev);
+	d->move_pool = v->move_pool;
+	d->move_id = le64_make(v->move_id);
+	d->move_family = le64_make(v->move_family);
+	d->move_layout = v->move_cls.layout;
+	d->move_copies = v->move_cls.copies;
+	d->move_flags = v->move_flags;
 	d->size_bytes = le64_make(v->size_bytes);
 	d->used_clusters = le64_make(v->used_clusters);
 	d->valid_subs = le64_make(v->valid_subs);
@@ -63,6 +70,11 @@ static void vol_set_attributes(struct thin_vol *v, const struct thin_volume_disk
 	v->source_bytes = le64_get(d->source_bytes);
 	v->source_kind = d->source_kind;
 	memcpy(v->source, d->source, sizeof(v->source));
+	v->move_pool = d->move_pool;
+	v->move_id = le64_get(d->move_id);
+	v->move_family = le64_get(d->move_family);
+	v->move_cls = (struct thin_class){ d->move_layout, d->move_copies };
+	v->move_flags = d->move_flags;
 	v->size_bytes = le64_get(d->size_bytes);
 	v->full_wait_ns = le64_get(d->full_wait_ns);
 	v->created_wall_ns = le64_get(d->created_wall_ns);
@@ -72,8 +84,9 @@ static void vol_set_attributes(struct thin_vol *v, const struct thin_volume_disk
 
 static bool record_is_sane(const struct thin_volume_disk *d)
 {
-	return d->state >= THIN_VOLUME_LIVE && d->state <= THIN_VOLUME_RECEIVING && d->kind <= THIN_KIND_SNAPSHOT && d->name[sizeof(d->name) - 1] == 0 &&
-	       d->export_name[sizeof(d->export_name) - 1] == 0 && d->source[THIN_SOURCE_MAX] == 0 && d->source_kind <= THIN_SOURCE_MOVED && d->export_kind <= THIN_EXPORT_HIDDEN &&
+	return d->state >= THIN_VOLUME_LIVE && d->state <= THIN_VOLUME_STATE_MAX && d->kind <= THIN_KIND_SNAPSHOT &&
+	       d->name[sizeof(d->name) - 1] == 0 && d->export_name[sizeof(d->export_name) - 1] == 0 && d->source[THIN_SOURCE_MAX] == 0 &&
+	       d->source_kind <= THIN_SOURCE_MOVED && d->export_kind <= THIN_EXPORT_HIDDEN &&
 	       le64_get(d->size_bytes) <= 1ULL << 60 && le64_get(d->id) <= THIN_VOLUME_ID_MAX;
 }
 
@@ -134,6 +147,7 @@ int thin_vol_decode(struct thin *t, const struct thin_volume_disk *d, struct thi
 		return -ERR_FORMAT;
 	v = thin_vol_new(t, id);
 	vol_set_attributes(v, d);
+	v->prev = le64_get(d->prev);
 	v->used_clusters = le64_get(d->used_clusters);
 	v->valid_subs = le64_get(d->valid_subs);
 	r = meta_array_load(&v->map, t->m, &d->map);
@@ -161,7 +175,9 @@ static int apply_volume_put(struct thin *t, const void *payload, size_t len)
 		v = thin_vol_new(t, le64_get(d->id));
 	else
 		t->n_live -= thin_vol_counts(v);
-	vol_set_attributes(v, d);
+	if (d->state == THIN_VOLUME_DELETING)
+		thin_prev_forget(t, v);
+	vol_set_attributes(v, d); /* but for prev, which only other records change */
 	t->n_live += thin_vol_counts(v);
 	v->changed = true;
 	return 0;
@@ -316,6 +332,8 @@ static int apply_one(struct thin *t, unsigned type, const void *payload, size_t 
 		return thin_apply_rollback(t, payload, len);
 	case THIN_REC_RECEIVED:
 		return thin_apply_received(t, payload, len);
+	case THIN_REC_MOVE:
+		return thin_apply_move(t, payload, len);
 	default:
 		return -ERR_FORMAT;
 	}

@@ -38,6 +38,43 @@ static void pending_go_live(struct thin *t)
 	}
 }
 
+void thin_prev_forget(struct thin *t, struct thin_vol *snapshot)
+{
+	struct thin_vol *v;
+
+	list_for_each (v, &t->vols, link) {
+		if (v->prev != snapshot->id)
+			continue;
+		v->prev = snapshot->prev;
+		v->changed = true;
+	}
+}
+
+/* A volume goes on from its newest snapshot; a clone begins with what it is made of. */
+static void copy_set_prev(struct thin_vol *from, struct thin_vol *to)
+{
+	if (to->kind == THIN_KIND_SNAPSHOT && to->state != THIN_VOLUME_INCOMING) {
+		to->prev = from->prev;
+		from->prev = to->id;
+	} else {
+		to->prev = from->id;
+	}
+}
+
+static void copy_set_wanted(const struct thin_vol *from, struct thin_vol *to)
+{
+	to->move_pool = from->move_pool;
+	to->move_cls = from->move_cls;
+	to->move_flags = from->move_flags;
+}
+
+static const uint8_t copy_states[] = {
+	[THIN_COPY_PLAIN] = THIN_VOLUME_PENDING,
+	[THIN_COPY_RECEIVING] = THIN_VOLUME_RECEIVING,
+	[THIN_COPY_INCOMING] = THIN_VOLUME_INCOMING,
+	[THIN_COPY_STILL] = THIN_VOLUME_STILL,
+};
+
 int thin_apply_copy(struct thin *t, const void *payload, size_t len)
 {
 	const struct thin_rec_copy *rec = payload;
@@ -47,10 +84,11 @@ int thin_apply_copy(struct thin *t, const void *payload, size_t len)
 	    le64_get(rec->id) > THIN_VOLUME_ID_MAX)
 		return -ERR_FORMAT;
 	from = thin_vol_by_id(t, le64_get(rec->source));
-	if (!from || from->state != THIN_VOLUME_LIVE || thin_vol_by_id(t, le64_get(rec->id)))
+	if (!from || rec->receiving >= ARRAY_LEN(copy_states) || thin_vol_by_id(t, le64_get(rec->id)) ||
+	    from->state != (rec->receiving == THIN_COPY_INCOMING ? THIN_VOLUME_INCOMING : THIN_VOLUME_LIVE))
 		return -ERR_FORMAT;
 	to = thin_vol_new(t, le64_get(rec->id));
-	to->state = rec->receiving ? THIN_VOLUME_RECEIVING : THIN_VOLUME_PENDING;
+	to->state = copy_states[rec->receiving];
 	to->kind = rec->kind;
 	to->family = from->family;
 	to->parent = le64_get(rec->parent);
@@ -62,6 +100,9 @@ int thin_apply_copy(struct thin *t, const void *payload, size_t len)
 	to->created_wall_ns = le64_get(rec->created_wall_ns);
 	memcpy(to->name, rec->name, THIN_COPY_NAME);
 	vol_share(from, to);
+	copy_set_prev(from, to);
+	if (rec->receiving == THIN_COPY_PLAIN && from->move_flags & THIN_MOVE_WANTED)
+		copy_set_wanted(from, to);
 	if (rec->last)
 		pending_go_live(t);
 	return 0;
@@ -88,6 +129,7 @@ int thin_apply_rollback(struct thin *t, const void *payload, size_t len)
 	trash->changed = true;
 	meta_array_move(&v->map, &trash->map);
 	vol_share(snap, v);
+	v->prev = snap->id;
 	return 0;
 }
 
@@ -103,22 +145,32 @@ static void receiver_go_live(struct thin *t, struct thin_vol *v)
 	t->n_live += thin_vol_counts(v);
 }
 
-/* What the receiver has becomes the volume's, and the other way round. `spare` has nothing. */
-static void receiver_exchange(struct thin_vol *receiver, struct thin_vol *v, struct thin_vol *spare)
+void thin_vol_exchange(struct thin *t, struct thin_vol *a, struct thin_vol *b)
 {
-	uint64_t used = v->used_clusters, subs = v->valid_subs, size = v->size_bytes;
+	struct meta_array spare;
+	struct thin_vol was;
 
-	meta_array_move(&v->map, &spare->map);
-	meta_array_move(&receiver->map, &v->map);
-	meta_array_move(&spare->map, &receiver->map);
-	v->used_clusters = receiver->used_clusters;
-	v->valid_subs = receiver->valid_subs;
-	v->size_bytes = receiver->size_bytes;
-	receiver->used_clusters = used;
-	receiver->valid_subs = subs;
-	receiver->size_bytes = size;
+	was.used_clusters = a->used_clusters;
+	was.valid_subs = a->valid_subs;
+	was.size_bytes = a->size_bytes;
+	meta_array_init(&spare, t->m, THIN_MAP_ENTRY_LOG2);
+	meta_array_move(&a->map, &spare);
+	meta_array_move(&b->map, &a->map);
+	meta_array_move(&spare, &b->map);
+	a->used_clusters = b->used_clusters;
+	a->valid_subs = b->valid_subs;
+	a->size_bytes = b->size_bytes;
+	b->used_clusters = was.used_clusters;
+	b->valid_subs = was.valid_subs;
+	b->size_bytes = was.size_bytes;
+	a->changed = b->changed = true;
+}
+
+/* The receiver has what the volume had. */
+static void receiver_exchange(struct thin *t, struct thin_vol *receiver, struct thin_vol *v)
+{
+	thin_vol_exchange(t, receiver, v);
 	receiver->state = THIN_VOLUME_DELETING;
-	receiver->changed = true;
 }
 
 int thin_apply_received(struct thin *t, const void *payload, size_t len)
@@ -146,8 +198,10 @@ int thin_apply_received(struct thin *t, const void *payload, size_t len)
 	if (v == from)
 		receiver_go_live(t, v);
 	else
-		receiver_exchange(from, v, snap);
+		receiver_exchange(t, from, v);
 	vol_share(v, snap);
+	snap->prev = from->prev;
+	v->prev = snap->id;
 	return 0;
 }
 
@@ -156,8 +210,10 @@ void thin_replayed(struct thin *t)
 	struct thin_vol *v;
 
 	list_for_each (v, &t->vols, link) {
-		if (v->state != THIN_VOLUME_PENDING && (v->state != THIN_VOLUME_RECEIVING || v->export_name[0]))
+		if (v->state != THIN_VOLUME_PENDING && (v->state != THIN_VOLUME_RECEIVING || v->export_name[0]) &&
+		    (v->state != THIN_VOLUME_INCOMING || v->move_id))
 			continue;
+		thin_prev_forget(t, v);
 		v->state = THIN_VOLUME_DELETING;
 		v->changed = true;
 	}
@@ -168,7 +224,8 @@ void thin_replayed(struct thin *t)
 struct freeze {
 	struct thin_volume *v;
 	uint64_t size_bytes;
-	bool reads;
+	struct thin_class cls;
+	bool reads, was_frozen, stay_frozen;
 };
 
 static int freeze_there(void *arg)
@@ -193,8 +250,9 @@ static int replaced_there(void *arg)
 {
 	struct freeze *f = arg;
 
-	thin_volume_map_replaced(f->v, f->size_bytes);
-	thin_volume_thaw(f->v);
+	thin_volume_map_replaced(f->v, f->size_bytes, f->cls);
+	if (!f->stay_frozen)
+		thin_volume_thaw(f->v);
 	return 0;
 }
 
@@ -208,6 +266,39 @@ static void volume_co_do(struct thin *t, struct thin_vol *v, int (*fn)(void *arg
 		return;
 	r = reactor_co_call(thin_volume_home(t, v->id), fn, f);
 	CHECK(r == 0);
+}
+
+void thin_vol_co_freeze(struct thin *t, struct thin_vol *v, bool reads)
+{
+	struct freeze f = { .reads = reads };
+
+	volume_co_do(t, v, freeze_there, &f);
+}
+
+static int freeze_unless_there(void *arg)
+{
+	struct freeze *f = arg;
+
+	f->was_frozen = thin_volume_is_frozen(f->v);
+	if (!f->was_frozen)
+		thin_volume_co_freeze(f->v, true);
+	return 0;
+}
+
+bool thin_vol_co_freeze_unless(struct thin *t, struct thin_vol *v)
+{
+	struct freeze f = { 0 };
+
+	volume_co_do(t, v, freeze_unless_there, &f);
+	return !f.was_frozen;
+}
+
+void thin_vol_co_replaced(struct thin *t, struct thin_vol *v, uint64_t size_bytes, struct thin_class cls, bool thaw)
+{
+	struct freeze f = { .size_bytes = size_bytes, .cls = cls, .stay_frozen = !thaw };
+
+	v->map_gen++;
+	volume_co_do(t, v, replaced_there, &f);
 }
 
 /* ---- copies ---- */
@@ -228,10 +319,11 @@ static uint64_t copy_hand_in(struct thin *t, struct thin_copy *c, bool last)
 	struct thin_rec_copy rec = { .source = le64_make(c->source->id), .kind = c->kind, .last = last, .by_policy = c->by_policy };
 	struct world *w = t->conf.home->world;
 
-	c->id = t->next_id++;
+	c->id = thin_id_new(t, c->like);
 	rec.id = le64_make(c->id);
-	rec.parent = le64_make(c->receiving ? c->parent : c->kind == THIN_KIND_SNAPSHOT ? c->source->id : 0);
-	rec.receiving = c->receiving;
+	rec.parent = le64_make(c->hidden == THIN_COPY_RECEIVING ? c->parent : c->kind == THIN_KIND_SNAPSHOT && c->hidden != THIN_COPY_INCOMING ?
+			       c->source->id : 0);
+	rec.receiving = c->hidden;
 	rec.created_wall_ns = le64_make(w->ops->wall_ns(w));
 	rec.guid = c->guid;
 	memcpy(rec.name, c->name, MIN(strlen(c->name), sizeof(rec.name) - 1));
@@ -278,16 +370,15 @@ int thin_co_copy(struct thin *t, struct thin_copy *c, unsigned n)
 int thin_co_rollback(struct thin *t, struct thin_vol *volume, struct thin_vol *snapshot)
 {
 	struct thin_rec_rollback rec = { .volume = le64_make(volume->id), .snapshot = le64_make(snapshot->id) };
-	struct freeze f = { .reads = true, .size_bytes = snapshot->size_bytes };
 	uint64_t seq;
 	int r = meta_co_admit(t->m, sizeof(rec) + sizeof(struct journal_record_disk), false);
 
 	if (r < 0)
 		return r;
-	volume_co_do(t, volume, freeze_there, &f);
+	thin_vol_co_freeze(t, volume, true);
 	rec.trash = le64_make(t->next_id++);
 	seq = volume->last_seq = meta_record(t->m, THIN_REC_ROLLBACK, &rec, sizeof(rec));
-	volume_co_do(t, volume, replaced_there, &f);
+	thin_vol_co_replaced(t, volume, snapshot->size_bytes, volume->cls, true);
 	r = meta_co_commit(t->m, seq);
 	if (r == 0)
 		r = meta_co_wait_applied(t->m, seq);
@@ -298,7 +389,6 @@ int thin_co_rollback(struct thin *t, struct thin_vol *volume, struct thin_vol *s
 int thin_co_received(struct thin *t, struct thin_vol *receiver, struct thin_vol *volume)
 {
 	struct thin_rec_received rec = { .receiver = le64_make(receiver->id), .volume = le64_make(volume ? volume->id : 0) };
-	struct freeze f = { .reads = true, .size_bytes = receiver->size_bytes };
 	struct world *w = t->conf.home->world;
 	uint64_t seq;
 	int r = meta_co_admit(t->m, sizeof(rec) + sizeof(struct journal_record_disk), false);
@@ -307,13 +397,13 @@ int thin_co_received(struct thin *t, struct thin_vol *receiver, struct thin_vol 
 	if (r < 0)
 		return r;
 	if (volume)
-		volume_co_do(t, volume, freeze_there, &f);
+		thin_vol_co_freeze(t, volume, true);
 	rec.snapshot = le64_make(t->next_id++);
 	rec.created_wall_ns = le64_make(w->ops->wall_ns(w));
 	seq = receiver->last_seq = meta_record(t->m, THIN_REC_RECEIVED, &rec, sizeof(rec));
 	if (volume) {
 		volume->last_seq = seq;
-		volume_co_do(t, volume, replaced_there, &f);
+		thin_vol_co_replaced(t, volume, receiver->size_bytes, volume->cls, true);
 	}
 	r = MUTANT(RECEIVED_NOT_COMMITTED) ? 0 : meta_co_commit(t->m, seq);
 	if (r == 0)

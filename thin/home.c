@@ -272,6 +272,15 @@ static int volume_co_put(struct thin *t, const struct thin_vol *v)
 	return r < 0 ? r : meta_co_wait_applied(t->m, seq);
 }
 
+uint64_t thin_id_new(struct thin *t, uint64_t like)
+{
+	unsigned n = t->conf.home->world->n_reactors;
+
+	while (like && t->next_id % n != like % n)
+		t->next_id++;
+	return t->next_id++;
+}
+
 /* Coroutine. A new volume, with those attributes of *as that a new one may have. */
 static int volume_co_create(struct thin *t, unsigned state, const struct thin_vol *as, struct thin_vol **out)
 {
@@ -319,6 +328,22 @@ int thin_co_volume_create(struct thin *t, const char *name, uint64_t size_bytes,
 int thin_co_receiver_create(struct thin *t, const struct thin_vol *as, struct thin_vol **out)
 {
 	return volume_co_create(t, THIN_VOLUME_RECEIVING, as, out);
+}
+
+int thin_co_incoming_create(struct thin *t, const struct thin_vol *as, uint64_t like, struct thin_vol **out)
+{
+	struct thin_vol *v = xmalloc(sizeof(*v));
+	int r;
+
+	*v = *as;
+	v->id = v->family = thin_id_new(t, like);
+	v->state = THIN_VOLUME_INCOMING;
+	v->map.m = NULL;
+	r = volume_co_put(t, v);
+	if (r == 0)
+		*out = thin_vol_by_id(t, v->id);
+	xfree(v);
+	return r;
 }
 
 /* So many at a time that their records fit in the journal. */

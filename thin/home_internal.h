@@ -113,6 +113,20 @@ int thin_ref_co_get(struct thin *t, uint64_t cluster, uint32_t *count) __must_ch
 int thin_apply_copy(struct thin *t, const void *payload, size_t len) __must_check;
 int thin_apply_rollback(struct thin *t, const void *payload, size_t len) __must_check;
 int thin_apply_received(struct thin *t, const void *payload, size_t len) __must_check;
+/* Inside co_apply. The snapshot goes, or has gone: whoever began with it began with what it had begun with. */
+void thin_prev_forget(struct thin *t, struct thin_vol *snapshot);
+/* Inside co_apply. The volumes exchange maps, and what counts of them; the counters of the whole are the caller's. */
+void thin_vol_exchange(struct thin *t, struct thin_vol *a, struct thin_vol *b);
+
+/* family.c. Coroutines: on the volume's reactor, if it is open; see thin.h. */
+void thin_vol_co_freeze(struct thin *t, struct thin_vol *v, bool reads);
+/* With reads. False: somebody has frozen it so already. */
+bool thin_vol_co_freeze_unless(struct thin *t, struct thin_vol *v);
+/* It has another map, of this size and layout; thaw: it goes on. */
+void thin_vol_co_replaced(struct thin *t, struct thin_vol *v, uint64_t size_bytes, struct thin_class cls, bool thaw);
+
+/* move.c: records */
+int thin_apply_move(struct thin *t, const void *payload, size_t len) __must_check;
 
 /* apply.c */
 struct thin_vol *thin_vol_new(struct thin *t, uint64_t id);
@@ -128,6 +142,8 @@ bool thin_entry_is_valid(const struct thin *t, const struct thin_entry *e);
 int thin_merge_co_family(struct thin *t, uint64_t family, uint64_t end) __must_check;
 
 /* home.c */
+/* For a new volume, on the home reactor of `like` if that is not 0. */
+uint64_t thin_id_new(struct thin *t, uint64_t like);
 void thin_reaper_wake(struct thin *t);
 /* Is there something deleted that still has a map? */
 bool thin_reaper_has_more(struct thin *t);

@@ -104,6 +104,10 @@ struct thin_vol {
 	uint64_t source_bytes;
 	uint8_t source_kind; /* THIN_SOURCE_* */
 	char source[THIN_SOURCE_MAX + 1]; /* what is not mapped is read from there, by the pool; "": zeros, as usual */
+	uint64_t prev, move_id, move_family;
+	struct uuid move_pool;
+	struct thin_class move_cls;
+	uint8_t move_flags;
 	uint64_t policy_every_ns;
 	uint32_t policy_keep;
 	bool made_by_policy;
@@ -121,11 +125,20 @@ struct thin_vol {
 	struct pool_moved *moved; /* likewise: of one that has been moved away */
 	struct pool_adopt *adopt; /* the pool's, as long as the data path is open: of a volume with a source */
 	bool leaving;		  /* the pool's: no new clients, the old ones go */
+	bool switching;		  /* the pool's: it is about to be in another pool: new clients wait */
 	bool open_to_merge;	  /* under admin: `open` is merge.c's, which closes it soon; whoever needs it clears this */
 	bool is_cut;		  /* DELETING: its map is empty */
 	struct co_mutex admin;	  /* one management operation at a time */
 	void *owner;		  /* the pool's */
+	unsigned n_kept;	  /* the pool's: background work that has the data path open */
+	uint64_t map_gen;	  /* counts rollbacks and the like, since the pool was opened */
 };
+
+/* Are its contents final? */
+static inline bool thin_vol_is_fixed(const struct thin_vol *v)
+{
+	return v->kind == THIN_KIND_SNAPSHOT && (v->state != THIN_VOLUME_INCOMING || v->move_flags & THIN_MOVE_COMPLETE);
+}
 
 struct thin_vol *thin_vol_find(struct thin *t, const char *name); /* LIVE volumes, not snapshots */
 struct thin_vol *thin_snap_find(struct thin *t, const struct thin_vol *volume, const char *name); /* LIVE ones */
@@ -155,9 +168,11 @@ struct thin_copy {
 	const char *name; /* less than THIN_COPY_NAME bytes */
 	uint8_t kind;
 	bool by_policy;
-	bool receiving; /* VOLUME: it is RECEIVING, in the name of the volume `parent` */
+	uint8_t hidden; /* THIN_COPY_*. RECEIVING: a VOLUME, in the name of the volume `parent`. STILL: a SNAPSHOT. INCOMING: of another
+			 * INCOMING one; only just begun, until its record says more */
 	uint64_t parent;
 	struct uuid guid; /* of snapshots */
+	uint64_t like;	  /* its home reactor is that of this id; 0: any */
 	uint64_t id;	  /* out */
 };
 /* Coroutine. All of them, of one instant: no write is in them that began after one that is not has been acknowledged. Durable, or
@@ -174,6 +189,19 @@ int thin_co_receiver_create(struct thin *t, const struct thin_vol *as, struct th
 /* Coroutine. The receiver, whose data path is closed, has all it shall have, durable: in one step its contents are visible, and the
  * snapshot of them. volume: NULL, or its parent, admin lock held, whose clients see the change at one instant. */
 int thin_co_received(struct thin *t, struct thin_vol *receiver, struct thin_vol *volume) __must_check;
+
+/* ---- moving families: move.c ---- */
+
+/* Coroutine. As thin_co_receiver_create(), INCOMING: all attributes are taken from *as, its home reactor is that of `like`. */
+int thin_co_incoming_create(struct thin *t, const struct thin_vol *as, uint64_t like, struct thin_vol **out) __must_check;
+/* What it came from, as a member of its family that is there; NULL: nothing that is known. A snapshot that has a lower id, or, of a
+ * volume, any. */
+struct thin_vol *thin_vol_prev(struct thin *t, const struct thin_vol *v);
+/* Coroutine, the pool's admin lock held. One step, see thin_format.h; durable and applied. Who becomes DELETING is not open. Not for EXCHANGE. */
+int thin_co_move(struct thin *t, const struct thin_rec_move *rec) __must_check;
+/* Coroutine, likewise, admin locks of the n members (the LIVE ones) held. EXCHANGE: at one instant for the clients of all. Each has a copy
+ * with the same contents, durable, data path closed. Who is frozen with reads already stays so. */
+int thin_co_move_exchange(struct thin *t, const struct thin_rec_move *rec, struct thin_vol *const *members, unsigned n) __must_check;
 
 /* Coroutine. Clusters that deleting all of these (n volumes and snapshots, in any order) would free. Looks only at what each has
  * for itself or shares with these alone. */
@@ -264,10 +292,11 @@ int thin_volume_co_open(struct thin *t, uint64_t id, uint64_t size_bytes, struct
 /* Coroutine there. Holds back what is submitted from now on, and returns when what was under way has ended: what changes the
  * contents, and reads too if so asked. Writes that wait for space count as not begun. One at a time (admin lock). */
 void thin_volume_co_freeze(struct thin_volume *v, bool reads);
+bool thin_volume_is_frozen(const struct thin_volume *v); /* there */
 /* There, frozen, does not suspend; the record that says so has been handed in. All that is mapped is shared. */
 void thin_volume_set_shared(struct thin_volume *v);
-/* There, frozen with reads, likewise. The map, and the size, are others now. */
-void thin_volume_map_replaced(struct thin_volume *v, uint64_t size_bytes);
+/* There, frozen with reads, likewise. The map, the size and the layout are others now. */
+void thin_volume_map_replaced(struct thin_volume *v, uint64_t size_bytes, struct thin_class cls);
 void thin_volume_thaw(struct thin_volume *v); /* there */
 /* Coroutine there. Fails parked writes, waits for requests in flight and for grace periods; frees. */
 void thin_volume_co_close(struct thin_volume *v);

@@ -87,10 +87,19 @@ enum {
 	THIN_VOLUME_RECEIVING = 4, /* being filled by a stream, hidden. Its name: the volume that it will be, or change; export_name:
 				    * the snapshot's to come (empty: only just begun, nothing worth keeping); parent: the
 				    * volume that it will change, 0: it will be one */
+	THIN_VOLUME_INCOMING = 5,  /* hidden: the copy of a member of a family that is being moved (move_*); move_id 0: only just begun */
+	THIN_VOLUME_STILL = 6,	   /* hidden: a snapshot that a move has taken of `parent`, to copy it from */
+	THIN_VOLUME_HANDED = 7,	   /* it lives in another pool from now on (move_pool), or will as soon as that is open: not served */
 };
+#define THIN_VOLUME_STATE_MAX THIN_VOLUME_HANDED
 enum { THIN_KIND_VOLUME = 0, THIN_KIND_SNAPSHOT = 1 };
 enum { THIN_EXPORT_DEFAULT = 0, THIN_EXPORT_NAMED = 1, THIN_EXPORT_HIDDEN = 2 };
 enum { THIN_EXPORT_READ_ONLY = 1 };
+enum {
+	THIN_MOVE_WANTED = 1,	/* LIVE: the family is to be moved: to move_pool, or with that zero to another layout */
+	THIN_MOVE_PAUSED = 2,	/* LIVE: but not now */
+	THIN_MOVE_COMPLETE = 4, /* INCOMING: it has all that the snapshot has that it is a copy of */
+};
 
 #define THIN_SOURCE_MAX 255 /* bytes of its name */
 enum { THIN_SOURCE_ADOPTED = 0, THIN_SOURCE_MOVED = 1 };
@@ -119,9 +128,16 @@ struct thin_volume_disk {
 	uint8_t made_by_policy;	    /* 132: this snapshot was */
 	uint8_t pad3[3];
 	struct uuid guid;	    /* 136: of a snapshot: names its contents, in all pools that received them */
-	struct uuid base_guid;	    /* 152: RECEIVING: of the snapshot that the stream began from; zero: from nothing */
-	le64 received_bytes;	    /* 168: RECEIVING: what lies before is there; guid is the stream's. With a source: likewise */
-	uint8_t reserved[71];	    /* 176 */
+	struct uuid base_guid;	    /* 152: RECEIVING: of the snapshot that the stream began from; zero: from nothing. INCOMING: likewise */
+	le64 received_bytes;	    /* 168: RECEIVING: what lies before is there; guid is the stream's. INCOMING, or with a source: likewise */
+	le64 prev;		    /* 176: id of the snapshot whose contents it began with; 0: not known, or of none */
+	struct uuid move_pool;	    /* 184: INCOMING: where from. HANDED, or LIVE and wanted: where to; zero: it stays in this one */
+	le64 move_id;		    /* 200: INCOMING: id of what it is a copy of, in that pool */
+	le64 move_family;	    /* 208: likewise: the family of that */
+	uint8_t move_layout;	    /* 216: LIVE and wanted: as it will be */
+	uint8_t move_copies;	    /* 217 */
+	uint8_t move_flags;	    /* 218: THIN_MOVE_* */
+	uint8_t reserved[28];	    /* 219 */
 	uint8_t source_kind;	    /* 247: THIN_SOURCE_*, if there is one */
 	le64 source_bytes;	    /* 248: of the source, as it was when the volume was made */
 	uint8_t name[256];	    /* 256: NUL padded */
@@ -143,6 +159,7 @@ enum {
 	THIN_REC_COPY = 5,	  /* struct thin_rec_copy: a snapshot or clone comes into being */
 	THIN_REC_ROLLBACK = 6,	  /* struct thin_rec_rollback */
 	THIN_REC_RECEIVED = 7,	  /* struct thin_rec_received: the end of a stream */
+	THIN_REC_MOVE = 8,	  /* struct thin_rec_move: a step of moving a family */
 	POOL_REC_FIRST = 32,	  /* from here on: the pool's */
 };
 
@@ -171,11 +188,12 @@ struct thin_rec_copy {
 	uint8_t kind;	 /* 48: THIN_KIND_*; a volume's origin is the source */
 	uint8_t last;	 /* 49: 1: it, and all that are pending, are live from now on; 0: it is pending */
 	uint8_t by_policy; /* 50 */
-	uint8_t receiving; /* 51: 1: the copy is RECEIVING, and `last` means others */
+	uint8_t receiving; /* 51: THIN_COPY_*: the copy's state, if it is hidden, and `last` means others */
 	uint8_t pad[4];
 	uint8_t name[THIN_COPY_NAME]; /* 56: NUL padded */
 };
 static_assert(sizeof(struct thin_rec_copy) == 184, "copy record");
+enum { THIN_COPY_PLAIN = 0, THIN_COPY_RECEIVING = 1, THIN_COPY_INCOMING = 2, THIN_COPY_STILL = 3 };
 
 /* What has been received is there: volume 0: the receiver is a volume from now on; else that volume has the receiver's size and
  * contents, and the receiver, DELETING, has what that had. Of it there is a snapshot, of the receiver's guid and snapshot name. */
@@ -192,5 +210,27 @@ struct thin_rec_rollback {
 	le64 snapshot;
 	le64 trash; /* id of that volume */
 };
+
+enum {
+	THIN_MOVE_WANT = 1,	/* LIVE members: move_pool, layout, copies and flags are as here; without WANTED, STILL ones are DELETING */
+	THIN_MOVE_HAND = 2,	/* LIVE members are HANDED to the pool */
+	THIN_MOVE_GONE = 3,	/* HANDED members are DELETING */
+	THIN_MOVE_DROP = 4,	/* INCOMING copies of this family of that pool are DELETING */
+	THIN_MOVE_ARRIVE = 5,	/* they are LIVE, a family; those without a name, copies of STILL ones, are DELETING */
+	THIN_MOVE_EXCHANGE = 6, /* each LIVE member and its copy exchange maps, counters and layout; copies and STILL ones are DELETING, of the
+				 * same family, and nothing is wanted any more */
+};
+
+/* All at once, for a whole family. */
+struct thin_rec_move {
+	le64 family;	  /* 0: HAND, GONE, WANT: of this pool. DROP, ARRIVE, EXCHANGE: move_family of the copies */
+	struct uuid pool; /* 8: WANT, HAND: where to. DROP, ARRIVE, EXCHANGE: move_pool of the copies */
+	uint8_t what;	  /* 24: THIN_MOVE_* */
+	uint8_t layout;	  /* 25 */
+	uint8_t copies;	  /* 26 */
+	uint8_t flags;	  /* 27 */
+	uint8_t pad[4];
+};
+static_assert(sizeof(struct thin_rec_move) == 32, "move record");
 
 #endif

@@ -266,6 +266,15 @@ struct reactor *thin_volume_home(struct thin *t, uint64_t id)
 
 /* ---- open, close ---- */
 
+/* Where its clusters are leased from. */
+static void volume_set_class(struct thin_volume *v, struct thin_class cls)
+{
+	const struct thin_conf *c = thin_conf_of(v->t);
+
+	v->pool = thin_lease_pool_get(v->tr, cls, false);
+	v->runs = c->class_redirects && c->class_redirects(cls) ? thin_lease_pool_get(v->tr, cls, true) : NULL;
+}
+
 int thin_volume_co_open(struct thin *t, uint64_t id, uint64_t size_bytes, struct thin_class cls, uint64_t full_wait_ns,
 			bool read_only, struct thin_volume **out)
 {
@@ -281,8 +290,7 @@ int thin_volume_co_open(struct thin *t, uint64_t id, uint64_t size_bytes, struct
 	v->id = id;
 	v->full_wait_ns = full_wait_ns;
 	v->n_records = v->n_cleared = 1;
-	v->pool = thin_lease_pool_get(v->tr, cls, false);
-	v->runs = c->class_redirects && c->class_redirects(cls) ? thin_lease_pool_get(v->tr, cls, true) : NULL;
+	volume_set_class(v, cls);
 	snprintf(v->name, sizeof(v->name), "volume %llu", (unsigned long long)id);
 	v->bdev = (struct bdev){ .ops = &volume_ops, .name = v->name, .size_bytes = size_bytes, .block_bytes = c->block_bytes,
 				 .opt_bytes = c->cluster_bytes, .max_bytes = THIN_REQUEST_BYTES_MAX, .copies = 1,
@@ -340,16 +348,22 @@ void thin_volume_co_freeze(struct thin_volume *v, bool reads)
 		thin_grace_co_wait(v);
 }
 
+bool thin_volume_is_frozen(const struct thin_volume *v)
+{
+	return v->gate != THIN_GATE_OPEN;
+}
+
 void thin_volume_set_shared(struct thin_volume *v)
 {
 	CHECK(v->gate && !v->n_changing);
 	thin_leaves_set_shared(v);
 }
 
-void thin_volume_map_replaced(struct thin_volume *v, uint64_t size_bytes)
+void thin_volume_map_replaced(struct thin_volume *v, uint64_t size_bytes, struct thin_class cls)
 {
 	CHECK(v->gate == THIN_GATE_ALL && !v->n_changing);
 	thin_leaves_forget(v);
+	volume_set_class(v, cls);
 	volume_set_size(v, size_bytes);
 	v->n_cleared = ++v->n_records; /* not durable yet; until it is, a crash brings the old map back */
 }

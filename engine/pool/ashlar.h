@@ -170,7 +170,7 @@ int ashlar_co_disk_replace(struct ashlar_pool *p, const char *disk, const char *
 /* Columns move from fuller disks to emptier ones until all are about equally full, as a job, kept like the above. */
 int ashlar_co_pool_rebalance(struct ashlar_pool *p, bool dry_run, struct ashlar_relocation *out, struct err *e) __must_check;
 
-/* ---- jobs: resync, rebuild, scrub, evacuate, remove, replace, rebalance, adopt, move out ---- */
+/* ---- jobs: resync, rebuild, scrub, evacuate, remove, replace, rebalance, adopt, move out, move ---- */
 
 enum ashlar_job_kind {
 	ASHLAR_JOB_RESYNC,
@@ -182,6 +182,7 @@ enum ashlar_job_kind {
 	ASHLAR_JOB_REBALANCE,
 	ASHLAR_JOB_ADOPT,
 	ASHLAR_JOB_MOVE_OUT,
+	ASHLAR_JOB_MOVE, /* of a family of volumes */
 };
 enum ashlar_job_state {
 	ASHLAR_JOB_WAITING,
@@ -302,6 +303,29 @@ int ashlar_co_volume_resize(struct ashlar_pool *p, const char *name, uint64_t si
 int ashlar_co_volume_rename(struct ashlar_pool *p, const char *name, const char *new_name, struct err *e) __must_check;
 int ashlar_co_volume_set_full_wait(struct ashlar_pool *p, const char *name, uint64_t ns, struct err *e) __must_check;
 
+/* A volume moves with its snapshots, its clones, theirs: its family; to another layout (to: NULL), or to another pool that is open
+ * here. They are in use meanwhile, and keep names, exports, snapshots, policies; what they share they share there. An export that had
+ * the default name keeps that name. It is a job: wait for it, pause it, cancel it; after a crash, or when the pools are open again, it
+ * goes on. Until it is over everything is where it was, whole. Needs the family's space once more for that time. Refused: what is
+ * moved already, or received into; names that are taken there. */
+struct ashlar_move_spec {
+	const char *volume;
+	struct ashlar_pool *to; /* NULL: the same pool */
+	const char *layout;	/* NULL: the one it has */
+	bool dry_run;
+};
+struct ashlar_move_info {
+	unsigned n_volumes, n_snapshots; /* of the family; 0: nothing is to be done */
+	uint64_t used_bytes, free_bytes; /* what it needs there meanwhile; what there is */
+	const char *layout;
+	uint64_t job; /* 0: of dry_run */
+};
+int ashlar_co_volume_move(struct ashlar_pool *p, const struct ashlar_move_spec *s, struct ashlar_move_info *info, struct err *e)
+	__must_check;
+/* The default for new volumes, and all that are there move to it, family by family. info: of all, used_bytes of the largest family. */
+int ashlar_co_pool_set_layout(struct ashlar_pool *p, const char *layout, bool dry_run, struct ashlar_move_info *info, struct err *e)
+	__must_check;
+
 struct ashlar_volume_info {
 	char name[ASHLAR_VOLUME_NAME_MAX + 1];
 	uint64_t id;
@@ -317,6 +341,8 @@ struct ashlar_volume_info {
 	uint64_t full_wait_ns;
 	unsigned n_attached;
 	bool full_waiting;	  /* writes are held now because the pool is full */
+	char moving[160];	  /* where to, and how far: "to layout raid6: job 3"; "" if it stays */
+	bool is_elsewhere;	  /* it has been moved to another pool, and is not served from here: `moving` says where to look */
 	uint64_t created_wall_ns;
 	uint64_t reads, writes, bytes_read, bytes_written; /* since the pool was opened */
 	char source[256];      /* as long as it is needed: see ashlar_volume_spec.from; "" */
@@ -453,6 +479,10 @@ struct ashlar_attach_ops {
 	void (*gone)(void *arg);
 	/* Home reactor. The size of the bdev has changed. */
 	void (*resized)(void *arg);
+	/* Home reactor, must not suspend. The volume lives in another pool now, and has another bdev, whose blocks are no larger: all goes
+	 * there from now on, what is under way with the old one ends as it is. False: not now; it is asked again. Until then, and
+	 * without it, the old one stays and passes on what comes. */
+	bool (*moved)(void *arg, struct bdev *now);
 };
 
 /* Coroutine on any reactor. -ENOENT if there is no such export (hidden: neither). */
@@ -467,7 +497,7 @@ bool ashlar_attach_read_only(struct ashlar_attach *at);
 
 /* What has changed since a snapshot, for who reads by way of an attachment. */
 struct ashlar_attach_snapshot {
-	uint64_t id; /* of the snapshot, whatever it is called later */
+	uint64_t id; /* of its contents, whatever it is called later, and in whichever pool; less than 2^62 */
 	char name[2 * ASHLAR_VOLUME_NAME_MAX + 2]; /* SNAP, or VOLUME@SNAP if it is of another volume of the family */
 };
 /* Coroutine on any reactor. The snapshots of its family; of a snapshot: the older ones. In order of creation. */

@@ -6,10 +6,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/pool/move_family.h"
 #include "engine/pool/adopt.h"
 #include "engine/pool/moved.h"
 #include "engine/pool/transfer.h"
 #include "engine/pool/volumes.h"
+
+#define SWITCHING_NS NS_PER_MS
 
 struct ashlar_attach {
 	struct list link; /* p->attached */
@@ -20,6 +23,9 @@ struct ashlar_attach {
 	const struct ashlar_attach_ops *ops;
 	void *arg;
 	bool read_only, gone;
+	/* Its volume has come from there, and it still uses the data path that it had there, which forwards; volume 0: it does not. */
+	struct ashlar_pool *old_p;
+	uint64_t old_volume;
 	unsigned refs;		/* on the pool's home */
 	_Atomic bool detaching; /* no callbacks any more */
 };
@@ -103,7 +109,7 @@ static int vol_open_there(void *arg)
 	struct vol_open *o = arg;
 
 	return thin_volume_co_open(o->t, o->v->id, o->v->size_bytes, o->v->cls, o->v->full_wait_ns,
-				   o->v->kind == THIN_KIND_SNAPSHOT, &o->v->open);
+				   thin_vol_is_fixed(o->v), &o->v->open);
 }
 
 /* Coroutine on the home, under v->admin. */
@@ -202,6 +208,49 @@ void pool_vol_release(struct ashlar_pool *p, struct thin_vol *v)
 	co_queue_wake_all(&p->idle);
 }
 
+int pool_co_vol_keep(struct ashlar_pool *p, struct thin_vol *v)
+{
+	int r;
+
+	v->n_kept++;
+	co_mutex_lock(&v->admin);
+	r = vol_co_open(p, v);
+	co_mutex_unlock(&v->admin);
+	if (r < 0)
+		pool_vol_unkeep(p, v);
+	return r;
+}
+
+void pool_vol_unkeep(struct ashlar_pool *p, struct thin_vol *v)
+{
+	CHECK(v->n_kept);
+	v->n_kept--;
+	co_queue_wake_all(&p->idle);
+}
+
+/* Coroutine, under v->admin. */
+static void vol_co_close(struct ashlar_pool *p, struct thin_vol *v)
+{
+	struct thin_volume *tv = v->open;
+	int r;
+
+	v->open = NULL;
+	if (!tv)
+		return;
+	r = reactor_co_call(thin_volume_home(p->thin, v->id), vol_close_there, tv);
+	CHECK(r == 0);
+	pool_adopt_co_close(p, v);
+	pool_moved_co_close(p, v);
+}
+
+void pool_co_vol_close_idle(struct ashlar_pool *p, struct thin_vol *v)
+{
+	co_mutex_lock(&v->admin);
+	if (!v->n_attached && !v->n_kept)
+		vol_co_close(p, v);
+	co_mutex_unlock(&v->admin);
+}
+
 /* ---- attaching ---- */
 
 struct attach_call {
@@ -211,22 +260,33 @@ struct attach_call {
 	struct err *e;
 };
 
-static int attach_there(void *arg)
+/* By the name, wherever it is when it does not change its pool just now. */
+static int attach_co_hold(struct attach_call *c, struct thin_vol **out)
 {
-	struct attach_call *c = arg;
 	struct ashlar_attach *at = c->at;
-	struct thin_vol *v = pool_export_find(c->a, c->name, &at->p);
-	uint64_t id;
-	int r;
+	struct thin_vol *v;
 
+	while ((v = pool_export_find(c->a, c->name, &at->p)) && v->switching)
+		co_sleep_ns(SWITCHING_NS);
+	*out = v;
 	if (!v || v->export_kind == THIN_EXPORT_HIDDEN || v->leaving)
 		return err_set(c->e, -ENOENT, "there is no export of that name");
 	if (at->p->failed)
 		return err_set(c->e, -ERR_POOL_FAILED, "pool %s has stopped: %s", at->p->label->name, at->p->failed_why);
-	id = v->id;
-	r = pool_co_vol_hold(at->p, v);
+	return err_default(c->e, pool_co_vol_hold(at->p, v), "opening the volume");
+}
+
+static int attach_there(void *arg)
+{
+	struct attach_call *c = arg;
+	struct ashlar_attach *at = c->at;
+	struct thin_vol *v;
+	uint64_t id;
+	int r = attach_co_hold(c, &v);
+
 	if (r < 0)
-		return err_default(c->e, r, "opening the volume");
+		return r;
+	id = v->id;
 	at->volume = id;
 	at->tv = v->open;
 	at->home = thin_volume_home(at->p->thin, id);
@@ -260,6 +320,17 @@ static void attach_put(struct ashlar_attach *at)
 		xfree(at);
 }
 
+static void attach_leave_old(struct ashlar_attach *at)
+{
+	struct thin_vol *v = at->old_volume ? thin_vol_by_id(at->old_p->thin, at->old_volume) : NULL;
+
+	if (!at->old_volume)
+		return;
+	CHECK(v);
+	at->old_volume = 0;
+	pool_vol_release(at->old_p, v);
+}
+
 static int detach_there(void *arg)
 {
 	struct ashlar_attach *at = arg;
@@ -268,6 +339,7 @@ static int detach_there(void *arg)
 	CHECK(v);
 	list_del(&at->link);
 	pool_vol_release(at->p, v);
+	attach_leave_old(at);
 	attach_put(at);
 	return 0;
 }
@@ -312,83 +384,167 @@ struct reactor *pool_attach_reactor(const struct ashlar_attach *at)
 
 /* ---- telling clients ---- */
 
+enum tell_what { TELL_GONE, TELL_RESIZED, TELL_MOVED };
+
 struct tell {
 	struct ashlar_attach **v;
 	size_t n;
-	bool gone;
+	enum tell_what what;
+	struct thin_volume *now; /* MOVED */
 };
+
+static void tell_one(const struct tell *t, struct ashlar_attach *at)
+{
+	const struct ashlar_attach_ops *ops = at->ops;
+
+	if (at->detaching || !ops)
+		return;
+	if (t->what == TELL_GONE && ops->gone)
+		ops->gone(at->arg);
+	else if (t->what == TELL_RESIZED && ops->resized)
+		ops->resized(at->arg);
+	else if (t->what == TELL_MOVED && ops->moved && ops->moved(at->arg, thin_volume_bdev(t->now)))
+		at->tv = t->now;
+}
 
 static int tell_there(void *arg)
 {
-	struct tell *t = arg;
+	const struct tell *t = arg;
 	size_t i;
 
-	for (i = 0; i < t->n; i++) {
-		struct ashlar_attach *at = t->v[i];
-
-		if (at->detaching)
-			continue;
-		if (t->gone && at->ops && at->ops->gone)
-			at->ops->gone(at->arg);
-		else if (!t->gone && at->ops && at->ops->resized)
-			at->ops->resized(at->arg);
-	}
+	for (i = 0; i < t->n; i++)
+		tell_one(t, t->v[i]);
 	return 0;
 }
 
-/* Coroutine on the home. References keep the attachments while their reactor calls back. */
-static void vol_co_tell(struct ashlar_pool *p, uint64_t volume, bool gone)
+/* Clients of a volume, in a list of attachments, to t->v if that is there; each is referred to then. */
+static void clients_find(struct list *attached, const struct ashlar_pool *p, uint64_t volume, struct tell *t)
 {
 	struct ashlar_attach *at;
-	struct tell t = { .gone = gone };
-	size_t cap = 0;
+
+	list_for_each (at, attached, link) {
+		bool by_old = at->old_volume && at->old_p == p && at->old_volume == volume;
+
+		if (!by_old && (at->p != p || at->volume != volume))
+			continue;
+		if ((t->what == TELL_GONE && at->gone) || (t->what == TELL_MOVED && !by_old))
+			continue;
+		if (t->v) {
+			at->gone = t->what == TELL_GONE || at->gone;
+			at->refs++;
+			t->v[t->n] = at;
+		}
+		t->n++;
+	}
+}
+
+/* Those who still use the data path of a volume that has gone to another pool are in that pool's list. */
+static void clients_find_all(struct ashlar_pool *p, uint64_t volume, struct tell *t)
+{
+	struct ashlar_pool *q;
+
+	t->n = 0;
+	clients_find(&p->attached, p, volume, t);
+	list_for_each (q, &p->a->pools, link)
+		if (q != p)
+			clients_find(&q->attached, p, volume, t);
+}
+
+/* Coroutine on the home. References keep the attachments while their reactor calls back. */
+static void vol_co_tell(struct ashlar_pool *p, uint64_t volume, struct tell *t)
+{
 	int r;
 
-	list_for_each (at, &p->attached, link)
-		cap++;
-	t.v = xcalloc(cap + 1, sizeof(*t.v));
-	list_for_each (at, &p->attached, link) {
-		if (at->volume != volume || (gone && at->gone))
+	clients_find_all(p, volume, t);
+	if (!t->n)
+		return;
+	t->v = xcalloc(t->n, sizeof(struct ashlar_attach *));
+	clients_find_all(p, volume, t);
+	r = reactor_co_call(t->v[0]->home, tell_there, t);
+	CHECK(r == 0);
+	while (t->n) {
+		struct ashlar_attach *at = t->v[--t->n];
+
+		if (t->what == TELL_MOVED && at->tv == t->now)
+			attach_leave_old(at);
+		attach_put(at);
+	}
+	xfree(t->v);
+}
+
+/* ---- volumes that have gone to another pool ---- */
+
+void pool_attach_repoint(struct ashlar_pool *p, struct thin_vol *v, struct ashlar_pool *to, struct thin_vol *now)
+{
+	struct ashlar_attach *at, *next;
+
+	list_for_each_safe (at, next, &p->attached, link) {
+		if (at->volume != v->id)
 			continue;
-		at->gone = gone || at->gone;
-		at->refs++;
-		t.v[t.n++] = at;
+		CHECK(!at->old_volume);
+		at->old_p = p;
+		at->old_volume = v->id; /* counts there until it lets go of it */
+		at->p = to;
+		at->volume = now->id;
+		now->n_attached++;
+		list_del(&at->link);
+		list_push_back(&to->attached, &at->link);
 	}
-	if (t.n) {
-		r = reactor_co_call(t.v[0]->home, tell_there, &t);
-		CHECK(r == 0);
-	}
-	while (t.n)
-		attach_put(t.v[--t.n]);
-	xfree(t.v);
+}
+
+bool pool_attach_any_old(const struct ashlar_pool *p, const struct thin_vol *v)
+{
+	struct ashlar_attach *at;
+
+	list_for_each (at, &p->attached, link)
+		if (at->volume == v->id && at->old_volume)
+			return true;
+	return false;
+}
+
+/* Where those who still use the data path of this volume belong; NULL: there are none. */
+static struct thin_volume *old_clients_find(struct ashlar_pool *p, const struct thin_vol *v)
+{
+	struct ashlar_attach *at;
+	struct ashlar_pool *q;
+
+	list_for_each (q, &p->a->pools, link)
+		list_for_each (at, &q->attached, link)
+			if (at->old_volume == v->id && at->old_p == p)
+				return thin_vol_by_id(q->thin, at->volume)->open;
+	return NULL;
+}
+
+void pool_co_attach_let_go(struct ashlar_pool *p, struct thin_vol *v)
+{
+	struct tell t = { .what = TELL_MOVED, .now = old_clients_find(p, v) };
+
+	if (t.now)
+		vol_co_tell(p, v->id, &t);
 }
 
 void pool_co_vol_quiesce(struct ashlar_pool *p, struct thin_vol *v)
 {
-	struct thin_volume *tv;
+	struct tell t = { .what = TELL_GONE };
 	int r;
 
 	v->leaving = true;
+	pool_moves_co_yield(p, v);
 	if (v->n_attached && v->open) { /* a client that waits for a held write would never go */
 		r = reactor_co_call(thin_volume_home(p->thin, v->id), vol_shut_there, v->open);
 		CHECK(r == 0);
 	}
 	while (v->n_attached) {
-		vol_co_tell(p, v->id, true);
+		t = (struct tell){ .what = TELL_GONE };
+		vol_co_tell(p, v->id, &t);
 		pool_transfers_stop(p, v->id);
 		pool_adopt_stop(v);
 		if (v->n_attached)
 			co_queue_wait(&p->idle);
 	}
+	CHECK(!v->n_kept);
 	co_mutex_lock(&v->admin);
-	tv = v->open;
-	v->open = NULL;
-	if (tv) {
-		r = reactor_co_call(thin_volume_home(p->thin, v->id), vol_close_there, tv);
-		CHECK(r == 0);
-		pool_adopt_co_close(p, v);
-		pool_moved_co_close(p, v);
-	}
+	vol_co_close(p, v);
 	co_mutex_unlock(&v->admin);
 }
 
@@ -407,13 +563,15 @@ void pool_co_detach_all(struct ashlar_pool *p)
 	while (p->n_opening)
 		co_queue_wait(&p->idle);
 	list_for_each (v, thin_vols(p->thin), link)
-		if (v->state == THIN_VOLUME_LIVE)
+		if (v->state == THIN_VOLUME_LIVE || (v->state == THIN_VOLUME_HANDED && v->open))
 			pool_co_vol_quiesce(p, v);
 }
 
 void pool_co_vol_tell_resized(struct ashlar_pool *p, struct thin_vol *v)
 {
-	vol_co_tell(p, v->id, false);
+	struct tell t = { .what = TELL_RESIZED };
+
+	vol_co_tell(p, v->id, &t);
 }
 
 int pool_co_vol_resize_open(struct ashlar_pool *p, struct thin_vol *v, uint64_t size)
@@ -428,6 +586,6 @@ int pool_co_vol_resize_open(struct ashlar_pool *p, struct thin_vol *v, uint64_t 
 		r = reactor_co_call(thin_volume_home(p->thin, v->id), vol_resize_there, &o);
 	co_mutex_unlock(&v->admin);
 	if (r == 0)
-		vol_co_tell(p, v->id, false);
+		pool_co_vol_tell_resized(p, v);
 	return r;
 }

@@ -16,6 +16,12 @@ static inline unsigned pool_vol_n_clients(const struct thin_vol *v)
 {
 	return v->n_attached - v->n_own;
 }
+/* Coroutine. The data path is open for background work, which is nobody's client: who needs the volume still asks for it
+ * (pool_moves_co_yield()). */
+int pool_co_vol_keep(struct ashlar_pool *p, struct thin_vol *v) __must_check;
+void pool_vol_unkeep(struct ashlar_pool *p, struct thin_vol *v);
+/* Coroutine. Closes its data path if nobody uses it. */
+void pool_co_vol_close_idle(struct ashlar_pool *p, struct thin_vol *v);
 /* Coroutine. Ends the sessions of a volume, waits until they have detached, closes its data path. */
 void pool_co_vol_quiesce(struct ashlar_pool *p, struct thin_vol *v);
 /* Coroutine. New size for the data path (opened for a shrink if it is not) and for who is attached. */
@@ -25,6 +31,14 @@ void pool_co_vol_tell_resized(struct ashlar_pool *p, struct thin_vol *v);
 void pool_co_vol_set_full_wait(struct ashlar_pool *p, struct thin_vol *v, uint64_t ns);
 /* Coroutine under a->admin. Something lies over its data path (mirror.h): its size must not change. */
 bool pool_co_vol_is_forwarded(struct ashlar_pool *p, struct thin_vol *v);
+/* ---- a volume has gone to another pool, and forwards ---- */
+/* Home, does not suspend. Its clients are those of `now` from here on; they use, and count at, the old data path until they let go. */
+void pool_attach_repoint(struct ashlar_pool *p, struct thin_vol *v, struct ashlar_pool *to, struct thin_vol *now);
+/* Are there some who came from another pool, and have not let go yet? */
+bool pool_attach_any_old(const struct ashlar_pool *p, const struct thin_vol *v);
+/* Coroutine. Clients who can take the new data path, which they are clients of, do. */
+void pool_co_attach_let_go(struct ashlar_pool *p, struct thin_vol *v);
+
 /* Home: what is attached, and its pool. */
 struct thin_vol *pool_attach_vol(const struct ashlar_attach *at, struct ashlar_pool **p);
 struct reactor *pool_attach_reactor(const struct ashlar_attach *at); /* any reactor: where its pool lives */

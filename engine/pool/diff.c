@@ -170,6 +170,15 @@ int ashlar_co_diff(struct ashlar_pool *p, const char *from, const char *to, uint
 
 /* ---- of what is attached ---- */
 
+/* What a client calls a snapshot by, whatever its name and wherever it is: its contents. Fits into 62 bits. */
+static uint64_t snapshot_handle(const struct thin_vol *s)
+{
+	uint64_t x;
+
+	memcpy(&x, s->guid.b, sizeof(x));
+	return x >> 2;
+}
+
 struct attach_call {
 	struct ashlar_attach *at;
 	struct ashlar_attach_snapshot *v;
@@ -204,7 +213,7 @@ static int snapshots_there(void *arg)
 		if (!volume)
 			continue;
 		++*c->n;
-		x->id = s->id;
+		x->id = snapshot_handle(s);
 		if (s->parent == own)
 			snprintf(x->name, sizeof(x->name), "%.127s", s->name);
 		else
@@ -226,9 +235,12 @@ static int diff_there(void *arg)
 {
 	struct attach_call *c = arg;
 	struct ashlar_pool *p;
-	struct thin_vol *to = pool_attach_vol(c->at, &p), *from = thin_vol_by_id(p->thin, c->snapshot);
+	struct thin_vol *to = pool_attach_vol(c->at, &p), *from = NULL, *s;
 
-	if (!from || !is_base_of(from, to))
+	list_for_each (s, thin_vols(p->thin), link)
+		if (is_base_of(s, to) && snapshot_handle(s) == c->snapshot)
+			from = s;
+	if (!from)
 		return -ENOENT;
 	if (p->failed)
 		return -ERR_POOL_FAILED;

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "engine/pool/life.h"
+#include "engine/pool/move_family.h"
 
 void pool_log(struct ashlar_pool *p, const char *fmt, ...)
 {
@@ -47,6 +47,8 @@ struct ashlar *ashlar_create(struct world *w, const struct ashlar_options *o)
 	list_init(&a->pools);
 	a->events = event_log_create();
 	co_mutex_init(&a->admin);
+	list_init(&a->moves);
+	co_queue_init(&a->moves_changed);
 	return a;
 }
 
@@ -160,6 +162,9 @@ static int open_co_locked(struct ashlar *a, const char *name, const char *const 
 		return r;
 	list_push_back(&a->pools, &p->link);
 	*out = p;
+	list_for_each (p, &a->pools, link)
+		if (p->life)
+			pool_life_kick(p); /* a move may have waited for it */
 	return 0;
 }
 
@@ -176,6 +181,7 @@ int ashlar_co_pool_open(struct ashlar *a, const char *name, const char *const *p
 
 static int close_co_locked(struct ashlar_pool *p, struct err *e)
 {
+	pool_moves_co_stop(p);
 	list_del(&p->link);
 	pool_co_detach_all(p);
 	return pool_co_close(p, true, e);

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "engine/pool/life.h"
-#include "engine/pool/volumes.h"
+#include "engine/pool/move_family.h"
 
 const char *ashlar_health_name(enum ashlar_health h)
 {
@@ -172,6 +172,8 @@ static void volume_info_fill(struct ashlar_pool *p, const struct thin_vol *v, st
 	x->layout = raid_profile_name((struct raid_profile){ v->cls.layout, v->cls.copies });
 	x->full_wait_ns = v->full_wait_ns;
 	x->n_attached = pool_vol_n_clients(v);
+	x->is_elsewhere = v->state == THIN_VOLUME_HANDED;
+	pool_move_text(p, v, x->moving, sizeof(x->moving));
 	x->created_wall_ns = v->created_wall_ns;
 	snprintf(x->source, sizeof(x->source), "%s", pool_adopt_source(v));
 	x->source_bytes = v->source_bytes;
@@ -188,14 +190,16 @@ static void volume_info_fill(struct ashlar_pool *p, const struct thin_vol *v, st
 int ashlar_co_volume_list(struct ashlar_pool *p, struct ashlar_volume_info **out, size_t *n, struct err *e)
 {
 	struct thin_vol *v;
-	size_t i;
+	size_t i, n_handed = 0;
 	int r = 0;
 
 	pool_co_vols_now(p);
 	*n = 0;
-	*out = xcalloc(thin_n_vols(p->thin) + 1u, sizeof(**out));
 	list_for_each (v, thin_vols(p->thin), link)
-		if (v->state == THIN_VOLUME_LIVE && v->kind == THIN_KIND_VOLUME)
+		n_handed += v->state == THIN_VOLUME_HANDED && v->kind == THIN_KIND_VOLUME;
+	*out = xcalloc(thin_n_vols(p->thin) + n_handed + 1u, sizeof(**out));
+	list_for_each (v, thin_vols(p->thin), link)
+		if ((v->state == THIN_VOLUME_LIVE || v->state == THIN_VOLUME_HANDED) && v->kind == THIN_KIND_VOLUME)
 			volume_info_fill(p, v, &(*out)[(*n)++]);
 	for (i = 0; i < *n && r == 0; i++)
 		r = pool_co_exclusive_bytes(p, (*out)[i].id, &(*out)[i].exclusive_bytes);
@@ -209,7 +213,9 @@ int ashlar_co_volume_info(struct ashlar_pool *p, const char *name, struct ashlar
 	struct thin_vol *v;
 
 	pool_co_vols_now(p);
-	v = pool_vol_find(p, name, e);
+	v = pool_handed_find(p, name);
+	if (!v)
+		v = pool_vol_find(p, name, e);
 	if (!v)
 		return -ENOENT;
 	volume_info_fill(p, v, out);

@@ -6,13 +6,15 @@
 #include <string.h>
 
 #include "engine/pool/leave.h"
+#include "engine/pool/move_family.h"
 
 #define ENDED_MAX 16 /* kept */
 #define RATE_NS (5 * NS_PER_SEC)
 
 const char *ashlar_job_kind_name(enum ashlar_job_kind k)
 {
-	static const char *const names[] = { "resync", "rebuild", "scrub", "evacuate", "remove", "replace", "rebalance", "adopt", "move out" };
+	static const char *const names[] = { "resync", "rebuild", "scrub", "evacuate", "remove", "replace", "rebalance", "adopt", "move out",
+					     "move" };
 
 	return names[k];
 }
@@ -230,7 +232,7 @@ int ashlar_co_job_stop(struct ashlar_pool *p, uint64_t id, struct err *e)
 	j->users++;
 	if (pool_job_is_relocation(p, j, &disk))
 		r = pool_co_relocation_stop(p, disk, e);
-	else if (j->info.kind == ASHLAR_JOB_SCRUB || j->info.kind == ASHLAR_JOB_MOVE_OUT)
+	else if (j->info.kind == ASHLAR_JOB_SCRUB || j->info.kind == ASHLAR_JOB_MOVE_OUT || j->info.kind == ASHLAR_JOB_MOVE)
 		j->stop = true;
 	else
 		r = job_is_vital(j, e);
@@ -256,6 +258,8 @@ int ashlar_co_job_pause(struct ashlar_pool *p, uint64_t id, bool pause, struct e
 	if (j->info.kind == ASHLAR_JOB_MOVE_OUT)
 		return err_set(e, -EINVAL, "job %llu copies a live volume to somewhere else: stop it, and begin again when there is time",
 			       (unsigned long long)id);
+	if (j->info.kind == ASHLAR_JOB_MOVE)
+		return pool_co_move_pause(p, id, pause, e);
 	if (!pool_job_is_relocation(p, j, &disk))
 		return job_is_vital(j, e);
 	j->users++;

@@ -63,6 +63,7 @@ void pool_life_start(struct ashlar_pool *p)
 	pool_life_spawn(p, pool_policy_co_run, p, "snapshot policy");
 	pool_life_spawn(p, pool_adopts_co_run, p, "adopted volumes");
 	pool_life_spawn(p, pool_moved_co_run, p, "moved volumes");
+	pool_life_spawn(p, pool_moves_co_run, p, "moves of families");
 }
 
 void pool_co_life_stop(struct ashlar_pool *p)

@@ -18,6 +18,7 @@
  *   settings.c    properties of the pool
  *   policy.c      snapshots that are taken and deleted by a schedule
  *   health.c      what redundancy there is now
+ *   move_family.h families of volumes move to another layout or pool
  */
 #ifndef ENGINE_POOL_LIFE_H
 #define ENGINE_POOL_LIFE_H
@@ -168,6 +169,9 @@ void pool_relocate_co_run(void *arg);
 
 /* ---- policy.c: worker ---- */
 void pool_policy_co_run(void *arg);
+
+/* ---- move_family.c: worker ---- */
+void pool_moves_co_run(void *arg);
 
 /* ---- settings.c ---- */
 void pool_settings_default(struct ashlar_pool_settings *s);

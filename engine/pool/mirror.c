@@ -7,7 +7,7 @@
  * Equal means: whatever the volume answers to a read, the second place would, once every byte has been copied. So:
  * - Whoever writes to the second place, client's change or copy, holds the range lock from the volume's part on.
  * - A change that failed in the volume may have been done there in part: what lies there now is copied, under the same lock.
- * - A discard is a zeroing in the second place: there a discard may leave what was.
+ * - What a discard has left in the volume is copied: the second place might leave more, or less.
  * A change that waits for space in the volume holds its range, perhaps for ever. It comes back (-ECANCELED) when a copy wants that
  * range, and is tried again behind it; or when the clients are held, and is held like one that has not begun. Whatever of it is done
  * already: nobody was answered, and it will be done again as a whole.
@@ -55,7 +55,7 @@ static void impatient_end(struct pool_mirror *m)
 
 /* ---- copying ---- */
 
-/* Coroutine, range locked. At most MIRROR_COPY_BYTES, of one kind. */
+/* Coroutine, range locked. Of one kind; data at most MIRROR_COPY_BYTES. */
 static int extent_co_copy(struct pool_mirror *m, uint64_t off, uint64_t len, bool hole, void *buf)
 {
 	int r;
@@ -85,7 +85,7 @@ static int range_co_copy(struct pool_mirror *m, uint64_t off, uint64_t len, void
 			bool hole = ext[i].flags & BDEV_ZERO;
 
 			for (left = ext[i].len_bytes; left && r == 0; left -= k, off += k) {
-				k = MIN(left, MIN(MIRROR_COPY_BYTES, m->to->max_bytes));
+				k = MIN(left, hole ? m->to->max_bytes : MIN(MIRROR_COPY_BYTES, m->to->max_bytes));
 				r = extent_co_copy(m, off, k, hole, buf);
 				*copied += hole ? 0 : k;
 			}
@@ -135,14 +135,13 @@ static int io_co_submit(struct bdev *b, const struct io *io, unsigned op, unsign
 /* Coroutine, range locked. The volume has done it, or refused. */
 static void change_co_second(struct pool_mirror *m, const struct io *io, int r)
 {
-	unsigned op = io->op == IO_DISCARD ? IO_ZERO : io->op;
 	uint64_t copied = 0;
 	void *buf;
 
 	if (m->error)
 		return;
-	if (r == 0) {
-		mirror_failed(m, io_co_submit(m->to, io, op, io->flags & ~(unsigned)IO_FAST_ZERO));
+	if (r == 0 && io->op != IO_DISCARD) {
+		mirror_failed(m, io_co_submit(m->to, io, io->op, io->flags & ~(unsigned)IO_FAST_ZERO));
 		return;
 	}
 	buf = buf_alloc(MIRROR_COPY_BYTES);

@@ -378,7 +378,7 @@ static int move_co_locked(struct ashlar_pool *p, const char *name, const char *t
 
 	if (r == 0 && strlen(target) > THIN_SOURCE_MAX)
 		r = err_set(e, -ENAMETOOLONG, "the target's name is longer than %d bytes", THIN_SOURCE_MAX);
-	if (r == 0 && pool_co_vol_is_forwarded(p, v))
+	if (r == 0 && (v->move_flags & THIN_MOVE_WANTED || pool_co_vol_is_forwarded(p, v)))
 		r = err_set(e, -EBUSY, "volume %s/%s is being moved already", p->label->name, name);
 	if (r == 0)
 		r = target_co_open(p, v, target, &d, e);

@@ -19,6 +19,8 @@ struct ashlar {
 	struct list pools;
 	struct event_log *events; /* events.c */
 	struct co_mutex admin; /* opening, closing, creating: one at a time */
+	struct list moves;     /* struct pool_move: move_family.h; of all pools */
+	struct co_queue moves_changed; /* one has let go, or ended */
 };
 
 enum pdisk_state {
@@ -106,6 +108,8 @@ struct ashlar_pool {
 	bool read_only, started, stopping, failed;
 	uint64_t sent_generation; /* of the newest label that we have written, 0: none */
 	bool has_stranger; /* a second daemon has been seen: no label is written any more (ours.c) */
+	bool no_moves; /* it is about to be closed */
+	uint64_t handed_said_ns; /* when it was last said that a volume cannot arrive; 0: never */
 	char failed_why[200];
 	unsigned n_reactors;
 	struct pool_reactor reactors[REACTORS_MAX];
@@ -246,6 +250,8 @@ void pool_space_target_drop(struct ashlar_pool *p, const struct raid_col *target
 void pool_space_hold(struct ashlar_pool *p, const struct raid_col *col, uint64_t col_bytes);
 void pool_space_release(struct ashlar_pool *p, const struct raid_col *col);
 uint64_t pool_free_bytes(struct ashlar_pool *p); /* any time */
+/* Coroutine. The same for one layout: free clusters in its groups, and groups still to be made. */
+int pool_co_free_bytes_of(struct ashlar_pool *p, struct raid_profile prof, uint64_t *bytes) __must_check;
 
 /* regions.c */
 extern const struct raid_hooks pool_raid_hooks;

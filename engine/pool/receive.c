@@ -185,7 +185,7 @@ static int incremental_co_create(struct receive *x, struct thin_vol *of, struct 
 {
 	struct ashlar_pool *p = x->t.p;
 	struct thin_vol *base = snap_by_guid(p, of, &x->h.base_guid), *to;
-	struct thin_copy c = { .source = base, .name = of->name, .kind = THIN_KIND_VOLUME, .receiving = true, .parent = of->id,
+	struct thin_copy c = { .source = base, .name = of->name, .kind = THIN_KIND_VOLUME, .hidden = THIN_COPY_RECEIVING, .parent = of->id,
 			       .guid = x->h.guid };
 	int r;
 
@@ -269,6 +269,8 @@ static int receive_co_begin(struct receive *x, struct err *e)
 
 	if (!is_whole && !of)
 		return -ENOENT;
+	if (of && of->move_flags & THIN_MOVE_WANTED)
+		return err_set(e, -EBUSY, "volume %s/%s is being moved: receive into it when that is over", p->label->name, of->name);
 	if (old && old->n_attached)
 		return err_set(e, -EBUSY, "volume %s/%s is being received already", p->label->name, x->spec->volume);
 	r = check_co_target(x, x->spec->volume, of, e);
@@ -277,7 +279,7 @@ static int receive_co_begin(struct receive *x, struct err *e)
 	if (r == 0)
 		r = check_layout(x, old, of, e);
 	if (r == 0)
-		r = pool_co_snapshots_feature(p, e);
+		r = pool_co_feature(p, LABEL_INCOMPAT_SNAPSHOTS, e);
 	if (r < 0)
 		return r;
 	if (x->h.start_bytes) {
@@ -419,6 +421,8 @@ static int receive_co_body(struct receive *x, struct err *e)
 	} while (r == 0 && w == 0 && !ended);
 	if (w == 0)
 		w = batch_co_finish(x, &x->batch[!turn], &we);
+	else
+		(void)!batch_co_wait(&x->batch[!turn]); /* begun before it was known */
 	if (w == 0) {
 		x->written_bytes = r == 0 ? x->h.size_bytes : x->written_bytes;
 		return r;

@@ -11,10 +11,10 @@
 
 #include "engine/base/mutant.h"
 #include "engine/base/units.h"
+#include "engine/pool/ranges.h"
 #include "engine/pool/transfer.h"
 #include "engine/pool/volumes.h"
 
-#define STATUS_EXTENTS 64
 #define READ_BYTES (256 * 1024)
 
 struct send {
@@ -26,15 +26,8 @@ struct send {
 	struct stream_header h;
 	struct stream_state st;
 	struct batch batch[2];
-	/* the ranges */
-	uint64_t sub_bytes, pos_bytes; /* where to look next */
-	struct ashlar_range cur;       /* found, not taken yet; len 0: none */
-	bool has_all;
-	struct bdev_extent ext[STATUS_EXTENTS];
-	size_t n_ext, at_ext;
-	uint64_t cluster; /* of the newest difference */
-	uint16_t mask, data;
-	unsigned sub;
+	uint64_t sub_bytes;
+	struct ranges ranges;
 	struct stream_record_disk rec[BATCH_PIECES];
 	struct iovec iov[2 * BATCH_PIECES];
 };
@@ -153,100 +146,7 @@ static void header_fill(struct send *s)
 	snprintf(s->h.base, sizeof(s->h.base), "%.127s", s->base->name);
 }
 
-/* ---- the ranges ---- */
-
-static int status_there(void *arg)
-{
-	struct send *s = arg;
-
-	s->n_ext = STATUS_EXTENTS;
-	return bdev_co_status(s->bdev, s->pos_bytes, s->h.size_bytes - s->pos_bytes, s->ext, &s->n_ext);
-}
-
-/* The next piece of data, whole streams. -ENOENT: there is none. */
-static int held_co_next(struct send *s, struct ashlar_range *out)
-{
-	int r;
-
-	for (;;) {
-		if (s->at_ext == s->n_ext) {
-			if (s->pos_bytes >= s->h.size_bytes)
-				return -ENOENT;
-			r = reactor_co_call(s->home, status_there, s);
-			if (r < 0)
-				return r;
-			s->at_ext = 0;
-		}
-		*out = (struct ashlar_range){ s->pos_bytes, s->ext[s->at_ext].len_bytes, !(s->ext[s->at_ext].flags & BDEV_HOLE) };
-		s->pos_bytes += out->len_bytes;
-		s->at_ext++;
-		if (out->is_data)
-			return 0;
-	}
-}
-
-/* The next subcluster that differs. */
-static int diff_co_next(struct send *s, struct ashlar_range *out)
-{
-	uint64_t cluster_bytes = s->t.p->label->cluster_bytes;
-	int r;
-
-	for (;;) {
-		for (; s->sub < THIN_SUBS; s->sub++) {
-			uint64_t off = s->cluster * cluster_bytes + s->sub * s->sub_bytes;
-
-			if (!(s->mask >> s->sub & 1) || off < s->h.start_bytes)
-				continue;
-			if (off >= s->h.size_bytes)
-				return -ENOENT;
-			*out = (struct ashlar_range){ off, MIN(s->sub_bytes, s->h.size_bytes - off), s->data >> s->sub & 1 };
-			s->sub++;
-			return 0;
-		}
-		s->cluster = s->pos_bytes / cluster_bytes;
-		r = thin_co_diff(s->t.p->thin, s->base, s->snap, &s->cluster, &s->mask, &s->data);
-		if (r < 0)
-			return r;
-		s->pos_bytes = (s->cluster + 1) * cluster_bytes;
-		s->sub = 0;
-	}
-}
-
-static int range_co_find(struct send *s)
-{
-	int r;
-
-	if (s->cur.len_bytes || s->has_all)
-		return 0;
-	r = s->base ? diff_co_next(s, &s->cur) : held_co_next(s, &s->cur);
-	if (r == -ENOENT) {
-		s->cur = (struct ashlar_range){ 0 };
-		s->has_all = true;
-		return 0;
-	}
-	return r;
-}
-
-/* Takes from the range that has been found, and what follows it without a gap and is of the same kind, at most max bytes. */
-static int range_co_take(struct send *s, uint64_t max, struct ashlar_range *out)
-{
-	uint64_t n;
-	int r;
-
-	*out = s->cur;
-	out->len_bytes = 0;
-	while (s->cur.len_bytes && s->cur.is_data == out->is_data && s->cur.off_bytes == out->off_bytes + out->len_bytes &&
-	       out->len_bytes < max) {
-		n = MIN(s->cur.len_bytes, max - out->len_bytes);
-		out->len_bytes += n;
-		s->cur.off_bytes += n;
-		s->cur.len_bytes -= n;
-		r = range_co_find(s);
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
+/* ---- the stream ---- */
 
 static int batch_co_fill(struct send *s, struct batch *b)
 {
@@ -254,16 +154,14 @@ static int batch_co_fill(struct send *s, struct batch *b)
 	int r;
 
 	batch_clear(b);
-	r = range_co_find(s);
-	while (r == 0 && s->cur.len_bytes && batch_has_room(b, s->cur.is_data ? READ_BYTES : 0)) {
-		r = range_co_take(s, s->cur.is_data ? READ_BYTES : UINT64_MAX, &x);
+	r = ranges_co_find(&s->ranges);
+	while (r == 0 && s->ranges.cur.len_bytes && batch_has_room(b, s->ranges.cur.is_data ? READ_BYTES : 0)) {
+		r = ranges_co_take(&s->ranges, s->ranges.cur.is_data ? READ_BYTES : UINT64_MAX, &x);
 		if (r == 0 && (x.is_data || !MUTANT(DIFF_WITHOUT_HOLES)))
 			batch_add(b, x.is_data ? STREAM_DATA : STREAM_ZERO, x.off_bytes, x.len_bytes);
 	}
 	return r;
 }
-
-/* ---- the stream ---- */
 
 static int send_co_failed(struct send *s, int r, struct err *e)
 {
@@ -345,8 +243,7 @@ static int send_co_stream(struct send *s, struct err *e)
 	stream_header_encode(&s->h, d, &s->st);
 	s->home = thin_volume_home(s->t.p->thin, s->snap->id);
 	s->bdev = thin_volume_bdev(s->snap->open);
-	s->pos_bytes = s->h.start_bytes;
-	s->sub = THIN_SUBS;
+	ranges_init(&s->ranges, s->t.p, s->base, s->snap, s->h.start_bytes);
 	for (i = 0; i < 2; i++)
 		batch_init(&s->batch[i], s->bdev, s->home, false);
 	r = stream_co_send_all(s->t.io, &iov, 1, UINT64_MAX);

@@ -11,6 +11,7 @@
 
 #include "engine/base/units.h"
 #include "engine/pool/life.h"
+#include "engine/pool/move_family.h"
 #include "engine/pool/volumes.h"
 
 /* ---- names ---- */
@@ -216,28 +217,24 @@ int ashlar_co_snapshot_delete(struct ashlar_pool *p, const char *const *names, s
 
 /* ---- taking ---- */
 
-int pool_co_feature(struct ashlar_pool *p, uint64_t incompat, struct err *e)
+int pool_co_feature(struct ashlar_pool *p, uint64_t bits, struct err *e)
 {
+	uint64_t new = bits & ~p->label->incompat;
 	int r;
 
 	CHECK(p->a->admin.owner == co_self());
-	if (p->label->incompat & incompat)
+	if (!new)
 		return 0;
 	co_mutex_lock(&p->labels); /* no label is being written */
-	p->label->incompat |= incompat;
+	p->label->incompat |= new;
 	co_mutex_unlock(&p->labels);
 	r = pool_co_publish_labels(p);
 	if (r == 0)
 		return 0;
 	co_mutex_lock(&p->labels);
-	p->label->incompat &= ~incompat; /* asked for again next time */
+	p->label->incompat &= ~new; /* asked for again next time */
 	co_mutex_unlock(&p->labels);
 	return err_set(e, r, "pool %s: its labels could not be written: %s", p->label->name, err_text(r));
-}
-
-int pool_co_snapshots_feature(struct ashlar_pool *p, struct err *e)
-{
-	return pool_co_feature(p, LABEL_INCOMPAT_SNAPSHOTS, e);
 }
 
 static void guid_make(struct world *w, struct uuid *u)
@@ -261,7 +258,7 @@ static int by_source(const void *a, const void *b)
 static int copies_co_make(struct ashlar_pool *p, struct thin_copy *c, unsigned n, const char *doing, struct err *e)
 {
 	unsigned i;
-	int r = pool_co_snapshots_feature(p, e);
+	int r = pool_co_feature(p, LABEL_INCOMPAT_SNAPSHOTS, e);
 
 	if (r < 0)
 		return r;
@@ -399,6 +396,7 @@ static int rollback_co_locked(struct ashlar_pool *p, const char *name, bool forc
 	}
 	if (r < 0 || dry_run)
 		return err_default(e, r, "rolling back");
+	pool_moves_co_yield(p, v);
 	co_mutex_lock(&v->admin);
 	old_size = v->size_bytes;
 	r = thin_co_rollback(p->thin, v, s);

@@ -571,9 +571,8 @@ static bool disk_is_counted(const struct pdisk *d, bool all)
 }
 
 /* Logical bytes of groups that could still be made. all: on disks that are not ONLINE, too. */
-static uint64_t room_for_groups(struct ashlar_pool *p, bool all)
+static uint64_t room_for_groups(struct ashlar_pool *p, struct raid_profile prof, bool all)
 {
-	struct raid_profile prof = p->label->profile;
 	uint64_t extents = 0, reserve, cols;
 	unsigned i, n = 0;
 
@@ -594,12 +593,12 @@ static uint64_t room_for_groups(struct ashlar_pool *p, bool all)
 /* What a volume of the pool's layout can still take: free clusters in its groups, and groups still to be made. */
 uint64_t pool_free_bytes(struct ashlar_pool *p)
 {
-	uint64_t logical = room_for_groups(p, false);
+	uint64_t logical = room_for_groups(p, p->label->profile, false);
 	struct thin_space s;
 
 	thin_space_get(p->thin, &s);
 	if (!logical && raid_profile_tolerates(p->label->profile))
-		logical = room_for_groups(p, true);
+		logical = room_for_groups(p, p->label->profile, true);
 	return s.clusters_free * p->label->cluster_bytes + logical;
 }
 
@@ -612,4 +611,18 @@ bool pool_space_is_empty(struct ashlar_pool *p, unsigned disk)
 		if (run->disk == disk)
 			return false;
 	return p->disks[disk].used == 0;
+}
+
+int pool_co_free_bytes_of(struct ashlar_pool *p, struct raid_profile prof, uint64_t *bytes)
+{
+	uint64_t clusters;
+	int r = thin_co_class_free(p->thin, (struct thin_class){ prof.layout, prof.copies }, &clusters);
+
+	if (r < 0)
+		return r;
+	*bytes = room_for_groups(p, prof, false);
+	if (!*bytes && raid_profile_tolerates(prof))
+		*bytes = room_for_groups(p, prof, true);
+	*bytes += clusters * p->label->cluster_bytes;
+	return 0;
 }

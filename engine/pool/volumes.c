@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "engine/base/units.h"
-#include "engine/pool/life.h"
+#include "engine/pool/move_family.h"
 #include "engine/pool/volumes.h"
 
 /* ---- checks ---- */
@@ -39,9 +39,12 @@ static int check_size(struct ashlar_pool *p, const char *name, uint64_t size, st
 
 struct thin_vol *pool_vol_find(struct ashlar_pool *p, const char *name, struct err *e)
 {
-	struct thin_vol *v = thin_vol_find(p->thin, name);
+	struct thin_vol *v = thin_vol_find(p->thin, name), *handed = v ? NULL : pool_handed_find(p, name);
+	char where[160];
 
-	if (!v)
+	if (handed)
+		err_set(e, -ENOENT, "volume %s/%.127s has been moved: it is %s", p->label->name, name, pool_move_text(p, handed, where, sizeof(where)));
+	else if (!v)
 		err_set(e, -ENOENT, "there is no volume %s/%.127s", p->label->name, name);
 	return v;
 }
@@ -239,6 +242,7 @@ static int resize_co_locked(struct ashlar_pool *p, const char *name, uint64_t si
 	r = pool_check_not_adopted(p, v, "changing its size", e);
 	if (r < 0)
 		return r;
+	pool_moves_co_yield(p, v);
 	if (pool_co_vol_is_forwarded(p, v))
 		return err_set(e, -EBUSY, "volume %s/%s is being moved: its size can be changed when that is over", p->label->name, name);
 	to = xmalloc(sizeof(*to));

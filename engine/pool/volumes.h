@@ -40,11 +40,8 @@ int pool_co_exclusive_bytes(struct ashlar_pool *p, uint64_t id, uint64_t *bytes)
  * a crash in between may leave the first of them deleted. */
 int pool_co_vols_delete(struct ashlar_pool *p, struct thin_vol *const *v, unsigned n, bool force, bool dry_run, uint64_t *freed_bytes,
 			struct err *e) __must_check;
-/* Coroutine under a->admin. The pool has this feature (LABEL_INCOMPAT_*) from now on, durably: programs that do not know it must not
- * open it. */
-int pool_co_feature(struct ashlar_pool *p, uint64_t incompat, struct err *e) __must_check;
-/* Coroutine under a->admin. Programs that know of no snapshots must not open the pool: durable before the first one is. */
-int pool_co_snapshots_feature(struct ashlar_pool *p, struct err *e) __must_check;
+/* Coroutine under a->admin. Programs that do not know LABEL_INCOMPAT_* must not open the pool: durable before anything needs it. */
+int pool_co_feature(struct ashlar_pool *p, uint64_t bits, struct err *e) __must_check;
 /* Is this name free for a snapshot of the volume, and what it would be exported as? self may have that. */
 int pool_check_new_snap(struct ashlar_pool *p, struct thin_vol *v, const char *snap, const struct thin_vol *self, struct err *e)
 	__must_check;

@@ -17,7 +17,7 @@
 #include "frontends/control/names.h"
 
 const struct cli_command *const cli_command_tables[] = {
-	cli_pool_commands, cli_disk_commands, cli_relocate_commands, cli_volume_commands, cli_snapshot_commands, cli_diff_commands, cli_send_commands, cli_export_commands,
+	cli_pool_commands, cli_disk_commands, cli_relocate_commands, cli_volume_commands, cli_move_commands, cli_snapshot_commands, cli_diff_commands, cli_send_commands, cli_export_commands,
 	cli_job_commands, cli_daemon_commands, cli_misc_commands, NULL,
 };
 

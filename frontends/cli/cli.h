@@ -118,10 +118,13 @@ void cli_help_overview(void);
 bool cli_help_group(const char *group);
 void cli_help_command(const struct cli_command *cmd);
 
-extern const struct cli_command cli_pool_commands[], cli_disk_commands[], cli_relocate_commands[], cli_volume_commands[], cli_snapshot_commands[], cli_diff_commands[], cli_send_commands[],
+extern const struct cli_command cli_pool_commands[], cli_disk_commands[], cli_relocate_commands[], cli_volume_commands[], cli_move_commands[], cli_snapshot_commands[], cli_diff_commands[], cli_send_commands[],
 	cli_export_commands[], cli_daemon_commands[], cli_job_commands[], cli_misc_commands[];
 
 int cli_run_scrub(struct cli *cl); /* cmd_job.c; `pool scrub` */
 int cli_run_move_out(struct cli *cl); /* cmd_job.c; `volume move` */
+/* cmd_move.c; `volume set --layout`, `pool set --layout` */
+int cli_volume_layout(struct cli *cl);
+int cli_pool_layout(struct cli *cl);
 
 #endif

@@ -265,8 +265,10 @@ const struct cli_command cli_job_commands[] = {
 	{ "job", "wait", NULL, "POOL JOB", 2, 2, OPT(JSON) | OPT(CONTROL), run_wait, "wait for a job's end",
 	  "Exit status 1 if it failed or found problems.", NULL },
 	{ "job", "stop", "cancel", "POOL JOB", 2, 2, OPT(JSON) | OPT(CONTROL), run_stop,
-	  "stop a scrub, or a move of data between disks", "A disk that was to leave stays, and takes data again; what has moved stays where it is.", NULL },
-	{ "job", "pause", NULL, "POOL JOB", 2, 2, OPT(JSON) | OPT(CONTROL), run_pause, "pause a move of data between disks",
+	  "stop a scrub, a move of data between disks, or of a volume",
+	  "A disk that was to leave stays, and takes data again; what has moved to other disks stays where it is. A volume stays where\n"
+	  "and as it was.", NULL },
+	{ "job", "pause", NULL, "POOL JOB", 2, 2, OPT(JSON) | OPT(CONTROL), run_pause, "pause a move of data between disks, or of a volume",
 	  "Until `job resume`, also over a restart. Disks that are leaving take no new data meanwhile.", NULL },
 	{ "job", "resume", NULL, "POOL JOB", 2, 2, OPT(JSON) | OPT(CONTROL), run_pause, "go on with it", NULL, NULL },
 	{ NULL, "events", NULL, "", 0, 0, OPT(FOLLOW) | OPT(SINCE) | OPT(JSON) | OPT(CONTROL), run_events,

@@ -125,6 +125,12 @@ static int run_set(struct cli *cl)
 	struct err e = { 0 };
 	int i, r = 0;
 
+	if (cli_has(cl, OPT_LAYOUT)) {
+		json_decref(params);
+		return cli_pool_layout(cl);
+	}
+	if (cl->n_operands < 2)
+		r = cli_usage(cl, "nothing to set; settings are: " SETTINGS_TEXT);
 	for (i = 1; r == 0 && i < cl->n_operands; i++)
 		r = set_one(cl, cl->operands[i], params);
 	if (r) {
@@ -353,11 +359,12 @@ const struct cli_command cli_pool_commands[] = {
 	  "nothing can tell, mirrors take the first copy, and raid5 computes its parity from the data. Without a daemon, and\n"
 	  "with --wait, it returns when it is done: exit status 1 if there were problems.",
 	  NULL },
-	{ "pool", "set", NULL, "POOL SETTING=VALUE...", 2, -1, OPT(JSON) | OPT(CONTROL), run_set, "change settings of a pool",
+	{ "pool", "set", NULL, "POOL SETTING=VALUE...", 1, -1, OPT(LAYOUT) | OPT(DRY_RUN) | OPT(JSON) | OPT(CONTROL), run_set, "change settings of a pool",
 	  "rebuild-delay: how long a disk that vanished may stay away before its data is rebuilt on others (default 5m; forever:\n"
 	  "never; one with errors is rebuilt at once). pace-floor, pace-ceiling: bytes per second that background work always gets,\n"
 	  "and never exceeds (10M; 0: no limit). hedge: reads slower than this are answered from other disks (100ms). timeout: a\n"
-	  "disk that does not answer for so long is out (30s).",
+	  "disk that does not answer for so long is out (30s). --layout: new volumes have it, and all that are there move to it in the\n"
+	  "background, one family after the other.",
 	  NULL },
 	{ "pool", "destroy", "rm delete", "POOL", 1, 1, OPT(FORCE) | OPT(DRY_RUN) | OPT(JSON) | OPT(CONTROL), run_destroy,
 	  "wipe a pool's labels: all its data is gone", "Refused while it has volumes, unless --force.", NULL },

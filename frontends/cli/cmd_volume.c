@@ -15,6 +15,7 @@ static const struct column volume_cols[] = {
 	{ "snaps", "snapshots", COL_COUNT, true },
 	{ "layout", "layout", COL_TEXT, true },
 	{ "clients", "attached", COL_COUNT, true },
+	{ "moving", "moving", COL_TEXT, false },
 	{ "origin", "origin", COL_TEXT, false },
 	{ "every", "policy_every", COL_TEXT, false },
 	{ "keep", "policy_keep", COL_COUNT, false },
@@ -185,6 +186,10 @@ static int run_set(struct cli *cl)
 	json_t *params = json_object(), *row;
 	int i, r = 0;
 
+	if (cli_has(cl, OPT_LAYOUT)) {
+		json_decref(params);
+		return cli_volume_layout(cl);
+	}
 	for (i = 1; r == 0 && i < cl->n_operands; i++)
 		r = set_one(cl, cl->operands[i], params);
 	if (r == 0 && cli_has(cl, OPT_FULL_WAIT)) {
@@ -261,16 +266,11 @@ const struct cli_command cli_volume_commands[] = {
 	  NULL },
 	{ "volume", "resize", NULL, "POOL/VOL SIZE", 1, 2, OPT(SIZE) | OPT(FORCE) | OPT(DRY_RUN) | OPT(JSON) | OPT(CONTROL), run_resize,
 	  "change a volume's size", "SIZE may be given as --size too. Smaller only with --force: what lies beyond is gone.", NULL },
-	{ "volume", "move", NULL, "POOL/VOL TARGET", 2, 2, OPT(DRY_RUN) | OPT(FORCE) | OPT(WAIT) | OPT(JSON) | OPT(CONTROL), cli_run_move_out,
-	  "move a volume to another disk, while it is in use",
-	  "TARGET is an NBD export (nbd://HOST/EXPORT, nbd+unix:///EXPORT?socket=PATH), a file or a device, at least as large. All is\n"
-	  "copied by a job, without snapshots; then the clients, who stay connected, are served from there, also after a restart,\n"
-	  "until the volume is deleted. What is here is kept as it was at that moment, and the target stays when it is deleted.\n"
-	  "--force: although there is something on the target.", NULL },
 	{ "volume", "rename", "mv", "POOL/VOL NEW", 2, 2, OPT(JSON) | OPT(CONTROL), run_rename, "give a volume another name",
 	  "NEW is a volume name, with or without its pool. Attached clients stay.", NULL },
-	{ "volume", "set", NULL, "POOL/VOL full-wait=TIME", 1, -1, OPT(FULL_WAIT) | OPT(JSON) | OPT(CONTROL), run_set,
-	  "change settings of a volume", "full-wait: how long writes are held while the pool is full: 0, 30s, 5m, 1h, forever.", NULL },
+	{ "volume", "set", NULL, "POOL/VOL full-wait=TIME", 1, -1, OPT(FULL_WAIT) | OPT(LAYOUT) | OPT(DRY_RUN) | OPT(WAIT) | OPT(JSON) | OPT(CONTROL), run_set,
+	  "change settings of a volume", "full-wait: how long writes are held while the pool is full: 0, 30s, 5m, 1h, forever.\n"
+	  "--layout moves the volume, with its snapshots and clones, to another layout while it is in use; `job stop` cancels that.", NULL },
 	{ "volume", "delete", "rm remove", "POOL/VOL", 1, 1, OPT(FORCE) | OPT(SNAPSHOTS) | OPT(DRY_RUN) | OPT(JSON) | OPT(CONTROL),
 	  run_delete, "delete a volume and all its data",
 	  "Refused while clients are attached, unless --force: they lose their connection first; and while it has snapshots, unless\n"

@@ -30,6 +30,11 @@ int control_disk_rows(struct ashlar_pool *p, const char *pool, json_t *out, stru
 /* A row "POOL/VOL" and its export's mode are shared between the files. */
 int control_volume_row(struct ashlar_pool *p, const struct volume_name *name, json_t **out, struct err *e) __must_check;
 
+/* Coroutine. Waits for the job's end, at most max_ns, telling how far it is; its row is the result. */
+int control_job_co_wait(struct rpc_call *c, uint64_t id, uint64_t max_ns, struct err *e);
+/* Asked to; or there is no daemon that would go on with it. */
+bool control_must_wait(const struct rpc_call *c);
+
 int control_co_pool_list(struct rpc_call *c, struct err *e);
 int control_co_pool_show(struct rpc_call *c, struct err *e);
 int control_co_pool_create(struct rpc_call *c, struct err *e);
@@ -56,6 +61,8 @@ int control_co_volume_create(struct rpc_call *c, struct err *e);
 int control_co_volume_resize(struct rpc_call *c, struct err *e);
 int control_co_volume_rename(struct rpc_call *c, struct err *e);
 int control_co_volume_set(struct rpc_call *c, struct err *e);
+int control_co_volume_move(struct rpc_call *c, struct err *e);
+int control_co_pool_layout(struct rpc_call *c, struct err *e);
 int control_co_volume_delete(struct rpc_call *c, struct err *e);
 int control_co_volume_move_out(struct rpc_call *c, struct err *e);
 int control_co_snapshot_create(struct rpc_call *c, struct err *e);

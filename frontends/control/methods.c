@@ -207,6 +207,7 @@ SHARED(control_co_pool_check)
 ALONE(control_co_pool_create)
 ALONE(control_co_pool_destroy)
 SHARED(control_co_pool_set)
+SHARED(control_co_pool_layout)
 SHARED(control_co_disk_list)
 SHARED(control_co_disk_fail)
 SHARED(control_co_job_list)
@@ -272,6 +273,8 @@ const struct rpc_method control_methods[] = {
 		 { "hedge", RPC_DURATION, false, "reads slower than this are answered from other disks" },
 		 { "timeout", RPC_DURATION, false, "a disk that does not answer for so long is out" }),
 	  control_co_pool_set_shared },
+	{ "pool.layout", "changes the layout of new volumes, and of all that are there: they move to it in the background",
+	  PARAMS(P_POOL, { "layout", RPC_STRING, true, "the new one" }, P_DRY_RUN), control_co_pool_layout_shared },
 	{ "pool.scrub", "reads and compares all that is allocated; answers with the job",
 	  PARAMS(P_POOL, { "repair", RPC_BOOL, false, "rewrite what differs" }, { "wait", RPC_BOOL, false, "answer when it has ended" }),
 	  control_co_scrub },
@@ -295,8 +298,8 @@ const struct rpc_method control_methods[] = {
 	  control_co_rebalance },
 	{ "job.list", "background work of a pool", PARAMS(P_POOL_OPTIONAL), control_co_job_list_shared },
 	{ "job.wait", "answers when a job has ended, or after 10 s with how far it is", PARAMS(P_POOL, P_JOB), control_co_job_wait },
-	{ "job.stop", "stops a scrub or a relocation", PARAMS(P_POOL, P_JOB), control_co_job_stop_shared },
-	{ "job.pause", "pauses a relocation, or goes on with it",
+	{ "job.stop", "stops a scrub, a relocation or a move", PARAMS(P_POOL, P_JOB), control_co_job_stop_shared },
+	{ "job.pause", "pauses a relocation or a move, or goes on with it",
 	  PARAMS(P_POOL, P_JOB, { "resume", RPC_BOOL, false, "go on" }), control_co_job_pause_shared },
 	{ "event.list", "what has happened, after a number; may wait for the next",
 	  PARAMS({ "since", RPC_SIZE, false, "number of the last event known; absent: all that are kept" },
@@ -315,6 +318,12 @@ const struct rpc_method control_methods[] = {
 	{ "volume.rename", "gives a volume another name",
 	  PARAMS(P_VOLUME, { "new_name", RPC_STRING, true, "NEW or POOL/NEW" }), control_co_volume_rename_shared },
 	{ "volume.set", "changes settings of a volume", PARAMS(P_VOLUME, P_FULL_WAIT), control_co_volume_set_shared },
+	{ "volume.move", "moves a volume, its snapshots and clones to another pool or layout; answers with the job",
+	  PARAMS(P_POOL, { "volume", RPC_STRING, true, "name of the volume, without the pool" },
+		 { "to", RPC_STRING, false, "name of the other pool; absent: the same" },
+		 { "layout", RPC_STRING, false, "absent: the one it has" }, P_DRY_RUN,
+		 { "wait", RPC_BOOL, false, "answer when it has ended" }),
+	  control_co_volume_move },
 	{ "volume.delete", "deletes a volume and all its data",
 	  PARAMS(P_VOLUME, P_FORCE("although clients are attached"), { "snapshots", RPC_BOOL, false, "with all its snapshots" }, P_DRY_RUN),
 	  control_co_volume_delete_shared },

@@ -23,6 +23,8 @@ static json_t *volume_json(const char *pool, const struct ashlar_volume_info *v)
 	json_object_set_new(o, "full_wait", control_json_duration(v->full_wait_ns));
 	json_object_set_new(o, "full_waiting", json_boolean(v->full_waiting));
 	set_u64(o, "attached", v->n_attached);
+	json_object_set_new(o, "moving", json_string(v->moving));
+	json_object_set_new(o, "elsewhere", json_boolean(v->is_elsewhere));
 	json_object_set_new(o, "created", control_json_time(v->created_wall_ns));
 	set_u64(o, "reads", v->reads);
 	set_u64(o, "writes", v->writes);

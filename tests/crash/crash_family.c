@@ -2,6 +2,7 @@
  * crash_family.c: snapshots, clones and rollbacks, while somebody writes to two volumes in turn, when the power goes.
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "tests/crash/crash_run.h"
 
@@ -236,9 +237,71 @@ static void co_others_go(struct crash_run *c)
 		(void)!rig_co_snap_delete(g, s, n);
 }
 
+/* No worse than what the pool's disks were taken for; NULL: there is no other. */
+static const char *other_layout(struct crash_run *c)
+{
+	static const char *const all[] = { "single", "raid0", "raid1", "raid1-3", "raid10", "raid5", "raid6" };
+	const char *best = NULL;
+	struct raid_profile prof;
+	unsigned i, n = 0;
+
+	for (i = 0; i < ARRAY_LEN(all); i++) {
+		if (raid_profile_parse(all[i], &prof) < 0 || raid_profile_tolerates(prof) < c->tolerates ||
+		    raid_profile_min_disks(prof) > c->rig.n_disks || !strcmp(all[i], c->rig.layout))
+			continue;
+		if (rng_below(&c->rng, ++n) == 0)
+			best = all[i];
+	}
+	return best;
+}
+
+static uint64_t co_move_begin(struct crash_run *c, const struct model_vol *v, const char *layout)
+{
+	struct ashlar_move_spec s = { .volume = v->name, .layout = layout };
+	struct ashlar_move_info i;
+	struct err e = { 0 };
+	int r = ashlar_co_volume_move(c->rig.p, &s, &i, &e);
+
+	rig_note(&c->rig, "move %s to %s: %d", v->name, layout, r);
+	if (r < 0 && r != -ERR_POOL_FULL && r != -EBUSY && !(r == -EINVAL && c->rig.degraded))
+		rig_fail(&c->rig, "move %s to %s: %s (%d)", v->name, layout, e.text, r);
+	return r < 0 ? 0 : i.job;
+}
+
+/* A family goes to another layout, and back, while it is written to, and snapshots of it are taken and deleted. */
+static int co_moves(struct crash_run *c)
+{
+	struct rig *g = &c->rig;
+	struct model_vol *v = ops_vol(g, 0), *s = family_co_take(c, &v, 1);
+	const char *layout = other_layout(c);
+	struct ashlar_job_info i;
+	char name[MODEL_NAME_MAX];
+	uint64_t job;
+	unsigned k;
+
+	if (!v || !layout)
+		return 0;
+	family_co_writes(c, v);
+	if (s && rng_chance(&c->rng, 1, 2))
+		(void)!rig_co_clone(g, s, fresh(c, name));
+	for (k = 0; k < 2 && !g->failed; k++) {
+		job = co_move_begin(c, v, k ? g->layout : layout);
+		co_sleep_ns(rng_below(&c->rng, 20 * NS_PER_MS));
+		family_co_writes(c, v);
+		if (rng_chance(&c->rng, 1, 3))
+			family_co_take(c, &v, 1);
+		if (rng_chance(&c->rng, 1, 3))
+			co_delete_any(c, 1);
+		if (job && ashlar_co_job_wait(g->p, job, 10 * NS_PER_SEC, &i, NULL) == 0 && i.state == ASHLAR_JOB_FAILED && !g->may_be_full)
+			rig_fail(g, "move of %s: %s", v->name, i.result);
+		family_co_writes(c, v);
+	}
+	return 0;
+}
+
 int family_co_run(struct crash_run *c, enum family_op op)
 {
-	static int (*const all[])(struct crash_run *c) = { co_snaps, co_clones, co_rollbacks, transfer_co_run };
+	static int (*const all[])(struct crash_run *c) = { co_snaps, co_clones, co_rollbacks, co_moves, transfer_co_run };
 
 	struct rig *g = &c->rig;
 	struct model_vol *a, *b;

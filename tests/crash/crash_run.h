@@ -96,7 +96,7 @@ int ops_co_wr(struct rig *g, struct model_vol *v, enum rig_op op, uint64_t off, 
 struct model_vol *ops_vol(struct rig *g, unsigned k); /* k-th live volume, or NULL */
 
 /* ---- crash_family.c ---- */
-enum family_op { FAMILY_SNAPS, FAMILY_CLONES, FAMILY_ROLLBACKS, FAMILY_TRANSFERS };
+enum family_op { FAMILY_SNAPS, FAMILY_CLONES, FAMILY_ROLLBACKS, FAMILY_MOVES, FAMILY_TRANSFERS };
 /* Coroutines. */
 int family_co_run(struct crash_run *c, enum family_op op);
 /* A snapshot of v[n]; NULL: there is none. */

@@ -204,7 +204,7 @@ static bool jobs_rest(struct rig *g, char *what, size_t len)
 		return true;
 	}
 	for (i = 0; i < n; i++) {
-		if (j[i].state != ASHLAR_JOB_WAITING && j[i].state != ASHLAR_JOB_RUNNING)
+		if (j[i].kind == ASHLAR_JOB_MOVE || (j[i].state != ASHLAR_JOB_WAITING && j[i].state != ASHLAR_JOB_RUNNING))
 			continue;
 		if (j[i].kind == ASHLAR_JOB_ADOPT && g->may_be_full)
 			continue; /* it may wait for space for ever */

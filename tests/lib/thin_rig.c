@@ -391,7 +391,7 @@ static int attach_there(void *arg)
 	struct thin_vol *v = arg;
 
 	v->open_to_merge = false;
-	return v->open ? 0 : thin_volume_co_open(v->thin, v->id, v->size_bytes, v->cls, v->full_wait_ns, v->kind == THIN_KIND_SNAPSHOT,
+	return v->open ? 0 : thin_volume_co_open(v->thin, v->id, v->size_bytes, v->cls, v->full_wait_ns, thin_vol_is_fixed(v),
 				   &v->open);
 }
 

@@ -179,7 +179,7 @@ FORMAT_TABLES = {
     "2.1": "label_header_disk", "2.2": "label_disk_disk", "2.3": "label_meta_disk", "4.2": "pool_group_disk",
     "4.3": "pool_extent_disk", "5.2": "meta_root_disk", "5.3": "pool_owner_disk", "6.1": "thin_volume_disk",
     "6.2": "thin_entry_disk", "6.3": "thin_group_disk", "7.1": "journal_block_disk", "7.2": "journal_record_disk",
-    "7.4": "thin_rec_copy",
+    "7.4": "thin_rec_copy", "7.5": "thin_rec_move",
     "12.1": "stripe_log_head_disk", "12.2": "stripe_log_entry_disk",
 }
 

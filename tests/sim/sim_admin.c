@@ -45,14 +45,13 @@ static uint64_t any_wait(struct sim_run *s, struct rng *rng)
 	return waits[rng_below(rng, s->overcommit ? 5 : 4)];
 }
 
-/* As good as the pool's default, which is what the nemesis goes by. */
-static const char *any_layout(struct sim_run *s, struct rng *rng)
+const char *admin_any_layout(struct sim_run *s, struct rng *rng)
 {
 	static const char *const all[] = { "single", "raid0", "raid1", "raid10", "raid1-3", "raid10-3", "raid5", "raid6" };
 	const char *name = all[rng_below(rng, ARRAY_LEN(all))];
 	struct raid_profile prof;
 
-	if (!s->other_layouts || rng_chance(rng, 1, 2) || raid_profile_parse(name, &prof) < 0)
+	if (rng_chance(rng, 1, 2) || raid_profile_parse(name, &prof) < 0)
 		return NULL;
 	if ((unsigned)__builtin_popcount(rig_members(&s->rig)) < raid_profile_min_disks(prof) || raid_profile_tolerates(prof) < s->tolerates)
 		return NULL;
@@ -62,7 +61,7 @@ static const char *any_layout(struct sim_run *s, struct rng *rng)
 static void co_create(struct sim_run *s, struct rng *rng)
 {
 	char name[MODEL_NAME_MAX];
-	const char *layout = any_layout(s, rng);
+	const char *layout = s->other_layouts ? admin_any_layout(s, rng) : NULL;
 
 	if (live_volumes(s) >= s->n_vols_max + s->adopt || model_n_vols(s->rig.model) > 300)
 		return;
@@ -123,6 +122,10 @@ static void co_command(struct sim_run *s, struct rng *rng)
 
 	if (s->moves && rng_chance(rng, 1, 3)) {
 		disks_co_command(s, rng);
+		return;
+	}
+	if (s->relayout && rng_chance(rng, 1, 4)) {
+		move_co_command(s, rng);
 		return;
 	}
 	if (s->family && rng_chance(rng, 3, 5)) {

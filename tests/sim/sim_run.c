@@ -122,6 +122,8 @@ static int last_co_main(void *arg)
 	if (!g->failed)
 		courier_co_end(s);
 	if (!g->failed)
+		move_co_all_over(s, HEAL_LIMIT_NS);
+	if (!g->failed)
 		rig_co_check(g, true);
 	if (!g->failed)
 		rot_co_scrub(s);

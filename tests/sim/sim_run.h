@@ -9,6 +9,7 @@
  *   sim_family.c  those that concern snapshots and clones; clients that write to two volumes in turn
  *   sim_transfer.c send and receive
  *   sim_disks.c   disks that join and leave
+ *   sim_move.c    families that move to other layouts
  *   sim_nemesis.c what happens to disks in service
  *   sim_rot.c     damage that no disk reports, and what must be found of it
  *   sim_between.c what happens to disks between lives
@@ -53,6 +54,7 @@ struct sim_run {
 	bool family; /* snapshots, clones, rollbacks */
 	bool transfers; /* and they are sent and received */
 	bool adopt;  /* some volumes begin as the contents of another disk */
+	bool relayout; /* volumes move to other layouts */
 	unsigned n_snaps_max;
 	bool moves; /* disks join and leave */
 	bool beyond; /* faults that redundancy does not cover: honest failures, and after them nothing lost that was durable */
@@ -100,7 +102,15 @@ void courier_co_end(struct sim_run *s);
 /* ---- sim_disks.c ---- */
 /* Coroutine: one command. */
 void disks_co_command(struct sim_run *s, struct rng *rng);
+/* ---- sim_move.c ---- */
+/* Coroutine: one command. */
+void move_co_command(struct sim_run *s, struct rng *rng);
+/* Coroutine, the end: nothing is moved any more, or hidden, within so much time. */
+void move_co_all_over(struct sim_run *s, uint64_t max_ns);
+
 /* sim_admin.c */
+/* As good as the pool's default, which is what the nemesis goes by; NULL: that. */
+const char *admin_any_layout(struct sim_run *s, struct rng *rng);
 struct model_vol *admin_any_volume(struct sim_run *s, struct rng *rng);
 
 /* A life ends or begins: no faults, no latent errors. Disks that are not there stay away. */

@@ -1,0 +1,655 @@
+/*
+ * Families that move from one pool to another while they are in use; power cuts, and pools that are opened in any order, or not at
+ * all, afterwards. SEED and SEEDS in the environment.
+ */
+#include "engine/pool/move_family.h"
+#include "tests/unit/engine_pool__snapshots_rig.h"
+
+#define DISK (48 * MIB)
+#define N_OTHERS 2
+
+static const char *const others[N_OTHERS] = { "e0", "e1" };
+static struct ashlar_pool *q; /* the other pool; NULL: not open */
+
+/* ---- two pools ---- */
+
+static int co_create_q(void *arg)
+{
+	struct env *env = arg;
+	struct ashlar_pool_spec s = { .name = "q", .layout = "raid1", .paths = others, .n_paths = N_OTHERS, .cluster_bytes = CLUSTER / 2,
+				      .group_bytes = MIB };
+	struct ashlar *a = ashlar_create(env->w, NULL);
+
+	OK(env, ashlar_co_pool_create(a, &s, &e));
+	ashlar_co_destroy(a);
+	return 0;
+}
+
+static struct env *begin_two(uint64_t seed)
+{
+	struct sim_disk_conf conf = { .size_bytes = DISK, .block_bytes = 512 };
+	struct env *env = begin(seed, DISK);
+	unsigned i;
+
+	for (i = 0; i < N_OTHERS; i++)
+		sim_disks_add(env->disks, others[i], &conf);
+	CU_ASSERT_EQUAL(world_run(env, co_create_q, false, SIM_CUT_ALL), 0);
+	return env;
+}
+
+static void co_open_p(struct env *env)
+{
+	OK(env, ashlar_co_pool_open(env->a, "p", paths, N_DISKS, 0, &env->p, &e));
+}
+
+static void co_open_q(struct env *env)
+{
+	OK(env, ashlar_co_pool_open(env->a, "q", others, N_OTHERS, 0, &q, &e));
+}
+
+static void log_line(void *arg, const char *line)
+{
+	if (getenv("DEBUG"))
+		fprintf(stderr, "  %s\n", line);
+}
+
+/* env->p is the pool that is looked at. */
+static int co_two(void *arg)
+{
+	struct env *env = arg;
+	struct ashlar_options o = { .metadata_cache_bytes = 2 * MIB, .log = log_line };
+	struct ashlar_check_options co = { .data = true, .say = check_say };
+	struct ashlar_pool *p;
+
+	env->a = ashlar_create(env->w, &o);
+	env->p = q = NULL;
+	env->body(env);
+	if (env->crashes)
+		return 0;
+	while ((p = ashlar_pool_at(env->a, 0))) {
+		OK(env, (int)ashlar_co_pool_check(p, &co, &e));
+		OK(env, ashlar_co_pool_close(p, &e));
+	}
+	ashlar_co_destroy(env->a);
+	return 0;
+}
+
+static void run_two(struct env *env, int (*body)(struct env *env), bool crash)
+{
+	env->body = body;
+	env->crashes = crash;
+	CU_ASSERT_EQUAL(world_run(env, co_two, crash, SIM_CUT_RANDOM), 0);
+}
+
+static struct ashlar_pool *p_of(struct env *env)
+{
+	return ashlar_pool_find(env->a, "p");
+}
+
+static uint64_t co_move_to(struct env *env, struct ashlar_pool *from, const char *volume, struct ashlar_pool *to)
+{
+	struct ashlar_move_spec s = { .volume = volume, .to = to };
+	struct ashlar_move_info i = { 0 };
+
+	OK(env, ashlar_co_volume_move(from, &s, &i, &e));
+	EXPECT(env, i.job && i.n_volumes);
+	return i.job;
+}
+
+static bool co_wait(struct env *env, struct ashlar_pool *p, uint64_t job)
+{
+	struct ashlar_job_info i = { 0 };
+
+	OK(env, ashlar_co_job_wait(p, job, 600 * NS_PER_SEC, &i, &e));
+	if (i.state != ASHLAR_JOB_DONE)
+		fprintf(stderr, "  job %s: %s: %s\n", i.what, ashlar_job_state_name(i.state), i.result);
+	return i.state == ASHLAR_JOB_DONE;
+}
+
+static unsigned n_members(struct ashlar_pool *p)
+{
+	struct thin_vol *v;
+	unsigned n = 0;
+
+	list_for_each (v, thin_vols(p->thin), link)
+		n++;
+	return n;
+}
+
+static void co_slow(struct env *env, struct ashlar_pool *p)
+{
+	struct ashlar_pool_settings s;
+
+	ashlar_co_pool_settings(p, &s);
+	s.pace_floor_bps = MIB;
+	s.pace_ceiling_bps = MIB;
+	OK(env, ashlar_co_pool_set(p, &s, &e));
+}
+
+static void co_family(struct env *env)
+{
+	co_volume(env, "v");
+	co_write(env, "v", 0, BYTES);
+	co_snap(env, "v@s1");
+	co_write(env, "v", 3 * CLUSTER, CLUSTER);
+	co_write(env, "v", 10 * CLUSTER + 1024, 512);
+	co_snap(env, "v@s2");
+	co_clone(env, "v@s1", "c");
+	co_write(env, "c", 20 * CLUSTER, 2 * CLUSTER);
+	co_snap(env, "c@t1");
+	co_write(env, "c", 0, 4096);
+	OK(env, ashlar_co_export_add(env->p, "c", "seas", false, &e));
+	OK(env, ashlar_co_export_add(env->p, "c", "", false, &e));
+}
+
+/* ---- clients ---- */
+
+struct client {
+	struct env *env;
+	const char *name;
+	struct ashlar_attach *at;
+	struct bdev *b; /* as a frontend keeps it */
+	struct rng rng;
+	uint64_t n_done;
+	unsigned n_moved;
+	bool stop, ended, refuses;
+};
+
+static void client_gone(void *arg)
+{
+	struct client *w = arg;
+
+	EXPECT(w->env, !"it lost its connection");
+}
+
+static bool client_moved(void *arg, struct bdev *now)
+{
+	struct client *w = arg;
+
+	if (w->refuses)
+		return false;
+	w->b = now;
+	w->n_moved++;
+	return true;
+}
+
+static const struct ashlar_attach_ops client_ops = { .gone = client_gone, .moved = client_moved };
+
+static int client_there(void *arg)
+{
+	struct client *w = arg;
+	uint8_t *buf = buf_alloc(4 * CLUSTER), *data = point_find(w->env, w->name)->data;
+
+	while (!w->stop) {
+		uint64_t len = 512 * (1 + rng_below(&w->rng, 4 * CLUSTER / 512)), off = 512 * rng_below(&w->rng, (BYTES - len) / 512 + 1);
+		bool writes = !strchr(w->name, '@') && rng_chance(&w->rng, 1, 2);
+
+		if (writes) {
+			memset(buf, (int)rng_below(&w->rng, 255) + 1, len);
+			EXPECT(w->env, bdev_co_write(w->b, off, buf, len, 0) == 0);
+			memcpy(data + off, buf, len);
+		} else {
+			EXPECT(w->env, bdev_co_read(w->b, off, buf, len) == 0);
+			EXPECT(w->env, !memcmp(buf, data + off, len));
+		}
+		w->n_done++;
+		if (rng_chance(&w->rng, 1, 8))
+			co_sleep_ns(rng_below(&w->rng, 2 * NS_PER_MS));
+	}
+	buf_free(buf, 4 * CLUSTER);
+	return 0;
+}
+
+static void client_co_run(void *arg)
+{
+	struct client *w = arg;
+
+	(void)!reactor_co_call(ashlar_attach_home(w->at), client_there, w);
+	w->ended = true;
+}
+
+static void client_start(struct env *env, struct client *w, const char *name)
+{
+	char export_name[64];
+
+	*w = (struct client){ .env = env, .name = name };
+	snprintf(export_name, sizeof(export_name), "p/%s", name);
+	OK(env, ashlar_co_attach(env->a, export_name, &client_ops, w, &w->at, &e));
+	w->b = ashlar_attach_bdev(w->at);
+	rng_init(&w->rng, rng_next(&env->rng));
+	co_spawn(CO_SERVICE, client_co_run, w, "client");
+}
+
+static void client_co_stop(struct client *w)
+{
+	w->stop = true;
+	while (!w->ended)
+		co_sleep_ns(NS_PER_MS);
+	ashlar_co_detach(w->at);
+}
+
+static void co_until_gone(struct env *env, struct ashlar_pool *p)
+{
+	unsigned i;
+
+	for (i = 0; i < 1000 && n_members(p); i++)
+		co_sleep_ns(10 * NS_PER_MS);
+	EXPECT(env, !n_members(p));
+}
+
+/* ---- in use ---- */
+
+static int co_there_and_back(struct env *env)
+{
+	struct ashlar_attach_snapshot *s1 = NULL, *s2 = NULL;
+	struct ashlar_export_info *x = NULL;
+	struct client w[3];
+	struct ashlar_pool *p;
+	size_t n1 = 0, n2 = 0, n_x = 0, i;
+	unsigned k;
+
+	co_open_p(env);
+	co_open_q(env);
+	p = env->p;
+	co_family(env);
+	client_start(env, &w[0], "v");
+	client_start(env, &w[1], "c");
+	client_start(env, &w[2], "v@s2");
+	OK(env, ashlar_co_attach_snapshots(w[0].at, &s1, &n1));
+	for (k = 0; k < 4; k++) {
+		EXPECT(env, co_wait(env, env->p, co_move_to(env, env->p, "v", k % 2 ? p : q)));
+		EXPECT(env, w[0].n_moved == k + 1);
+		co_until_gone(env, env->p);
+		env->p = k % 2 ? p : q;
+		co_sleep_ns(20 * NS_PER_MS);
+		EXPECT(env, w[0].n_moved == k + 1 && w[1].n_moved == k + 1 && w[2].n_moved == k + 1);
+	}
+	OK(env, ashlar_co_attach_snapshots(w[0].at, &s2, &n2));
+	EXPECT(env, n1 == 3 && n2 == 3);
+	for (i = 0; i < n2; i++)
+		EXPECT(env, s1[i].id == s2[i].id && !strcmp(s1[i].name, s2[i].name));
+	xfree(s1);
+	xfree(s2);
+	for (k = 0; k < 3; k++)
+		client_co_stop(&w[k]);
+	OK(env, ashlar_co_export_list(env->a, &x, &n_x, &e));
+	for (i = 0; i < n_x; i++)
+		EXPECT(env, !strncmp(x[i].name, "p/", 2) && x[i].is_default && x[i].is_snapshot == (strchr(x[i].name, '@') != NULL));
+	xfree(x);
+	return co_verify(env);
+}
+
+static void clients_go_on_while_their_volumes_go_to_another_pool_and_back(void)
+{
+	struct env *env = begin_two(100);
+
+	run_two(env, co_there_and_back, false);
+	end(env);
+}
+
+/* Ones that cannot take another bdev now, or never: the old data path passes on what comes. */
+static int co_stubborn(struct env *env)
+{
+	struct ashlar_attach *at;
+	struct client w;
+	struct ashlar_pool *p;
+
+	co_open_p(env);
+	co_open_q(env);
+	p = env->p;
+	co_family(env);
+	at = co_attach(env, "v@s1"); /* has no callbacks at all */
+	client_start(env, &w, "v");
+	w.refuses = true;
+	EXPECT(env, co_wait(env, p, co_move_to(env, p, "v", q)));
+	env->p = q;
+	co_sleep_ns(NS_PER_SEC);
+	EXPECT(env, n_members(p) == 5 && !w.n_moved);
+	w.refuses = false;
+	co_sleep_ns(NS_PER_SEC);
+	EXPECT(env, n_members(p) == 5 && w.n_moved == 1);
+	ashlar_co_detach(at);
+	co_until_gone(env, p);
+	client_co_stop(&w);
+	return co_verify(env);
+}
+
+static int co_verify_in_q(struct env *env)
+{
+	struct ashlar_export_info *x = NULL;
+	size_t n = 0, i;
+
+	co_open_q(env);
+	env->p = q;
+	OK(env, ashlar_co_export_list(env->a, &x, &n, &e));
+	for (i = 0; i < n; i++)
+		EXPECT(env, !strncmp(x[i].name, "p/", 2) && !x[i].is_default);
+	EXPECT(env, n == 5);
+	xfree(x);
+	return co_verify(env);
+}
+
+static void the_old_data_path_stays_as_long_as_a_client_needs_it(void)
+{
+	struct env *env = begin_two(200);
+
+	run_two(env, co_stubborn, false);
+	run_two(env, co_verify_in_q, false);
+	end(env);
+}
+
+/* ---- refused ---- */
+
+static int co_refused(struct env *env)
+{
+	struct ashlar_move_spec s = { .volume = "v" };
+	struct ashlar_volume_spec other = { .name = "c", .size_bytes = MIB };
+	struct ashlar_move_info i;
+
+	co_open_p(env);
+	co_open_q(env);
+	co_family(env);
+	s.to = q;
+	OK(env, ashlar_co_volume_create(q, &other, &e));
+	REFUSED(env, -EEXIST, "volume q/c exists already", ashlar_co_volume_move(env->p, &s, &i, &e));
+	OK(env, ashlar_co_volume_delete(q, "c", false, false, false, NULL, &e));
+	s.layout = "raid5";
+	REFUSED(env, -EINVAL, "needs 3 disks", ashlar_co_volume_move(env->p, &s, &i, &e));
+	s.layout = NULL;
+	s.dry_run = true;
+	OK(env, ashlar_co_volume_move(env->p, &s, &i, &e));
+	EXPECT(env, i.n_volumes == 2 && i.n_snapshots == 3 && i.used_bytes == co_used(env) && !n_members(q));
+	/* a name that is taken in the middle of it: nothing is lost, and it says so */
+	co_slow(env, env->p);
+	s.dry_run = false;
+	OK(env, ashlar_co_volume_move(env->p, &s, &i, &e));
+	co_sleep_ns(50 * NS_PER_MS);
+	OK(env, ashlar_co_volume_create(q, &other, &e));
+	EXPECT(env, !co_wait(env, env->p, i.job));
+	OK(env, ashlar_co_volume_delete(q, "c", false, false, false, NULL, &e));
+	co_until_gone(env, q);
+	return co_verify(env);
+}
+
+static void names_that_are_taken_there_are_refused(void)
+{
+	struct env *env = begin_two(300);
+
+	run_two(env, co_refused, false);
+	end(env);
+}
+
+/* ---- interrupted ---- */
+
+static unsigned n_here, n_between, n_there;
+
+static int co_cut(struct env *env)
+{
+	bool slow = rng_chance(&env->rng, 1, 2);
+
+	co_open_p(env);
+	co_open_q(env);
+	co_family(env);
+	co_do(env, "v", IO_FLUSH, 0, NULL, 0);
+	co_do(env, "c", IO_FLUSH, 0, NULL, 0);
+	if (slow)
+		co_slow(env, env->p);
+	co_move_to(env, env->p, "c", q);
+	co_sleep_ns(slow ? rng_below(&env->rng, 2000 * NS_PER_MS) : 20 * NS_PER_MS + rng_below(&env->rng, 40 * NS_PER_MS));
+	return 0;
+}
+
+/* Whoever is open: what can be attached is whole; what is not, is not. */
+static bool co_look(struct env *env, const char *name)
+{
+	struct ashlar_attach *at = NULL;
+	char export_name[64];
+	uint8_t *buf;
+
+	snprintf(export_name, sizeof(export_name), "p/%s", name);
+	if (ashlar_co_attach(env->a, export_name, NULL, NULL, &at, NULL) < 0)
+		return false;
+	buf = buf_alloc(BYTES);
+	EXPECT(env, co_request(at, IO_READ, 0, buf, BYTES) == 0);
+	EXPECT(env, !memcmp(buf, point_find(env, name)->data, BYTES));
+	buf_free(buf, BYTES);
+	ashlar_co_detach(at);
+	return true;
+}
+
+static bool co_look_all(struct env *env)
+{
+	unsigned n = 0;
+
+	n += co_look(env, "v");
+	n += co_look(env, "c");
+	n += co_look(env, "v@s1");
+	n += co_look(env, "v@s2");
+	n += co_look(env, "c@t1");
+	EXPECT(env, n == 0 || n == 5);
+	return n > 0;
+}
+
+static int co_only_p(struct env *env)
+{
+	bool here;
+
+	co_open_p(env);
+	here = co_look_all(env);
+	co_sleep_ns(rng_below(&env->rng, NS_PER_SEC));
+	EXPECT(env, co_look_all(env) == here);
+	n_here += here;
+	n_between += !here;
+	return 0;
+}
+
+static int co_only_q(struct env *env)
+{
+	bool there;
+
+	co_open_q(env);
+	there = co_look_all(env);
+	co_sleep_ns(rng_below(&env->rng, NS_PER_SEC));
+	EXPECT(env, co_look_all(env) == there);
+	n_there += there;
+	n_between -= there;
+	return 0;
+}
+
+static int co_both(struct env *env)
+{
+	bool p_first = rng_chance(&env->rng, 1, 2);
+
+	if (p_first)
+		co_open_p(env);
+	co_open_q(env);
+	co_sleep_ns(rng_below(&env->rng, 100 * NS_PER_MS));
+	if (!p_first)
+		co_open_p(env);
+	co_until_gone(env, p_of(env));
+	env->p = q;
+	return co_verify(env);
+}
+
+static void wherever_the_power_goes_it_is_served_once_or_not_at_all_and_arrives(void)
+{
+	const char *first = getenv("SEED"), *many = getenv("SEEDS");
+	uint64_t seed = first ? strtoull(first, NULL, 0) : 1000, n = many ? strtoull(many, NULL, 0) : 20, i;
+
+	for (i = 0; i < n && !n_problems; i++) {
+		struct env *env = begin_two(seed + 100 * i);
+
+		run_two(env, co_cut, true);
+		run_two(env, co_only_p, rng_chance(&env->rng, 1, 2));
+		run_two(env, co_only_q, rng_chance(&env->rng, 1, 2));
+		run_two(env, co_both, false);
+		run_two(env, co_verify_in_q, false);
+		end(env);
+	}
+	CU_ASSERT(many || (n_here > 3 && n_there > 1));
+}
+
+/* ---- at every step of the switch ---- */
+
+static uint64_t switched_at; /* events of the disks */
+
+static int co_switch(struct env *env)
+{
+	co_open_p(env);
+	co_open_q(env);
+	co_family(env);
+	co_do(env, "v", IO_FLUSH, 0, NULL, 0);
+	co_do(env, "c", IO_FLUSH, 0, NULL, 0);
+	EXPECT(env, co_wait(env, env->p, co_move_to(env, env->p, "v", q)));
+	switched_at = sim_disks_n_events(env->disks);
+	co_sleep_ns(NS_PER_SEC);
+	return 0;
+}
+
+/* The same run, up to this event of the disks. */
+static struct env *cut_at(uint64_t seed, uint64_t event, enum sim_cut cut)
+{
+	struct env *env = begin_two(seed);
+	int r;
+
+	sim_disks_stop_at(env->disks, event);
+	env->body = co_switch;
+	env->crashes = true;
+	r = world_run(env, co_two, false, SIM_CUT_ALL);
+	CU_ASSERT(r == -ECANCELED || r == 0);
+	sim_disks_stop_at(env->disks, UINT64_MAX);
+	sim_disks_power_cut(env->disks, cut, &env->rng);
+	return env;
+}
+
+static void at_every_step_of_the_switch_it_is_in_one_pool_or_the_other(void)
+{
+	uint64_t seed = 70000, at;
+	struct env *env = cut_at(seed, UINT64_MAX, SIM_CUT_ALL);
+	unsigned n = 0;
+
+	end(env);
+	n_here = n_there = n_between = 0;
+	for (at = switched_at - 60; at < switched_at + 20 && !n_problems; at += 2, n++) {
+		env = cut_at(seed, at, n % 2 ? SIM_CUT_RANDOM : SIM_CUT_NONE);
+		run_two(env, co_only_p, rng_chance(&env->rng, 1, 2));
+		run_two(env, co_only_q, rng_chance(&env->rng, 1, 2));
+		run_two(env, co_both, false);
+		run_two(env, co_verify_in_q, false);
+		end(env);
+	}
+	CU_ASSERT(n_here > 1 && n_there > 1 && n_between > 1);
+}
+
+/* One of the pools is closed, and opened again. */
+static int co_closing(struct env *env)
+{
+	struct ashlar_pool *p;
+	unsigned i;
+
+	co_open_p(env);
+	co_open_q(env);
+	p = env->p;
+	co_family(env);
+	co_slow(env, p);
+	co_move_to(env, p, "v", q);
+	for (i = 0; i < 4; i++) {
+		co_sleep_ns(rng_below(&env->rng, 300 * NS_PER_MS));
+		if (rng_chance(&env->rng, 1, 2)) {
+			OK(env, ashlar_co_pool_close(q, &e));
+			co_sleep_ns(rng_below(&env->rng, 50 * NS_PER_MS));
+			co_open_q(env);
+		} else {
+			OK(env, ashlar_co_pool_close(p, &e));
+			co_sleep_ns(rng_below(&env->rng, 50 * NS_PER_MS));
+			co_open_p(env);
+			p = env->p;
+		}
+	}
+	co_until_gone(env, p);
+	env->p = q;
+	return co_verify(env);
+}
+
+static void closing_either_pool_stops_it_and_opening_goes_on(void)
+{
+	unsigned i;
+
+	for (i = 0; i < 8 && !n_problems; i++) {
+		struct env *env = begin_two(9000 + 100 * i);
+
+		run_two(env, co_closing, false);
+		end(env);
+	}
+}
+
+static int co_cancelled(struct env *env)
+{
+	struct ashlar_job_info info;
+	uint64_t used;
+	unsigned i;
+
+	co_open_p(env);
+	co_open_q(env);
+	co_family(env);
+	co_slow(env, env->p);
+	for (i = 0; i < 5; i++) {
+		uint64_t job = co_move_to(env, env->p, "v", q);
+
+		co_sleep_ns(i * 150 * NS_PER_MS);
+		OK(env, ashlar_co_job_stop(env->p, job, &e));
+		OK(env, ashlar_co_job_wait(env->p, job, 0, &info, &e));
+		EXPECT(env, info.state == ASHLAR_JOB_STOPPED);
+		co_until_gone(env, q);
+		co_verify(env);
+	}
+	/* what was cancelled while the other pool was closed is dropped when that is open again */
+	co_move_to(env, env->p, "v", q);
+	co_sleep_ns(300 * NS_PER_MS);
+	EXPECT(env, n_members(q) > 0);
+	OK(env, ashlar_co_pool_close(q, &e));
+	co_sleep_ns(NS_PER_SEC);
+	OK(env, ashlar_co_job_stop(env->p, 6, &e));
+	co_open_q(env);
+	co_until_gone(env, q);
+	co_verify(env);
+	used = co_used(env);
+	EXPECT(env, co_wait(env, env->p, co_move_to(env, env->p, "v", q)));
+	co_until_gone(env, env->p);
+	env->p = q;
+	EXPECT(env, co_used(env) <= used && co_used(env) > used / 2);
+	return co_verify(env);
+}
+
+static void cancelling_leaves_nothing_there(void)
+{
+	struct env *env = begin_two(400);
+
+	run_two(env, co_cancelled, false);
+	end(env);
+}
+
+int main(void)
+{
+	CU_TestInfo tests[] = {
+		{ "clients_go_on_while_their_volumes_go_to_another_pool_and_back", clients_go_on_while_their_volumes_go_to_another_pool_and_back },
+		{ "the_old_data_path_stays_as_long_as_a_client_needs_it", the_old_data_path_stays_as_long_as_a_client_needs_it },
+		{ "names_that_are_taken_there_are_refused", names_that_are_taken_there_are_refused },
+		{ "wherever_the_power_goes_it_is_served_once_or_not_at_all_and_arrives",
+		  wherever_the_power_goes_it_is_served_once_or_not_at_all_and_arrives },
+		{ "at_every_step_of_the_switch_it_is_in_one_pool_or_the_other", at_every_step_of_the_switch_it_is_in_one_pool_or_the_other },
+		{ "closing_either_pool_stops_it_and_opening_goes_on", closing_either_pool_stops_it_and_opening_goes_on },
+		{ "cancelling_leaves_nothing_there", cancelling_leaves_nothing_there },
+		CU_TEST_INFO_NULL,
+	};
+	CU_SuiteInfo suites[] = { { "pool: moving families to another pool", NULL, NULL, NULL, NULL, tests }, CU_SUITE_INFO_NULL };
+	unsigned failed;
+
+	CU_initialize_registry();
+	CU_register_suites(suites);
+	CU_basic_set_mode(CU_BRM_VERBOSE);
+	CU_basic_run_tests();
+	failed = CU_get_number_of_failures();
+	CU_cleanup_registry();
+	return failed != 0;
+}
