@@ -163,10 +163,15 @@ int pool_co_labels_send(struct ashlar_pool *p, int *results)
 
 int pool_co_label_send_one(struct ashlar_pool *p, unsigned disk)
 {
-	struct own_round *rd = round_new();
-	struct own_op *o = op_start(rd, p, disk, false, 0);
+	struct own_round *rd;
+	struct own_op *o;
 	int r;
 
+	if (p->has_stranger)
+		return -ERR_LOCKED;
+	p->sent_generation = p->label->generation; /* it is ours, whoever finds it */
+	rd = round_new();
+	o = op_start(rd, p, disk, false, 0);
 	round_co_wait(rd, reactor_now_ns() + p->settings.timeout_ns);
 	r = op_leave(o);
 	round_put(rd);
