@@ -187,8 +187,10 @@ static bool ran_apart(const struct label *word, unsigned i, const struct label *
 		if (word->disks[k].state != LABEL_DISK_ONLINE)
 			continue;
 		at = find_entry(own, &word->disks[k].uuid);
-		alone |= at < 0 || (own->disks[at].state != LABEL_DISK_ONLINE && own->disks[at].since_generation >= base);
-		together |= at >= 0 && own->disks[at].state == LABEL_DISK_ONLINE;
+		if (at < 0)
+			continue; /* it has joined since: that tells nothing */
+		alone |= own->disks[at].state != LABEL_DISK_ONLINE && own->disks[at].since_generation >= base;
+		together |= own->disks[at].state == LABEL_DISK_ONLINE;
 	}
 	return (alone && !together) || own->acked_generation >= base;
 }

@@ -535,9 +535,9 @@ static void unknown_features_decide_what_is_possible(void)
 	CU_ASSERT_TRUE(as->read_only);
 	CU_ASSERT_TRUE(as->disks[0].disk->bdev.read_only);
 	close_it();
-	patch_labels(1, 32, 4); /* incompat, on one disk: enough */
+	patch_labels(1, 32, 1ULL << 44); /* incompat, on one disk: enough */
 	CU_ASSERT_EQUAL(open_paths("tank", all, 2), -ERR_FEATURE);
-	CU_ASSERT(said("d1") && said("0x4") && said("newer"));
+	CU_ASSERT(said("d1") && said("0x100000000000") && said("newer"));
 	end();
 }
 
@@ -657,7 +657,7 @@ static void disks_of_pools_are_refused_without_force(void)
 	hash = sim_disks_hash(disks);
 	CU_ASSERT_EQUAL(prepare(&s), -ERR_FOREIGN);
 	CU_ASSERT(said("d1") && said("pool tank"));
-	patch_labels(1, 32, 4);
+	patch_labels(1, 32, 1ULL << 44);
 	CU_ASSERT_EQUAL(prepare(&s), -ERR_FOREIGN);
 	CU_ASSERT(said("newer version"));
 	patch_labels(1, 32, 0);
