@@ -350,6 +350,7 @@ static int co_loses_server(void *arg)
 
 	co_join_init(&join);
 	kill(server, SIGSTOP);
+	CU_ASSERT_EQUAL(waitpid(server, NULL, WUNTRACED), server); /* it has stopped, and answers nothing more */
 	for (i = 0; i < ARRAY_LEN(readers); i++) {
 		readers[i] = (struct reader){ d, world->reactors[i % N_REACTORS], &join, 0 };
 		co_join_add(&join);
