@@ -146,7 +146,7 @@ static const struct damage {
 	uint64_t value;
 	int result;
 } damages[] = {
-	{ 8, 4, 0, -ERR_FEATURE }, { 8, 4, 2, -ERR_FEATURE }, { 32, 8, 1 + 4, -ERR_FEATURE }, { 32, 8, 1ULL << 63, -ERR_FEATURE },
+	{ 8, 4, 0, -ERR_FEATURE }, { 8, 4, 2, -ERR_FEATURE }, { 32, 8, 1 + (1ULL << 44), -ERR_FEATURE }, { 32, 8, 1ULL << 63, -ERR_FEATURE },
 	{ 32, 8, 0, -ERR_FORMAT }, /* it has stripe logs */
 	{ 16, 8, ~0ULL, 0 }, { 24, 8, ~0ULL, 0 },
 	{ 72, 8, 0, -ERR_FORMAT }, { 72, 8, ~0ULL, -ERR_FORMAT }, { 72, 8, 9, -ERR_FORMAT }, { 80, 8, 12, -ERR_FORMAT },
