@@ -48,7 +48,7 @@ unsigned model_snap_set(struct model *m)
 		m->cap_sets = MAX(16, 2 * m->cap_sets);
 		m->sets = model_grow(m->sets, m->cap_sets * sizeof(*m->sets));
 	}
-	m->sets[m->n_sets] = (struct model_set){ .after = ++m->now, .until = NEVER };
+	m->sets[m->n_sets] = (struct model_set){ .after = ++m->now, .until = NEVER, .epoch = m->epoch };
 	return m->n_sets++;
 }
 
@@ -181,6 +181,8 @@ static bool set_narrow(struct model *m, struct model_set *set, const struct mode
 	for (i = k; i < n; i++) {
 		const struct model_op *o = &m->ops[c[i].op];
 
+		if (!o->durable && o->epoch != set->epoch)
+			continue; /* a crash before may have lost it */
 		if (o->strong && o->began > ended && o->ended < set->until) {
 			set->until = o->ended;
 			set->op_out = c[i].op;

@@ -23,6 +23,7 @@ struct model_op {
 struct model_set {
 	uint32_t after, until;	 /* it is later than the one, and not later than the other */
 	uint32_t op_in, op_out;	 /* who says so */
+	uint32_t epoch;		 /* that it was begun in */
 	bool is_there, is_absent; /* after a crash */
 	bool is_new;
 	unsigned vol; /* of what was received: the volume's index + 1, that is_new with it, or changed; else 0 */
