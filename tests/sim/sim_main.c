@@ -240,5 +240,6 @@ int main(int argc, char **argv)
 	mallopt(M_TRIM_THRESHOLD, 256 << 20);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	run_all(&rs, base);
+	free(rs.seeds);
 	return rs.failed;
 }
