@@ -124,6 +124,9 @@ step asan build_asan
 step lint quiet_make BUILD="$BUILD" lint
 step unit run_units "$BUILD"
 step unit-asan unit_asan
+if [[ " ${only[*]} " == *" unit-asan-all "* ]]; then # make nightly
+	step unit-asan-all run_units "$BUILD-asan"
+fi
 step sim sim
 step crash quiet_make BUILD="$BUILD" crash STATES=10000
 step crash-parity quiet_make BUILD="$BUILD" crash PARITY=1 STATES=21000
