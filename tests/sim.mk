@@ -43,7 +43,7 @@ mutants:
 # What takes too long for every change: an hour and a half, and a virtual machine.
 .PHONY: nightly
 nightly: mutants
-	@+$(MAKE) --no-print-directory BUILD=$(BUILD) check CHECK_ONLY="asan unit-asan-all"
+	@+$(MAKE) --no-print-directory BUILD=$(BUILD) check CHECK_ONLY="asan unit-asan-all cli-asan"
 	@+$(MAKE) --no-print-directory BUILD=$(BUILD) sim MINUTES=30
 	@+$(MAKE) --no-print-directory BUILD=$(BUILD) crash MINUTES=15 STATES=1000000
 	@+$(MAKE) --no-print-directory BUILD=$(BUILD) crash PARITY=1 MINUTES=15 STATES=1000000
