@@ -10,6 +10,7 @@
 #include "engine/io/buf.h"
 #include "engine/io/sim.h"
 #include "engine/pool/pool_internal.h"
+#include "tests/unit/engine_pool__expect.h"
 
 #define CLUSTER (64 * KIB)
 #define BLOCK 512
@@ -32,32 +33,6 @@ struct env {
 	int (*body)(struct env *env);
 	bool crashes;
 };
-
-static unsigned n_problems;
-
-#define EXPECT(env, cond)                                                                                              \
-	do {                                                                                                           \
-		bool ok_ = (cond);                                                                                     \
-		if (!ok_ && n_problems++ < 20)                                                                         \
-			fprintf(stderr, "seed %llu, line %d: %s\n", (unsigned long long)(env)->seed, __LINE__, #cond); \
-		CU_ASSERT(ok_);                                                                                        \
-	} while (0)
-#define OK(env, call)                                                                                  \
-	do {                                                                                           \
-		struct err e = { 0 };                                                                  \
-		int r_ = (call);                                                                       \
-		if (r_ < 0)                                                                            \
-			fprintf(stderr, "line %d: %d: %s\n", __LINE__, r_, e.text);                    \
-		EXPECT(env, r_ == 0);                                                                  \
-	} while (0)
-#define REFUSED(env, code, text_, call)                                                                \
-	do {                                                                                           \
-		struct err e = { 0 };                                                                  \
-		int r_ = (call);                                                                       \
-		if (r_ != (code) || !strstr(e.text, text_))                                            \
-			fprintf(stderr, "line %d: %d: %s\n", __LINE__, r_, e.text);                    \
-		EXPECT(env, r_ == (code) && strstr(e.text, text_));                                    \
-	} while (0)
 
 /* ---- the client, on the volume's reactor ---- */
 
