@@ -9,6 +9,8 @@
 #include "engine/base/mutant.h"
 #include "thin/home_internal.h"
 
+#define ENTRIES_PER_TURN 64 /* of a leaf that goes */
+
 /* ---- volume records ---- */
 
 void thin_vol_encode(const struct thin_vol *v, struct thin_volume_disk *d)
@@ -308,6 +310,8 @@ static int apply_leaf_drop(struct thin *t, const void *payload, size_t len, uint
 		struct thin_entry e = thin_entry_load(&d[i]);
 
 		r = entry_refs(t, &e, &none, -1, seq, true);
+		if (i % ENTRIES_PER_TURN == ENTRIES_PER_TURN - 1)
+			co_yield(); /* requests of clients are waiting on this reactor */
 	}
 	xfree(d);
 	if (!v->map.root.addr) /* the counters of a volume that is taken apart say nothing in between */

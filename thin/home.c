@@ -6,6 +6,8 @@
 #include "thin/home_internal.h"
 
 #define BUSY_NS (100 * NS_PER_MS) /* before the reaper looks again at volumes that somebody closes */
+#define REST_SHARE 8 /* times as long as a leaf took it rests the reaper */
+#define REST_MAX_NS (20 * NS_PER_MS)
 #define DELETE_BYTES (sizeof(struct thin_volume_disk) + 64) /* of journal, for each */
 
 struct thin *thin_open(const struct thin_conf *c)
@@ -80,15 +82,26 @@ bool thin_reaper_has_more(struct thin *t)
 	return deleted_next(t, false, 0) != NULL;
 }
 
+void thin_reaper_co_rest(struct thin *t, uint64_t began_ns)
+{
+	uint64_t now = reactor_now_ns();
+
+	if (!t->stopping && !t->full && !t->tight && !t->n_starving && now > began_ns)
+		(void)!co_queue_wait_until(&t->reaper, now + MIN(REST_SHARE * (now - began_ns), REST_MAX_NS));
+	else
+		co_yield();
+}
+
 /* Coroutine. Drops the leaves of one deleted volume, and subtrees that others have too, one record each; false if the pool stops
  * meanwhile. */
 static bool reap_co_cut(struct thin *t, struct thin_vol *v)
 {
 	struct thin_rec_leaf rec = { .volume = le64_make(v->id) };
-	uint64_t leaf = 0;
+	uint64_t leaf = 0, began_ns;
 	int r;
 
 	while (!t->stopping) {
+		began_ns = reactor_now_ns();
 		r = meta_co_admit(t->m, 256, false);
 		if (r == 0)
 			r = meta_co_wait_applied(t->m, v->last_seq);
@@ -103,6 +116,9 @@ static bool reap_co_cut(struct thin *t, struct thin_vol *v)
 			return false;
 		rec.leaf = le64_make(leaf);
 		v->last_seq = meta_record(t->m, THIN_REC_LEAF_DROP, &rec, sizeof(rec));
+		r = meta_co_wait_applied(t->m, v->last_seq);
+		if (r == 0)
+			thin_reaper_co_rest(t, began_ns);
 	}
 	return false;
 }

@@ -145,6 +145,9 @@ int thin_merge_co_family(struct thin *t, uint64_t family, uint64_t end) __must_c
 /* For a new volume, on the home reactor of `like` if that is not 0. */
 uint64_t thin_id_new(struct thin *t, uint64_t like);
 void thin_reaper_wake(struct thin *t);
+/* Coroutine: the reaper's, between two leaves. The last one has kept it since began_ns: clients of the same disks and the same
+ * reactor have their turn now, for several times as long, unless somebody wants the space that it frees. */
+void thin_reaper_co_rest(struct thin *t, uint64_t began_ns);
 /* Is there something deleted that still has a map? */
 bool thin_reaper_has_more(struct thin *t);
 

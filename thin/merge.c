@@ -118,11 +118,12 @@ static int leaf_co_merge(struct thin *t, struct thin_vol *v, uint64_t leaf, unsi
 static int volume_co_merge(struct thin *t, struct thin_vol *v, uint64_t end)
 {
 	struct thin_entry_disk *d = xaligned(16, META_PAGE_BYTES);
-	uint64_t leaf;
+	uint64_t leaf, began_ns;
 	unsigned n;
 	int r = 0;
 
 	for (leaf = 0; r == 0 && leaf < end; leaf++) {
+		began_ns = reactor_now_ns();
 		if (meta_array_co_next_alone(&v->map, &leaf, d) < 0 || leaf >= end || leaf_co_count(t, d, &n) < 0)
 			break;
 		if (thin_reaper_has_more(t))
@@ -131,6 +132,8 @@ static int volume_co_merge(struct thin *t, struct thin_vol *v, uint64_t end)
 			r = -EBUSY;
 		else if (n)
 			r = leaf_co_merge(t, v, leaf, n);
+		else
+			thin_reaper_co_rest(t, began_ns);
 	}
 	xfree(d);
 	volume_co_close(t, v);
