@@ -12,14 +12,41 @@ passed=0
 failed=0
 failed_names=()
 
+is_asked() { # STEP
+	[ "${#only[@]}" -eq 0 ] || [[ " ${only[*]} " == *" $1 "* ]]
+}
+
 # step NAME COMMAND...: its output goes to a log; the end of it is shown when it fails.
 step() {
 	local name=$1 start=$SECONDS
 	shift
-	if [ "${#only[@]}" -gt 0 ] && [[ ! " ${only[*]} " == *" $name "* ]]; then
-		return 0
+	if is_asked "$name"; then
+		"$@" >"$logs/$name.log" 2>&1 </dev/null
+		ended "$name" $? "$start"
 	fi
-	if "$@" >"$logs/$name.log" 2>&1 </dev/null; then
+}
+
+# The same, but beside the steps that follow, which had better be `nice`, until `joined NAME`.
+declare -A beside_pid beside_start
+beside() {
+	local name=$1
+	shift
+	if is_asked "$name"; then
+		beside_start[$name]=$SECONDS
+		"$@" >"$logs/$name.log" 2>&1 </dev/null &
+		beside_pid[$name]=$!
+	fi
+}
+joined() {
+	if [ -n "${beside_pid[$1]:-}" ]; then
+		wait "${beside_pid[$1]}"
+		ended "$1" $? "${beside_start[$1]}"
+	fi
+}
+
+ended() { # NAME STATUS START
+	local name=$1 start=$3
+	if [ "$2" -eq 0 ]; then
 		passed=$((passed + 1))
 		printf 'ok      %-12s %4ds  %s\n' "$name" $((SECONDS - start)) "$(summary "$logs/$name.log")"
 	else
@@ -101,7 +128,7 @@ seed=$((16#19617d8c))
 
 sim() {
 	quiet_make BUILD="$BUILD" "$BUILD/tests/sim/sim" &&
-		"$BUILD/tests/sim/sim" --file tests/sim/seeds.txt --seed "$seed" --count 400 --jobs "$JOBS"
+		nice -n 19 "$BUILD/tests/sim/sim" --file tests/sim/seeds.txt --seed "$seed" --count 400 --jobs "$JOBS"
 }
 
 # The proof again, shorter, under the sanitizers.
@@ -142,9 +169,13 @@ step unit-asan unit_asan
 if [[ " ${only[*]} " == *" unit-asan-all "* ]]; then # make nightly
 	step unit-asan-all run_units "$BUILD-asan"
 fi
+# What end-to-end tests do is mostly to wait; what computes gives way to them.
+quiet_make BUILD="$BUILD" "$BUILD/tests/sim/sim" "$BUILD/tests/crash/crash" >/dev/null 2>&1
+beside e2e e2e
 step sim sim
-step crash quiet_make BUILD="$BUILD" crash STATES=10000
-step crash-parity quiet_make BUILD="$BUILD" crash PARITY=1 STATES=21000
+step crash nice -n 19 $MAKE --no-print-directory -s BUILD="$BUILD" crash STATES=10000
+step crash-parity nice -n 19 $MAKE --no-print-directory -s BUILD="$BUILD" crash PARITY=1 STATES=21000
+joined e2e
 step proof-asan proof_asan
 step mutants quiet_make BUILD="$BUILD" mutants MUTANTS="$mutants"
 step proto proto
@@ -152,7 +183,6 @@ step cli cli
 if [[ " ${only[*]} " == *" cli-asan "* ]]; then # make nightly
 	step cli-asan cli_asan
 fi
-step e2e e2e
 step bench-smoke quiet_make BUILD="$BUILD" bench-smoke
 step golden quiet_make BUILD="$BUILD" golden
 step demo bash tests/e2e/demo.sh "$BUILD"
