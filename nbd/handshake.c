@@ -214,12 +214,21 @@ static char *name_dup(const uint8_t *p, uint32_t len)
 	return s;
 }
 
-uint16_t nbd_transmission_flags(const struct nbd_session *s)
+static bool has_contexts(const struct handshake *h, const char *name)
 {
+	return h->ctx_export && !strcmp(h->ctx_export, name) && h->n_contexts;
+}
+
+/* Of the attached export, by this name. */
+static uint16_t transmission_flags(const struct handshake *h, const char *name)
+{
+	const struct nbd_session *s = h->s;
 	unsigned f = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_CAN_MULTI_CONN | NBD_FLAG_SEND_CACHE;
 
 	if (s->structured)
 		f |= NBD_FLAG_SEND_DF;
+	if (s->extended && (h->opt == NBD_OPT_INFO || has_contexts(h, name)))
+		f |= NBD_FLAG_BLOCK_STATUS_PAYLOAD;
 	if (s->at.read_only || s->at.bdev->read_only)
 		return (uint16_t)(f | NBD_FLAG_READ_ONLY);
 	if (s->at.bdev->can_discard)
@@ -233,7 +242,7 @@ static int start(struct handshake *h, const char *name)
 	struct nbd_session *s = h->s;
 	const char *shown = s->at.name ? s->at.name : name;
 
-	s->n_contexts = h->ctx_export && !strcmp(h->ctx_export, name) ? h->n_contexts : 0;
+	s->n_contexts = has_contexts(h, name) ? h->n_contexts : 0;
 	memcpy(s->contexts, h->contexts, sizeof(s->contexts));
 	snprintf(s->export_name, sizeof(s->export_name), "%s", shown);
 	return HS_START;
@@ -247,10 +256,10 @@ static int opt_export_name(struct handshake *h)
 	char *name = name_dup(h->data, h->len);
 	int r = -EPROTO;
 
-	if (!name || hs_attach(h, name) < 0)
+	if (!name || h->s->extended || hs_attach(h, name) < 0)
 		goto out; /* this option knows no error reply */
 	rep.size_bytes = be64_make(h->s->at.bdev->size_bytes);
-	rep.flags = be16_make(nbd_transmission_flags(h->s));
+	rep.flags = be16_make(transmission_flags(h, name));
 	out_add(h, &rep, h->no_zeroes ? offsetof(struct nbd_export_reply, zeroes) : sizeof(rep));
 	r = start(h, name);
 out:
@@ -320,7 +329,7 @@ static void info_add(struct handshake *h, uint16_t type, const char *name)
 	struct nbd_info_export e = {
 		.type = be16_make(NBD_INFO_EXPORT),
 		.size_bytes = be64_make(at->bdev->size_bytes),
-		.flags = be16_make(nbd_transmission_flags(h->s)),
+		.flags = be16_make(transmission_flags(h, name)),
 	};
 	struct nbd_info_block_size b = {
 		.type = be16_make(NBD_INFO_BLOCK_SIZE),
@@ -390,7 +399,17 @@ static int opt_structured_reply(struct handshake *h)
 {
 	if (h->len)
 		return rep_error(h, NBD_REP_ERR_INVALID, "STRUCTURED_REPLY takes no data");
+	if (h->s->extended)
+		return rep_error(h, NBD_REP_ERR_EXT_HEADER_REQD, "extended headers are in use already");
 	h->s->structured = true;
+	return rep_plain(h, NBD_REP_ACK);
+}
+
+static int opt_extended_headers(struct handshake *h)
+{
+	if (h->len)
+		return rep_error(h, NBD_REP_ERR_INVALID, "EXTENDED_HEADERS takes no data");
+	h->s->structured = h->s->extended = true;
 	return rep_plain(h, NBD_REP_ACK);
 }
 
@@ -541,6 +560,7 @@ static const struct {
 	{NBD_OPT_STRUCTURED_REPLY, opt_structured_reply},
 	{NBD_OPT_LIST_META_CONTEXT, opt_meta_context},
 	{NBD_OPT_SET_META_CONTEXT, opt_meta_context},
+	{NBD_OPT_EXTENDED_HEADERS, opt_extended_headers},
 };
 
 static int opt_run(struct handshake *h)

@@ -44,6 +44,7 @@ enum { /* transmission flags */
 	NBD_FLAG_CAN_MULTI_CONN = 1 << 8,
 	NBD_FLAG_SEND_CACHE = 1 << 10,
 	NBD_FLAG_SEND_FAST_ZERO = 1 << 11,
+	NBD_FLAG_BLOCK_STATUS_PAYLOAD = 1 << 12,
 };
 
 enum {
@@ -56,6 +57,7 @@ enum {
 	NBD_OPT_STRUCTURED_REPLY = 8,
 	NBD_OPT_LIST_META_CONTEXT = 9,
 	NBD_OPT_SET_META_CONTEXT = 10,
+	NBD_OPT_EXTENDED_HEADERS = 11,
 };
 
 #define NBD_REP_ACK 1U
@@ -71,6 +73,7 @@ enum {
 #define NBD_REP_ERR_SHUTDOWN 0x80000007U
 #define NBD_REP_ERR_BLOCK_SIZE_REQD 0x80000008U
 #define NBD_REP_ERR_TOO_BIG 0x80000009U
+#define NBD_REP_ERR_EXT_HEADER_REQD 0x8000000aU
 
 enum {
 	NBD_INFO_EXPORT = 0,
@@ -118,6 +121,8 @@ struct nbd_info_block_size {
 #define NBD_REQUEST_MAGIC 0x25609513U
 #define NBD_SIMPLE_REPLY_MAGIC 0x67446698U
 #define NBD_STRUCTURED_REPLY_MAGIC 0x668e33efU
+#define NBD_EXTENDED_REQUEST_MAGIC 0x21e41c71U
+#define NBD_EXTENDED_REPLY_MAGIC 0x6e8a278cU
 
 enum {
 	NBD_CMD_READ = 0,
@@ -136,6 +141,7 @@ enum {
 	NBD_CMD_FLAG_DF = 1 << 2,
 	NBD_CMD_FLAG_REQ_ONE = 1 << 3,
 	NBD_CMD_FLAG_FAST_ZERO = 1 << 4,
+	NBD_CMD_FLAG_PAYLOAD_LEN = 1 << 5, /* extended: the length is that of a payload that follows */
 };
 
 #define NBD_REPLY_FLAG_DONE 1U
@@ -144,6 +150,7 @@ enum {
 #define NBD_REPLY_TYPE_OFFSET_DATA 1U
 #define NBD_REPLY_TYPE_OFFSET_HOLE 2U
 #define NBD_REPLY_TYPE_BLOCK_STATUS 5U
+#define NBD_REPLY_TYPE_BLOCK_STATUS_EXT 6U
 #define NBD_REPLY_TYPE_ERROR 0x8001U
 #define NBD_REPLY_TYPE_ERROR_OFFSET 0x8002U
 
@@ -167,6 +174,17 @@ struct nbd_request {
 	be32 len_bytes;
 };
 
+struct nbd_request_ext { /* with extended headers */
+	be32 magic;
+	be16 flags, cmd;
+	be64 cookie;
+	be64 off_bytes, len_bytes;
+};
+
+struct nbd_status_filter { /* payload of BLOCK_STATUS; be32 ids of contexts follow */
+	be64 len_bytes;
+};
+
 struct nbd_simple_reply {
 	be32 magic, error;
 	be64 cookie;
@@ -179,13 +197,18 @@ struct nbd_chunk_hdr {
 	be32 len_bytes;
 };
 
-struct nbd_chunk_data { /* OFFSET_DATA; the data follows */
-	struct nbd_chunk_hdr hdr;
+struct nbd_chunk_hdr_ext { /* with extended headers, before the same payload */
+	be32 magic;
+	be16 flags, type;
+	be64 cookie;
+	be64 off_bytes, len_bytes; /* of the request; of the payload */
+};
+
+struct nbd_chunk_data { /* payload of OFFSET_DATA; the data follows */
 	be64 off_bytes;
 };
 
-struct nbd_chunk_error { /* ERROR without text */
-	struct nbd_chunk_hdr hdr;
+struct nbd_chunk_error { /* payload of ERROR without text */
 	be32 error;
 	be16 text_bytes;
 };
@@ -199,6 +222,15 @@ struct nbd_extent {
 	be32 len_bytes, flags;
 };
 
+struct nbd_chunk_status_ext { /* BLOCK_STATUS_EXT; nbd_extent_ext follow */
+	struct nbd_chunk_hdr_ext hdr;
+	be32 context, n_extents;
+};
+
+struct nbd_extent_ext {
+	be64 len_bytes, flags;
+};
+
 _Static_assert(sizeof(struct nbd_greeting) == 18, "wire");
 _Static_assert(sizeof(struct nbd_opt_hdr) == 16, "wire");
 _Static_assert(sizeof(struct nbd_rep_hdr) == 20, "wire");
@@ -208,9 +240,13 @@ _Static_assert(sizeof(struct nbd_info_block_size) == 14, "wire");
 _Static_assert(sizeof(struct nbd_request) == 28, "wire");
 _Static_assert(sizeof(struct nbd_simple_reply) == 16, "wire");
 _Static_assert(sizeof(struct nbd_chunk_hdr) == 20, "wire");
-_Static_assert(sizeof(struct nbd_chunk_data) == 28, "wire");
-_Static_assert(sizeof(struct nbd_chunk_error) == 26, "wire");
+_Static_assert(sizeof(struct nbd_chunk_data) == 8, "wire");
+_Static_assert(sizeof(struct nbd_chunk_error) == 6, "wire");
 _Static_assert(sizeof(struct nbd_chunk_status) == 24, "wire");
 _Static_assert(sizeof(struct nbd_extent) == 8, "wire");
+_Static_assert(sizeof(struct nbd_request_ext) == 32, "wire");
+_Static_assert(sizeof(struct nbd_chunk_hdr_ext) == 32, "wire");
+_Static_assert(sizeof(struct nbd_chunk_status_ext) == 40, "wire");
+_Static_assert(sizeof(struct nbd_extent_ext) == 16, "wire");
 
 #endif

@@ -34,49 +34,77 @@ enum nbd_error nbd_err(int code)
 	}
 }
 
-static void chunk_hdr(struct nbd_chunk_hdr *h, const struct nbd_req *r, uint16_t flags, uint16_t type, uint32_t len)
+/* Header of a chunk in the session's form, before len bytes of payload. Returns its end. */
+static void *chunk_hdr(void *out, const struct nbd_req *r, uint16_t flags, uint16_t type, uint32_t len)
 {
-	h->magic = be32_make(NBD_STRUCTURED_REPLY_MAGIC);
+	struct nbd_chunk_hdr_ext *x = out;
+	struct nbd_chunk_hdr *h = out;
+
+	h->magic = be32_make(r->s->extended ? NBD_EXTENDED_REPLY_MAGIC : NBD_STRUCTURED_REPLY_MAGIC);
 	h->flags = be16_make(flags);
 	h->type = be16_make(type);
 	h->cookie = r->cookie;
-	h->len_bytes = be32_make(len);
+	if (!r->s->extended) {
+		h->len_bytes = be32_make(len);
+		return h + 1;
+	}
+	x->off_bytes = be64_make(r->off_bytes);
+	x->len_bytes = be64_make(len);
+	return x + 1;
 }
 
 uint32_t nbd_reply_status_chunk(const struct nbd_req *r, void *out, unsigned context, uint32_t n_extents, bool last)
 {
+	struct nbd_chunk_status_ext *x = out;
 	struct nbd_chunk_status *c = out;
-	uint32_t len = n_extents * (uint32_t)sizeof(struct nbd_extent);
+	uint16_t flags = last ? NBD_REPLY_FLAG_DONE : 0;
+	uint32_t len;
 
-	chunk_hdr(&c->hdr, r, last ? NBD_REPLY_FLAG_DONE : 0, NBD_REPLY_TYPE_BLOCK_STATUS, (uint32_t)sizeof(c->context) + len);
-	c->context = be32_make(context);
-	return (uint32_t)sizeof(*c) + len;
+	if (!r->s->extended) {
+		len = (uint32_t)sizeof(c->context) + n_extents * (uint32_t)sizeof(struct nbd_extent);
+		chunk_hdr(c, r, flags, NBD_REPLY_TYPE_BLOCK_STATUS, len);
+		c->context = be32_make(context);
+		return (uint32_t)sizeof(c->hdr) + len;
+	}
+	len = (uint32_t)(sizeof(*x) - sizeof(x->hdr)) + n_extents * (uint32_t)sizeof(struct nbd_extent_ext);
+	chunk_hdr(x, r, flags, NBD_REPLY_TYPE_BLOCK_STATUS_EXT, len);
+	x->context = be32_make(context);
+	x->n_extents = be32_make(n_extents);
+	return (uint32_t)sizeof(x->hdr) + len;
+}
+
+static size_t encode_simple(const struct nbd_req *r, struct nbd_simple_reply *out)
+{
+	out->magic = be32_make(NBD_SIMPLE_REPLY_MAGIC);
+	out->error = be32_make(nbd_err(r->result));
+	out->cookie = r->cookie;
+	return sizeof(*out);
 }
 
 /* Writes everything before the payload; returns its length, at most NBD_REPLY_HDR_MAX. */
-static size_t encode(const struct nbd_req *r, void *out)
+static size_t encode(const struct nbd_req *r, uint8_t *out)
 {
-	struct nbd_simple_reply *simple = out;
-	struct nbd_chunk_error *error = out;
-	struct nbd_chunk_data *data = out;
+	struct nbd_chunk_error *error;
+	struct nbd_chunk_data *data;
+	uint8_t *end;
 
-	if (!r->s->structured || (!r->result && !r->payload_bytes)) {
-		simple->magic = be32_make(NBD_SIMPLE_REPLY_MAGIC);
-		simple->error = be32_make(nbd_err(r->result));
-		simple->cookie = r->cookie;
-		return sizeof(*simple);
-	}
+	if (!r->s->structured || (!r->s->extended && !r->result && !r->payload_bytes))
+		return encode_simple(r, (struct nbd_simple_reply *)out);
 	if (r->result) {
-		chunk_hdr(&error->hdr, r, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_ERROR, sizeof(*error) - sizeof(error->hdr));
+		error = chunk_hdr(out, r, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_ERROR, sizeof(*error));
 		error->error = be32_make(nbd_err(r->result));
 		error->text_bytes = be16_make(0);
-		return sizeof(*error);
+		end = (uint8_t *)(error + 1);
+	} else if (!r->payload_bytes) {
+		end = chunk_hdr(out, r, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_NONE, 0);
+	} else if (r->cmd == NBD_CMD_BLOCK_STATUS) {
+		end = out; /* the payload is whole chunks */
+	} else {
+		data = chunk_hdr(out, r, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_OFFSET_DATA, (uint32_t)sizeof(*data) + r->payload_bytes);
+		data->off_bytes = be64_make(r->off_bytes);
+		end = (uint8_t *)(data + 1);
 	}
-	if (r->cmd == NBD_CMD_BLOCK_STATUS)
-		return 0; /* the payload is whole chunks */
-	chunk_hdr(&data->hdr, r, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_OFFSET_DATA, sizeof(data->off_bytes) + r->payload_bytes);
-	data->off_bytes = be64_make(r->off_bytes);
-	return sizeof(*data);
+	return (size_t)(end - out);
 }
 
 void nbd_req_finish(struct nbd_req *r, int result)

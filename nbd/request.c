@@ -13,15 +13,15 @@ static const struct {
 	uint16_t flags;
 } cmds[] = {
 	[NBD_CMD_READ] = {CMD_RANGE | CMD_PAYLOAD, NBD_CMD_FLAG_DF},
-	[NBD_CMD_WRITE] = {CMD_RANGE | CMD_WRITES | CMD_PAYLOAD, 0},
+	[NBD_CMD_WRITE] = {CMD_RANGE | CMD_WRITES | CMD_PAYLOAD, NBD_CMD_FLAG_PAYLOAD_LEN},
 	[NBD_CMD_FLUSH] = {0, 0},
 	[NBD_CMD_TRIM] = {CMD_RANGE | CMD_WRITES, 0},
 	[NBD_CMD_CACHE] = {CMD_RANGE, 0},
 	[NBD_CMD_WRITE_ZEROES] = {CMD_RANGE | CMD_WRITES, NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO},
-	[NBD_CMD_BLOCK_STATUS] = {CMD_RANGE, NBD_CMD_FLAG_REQ_ONE},
+	[NBD_CMD_BLOCK_STATUS] = {CMD_RANGE, NBD_CMD_FLAG_REQ_ONE | NBD_CMD_FLAG_PAYLOAD_LEN},
 };
 
-static int check_range(const struct bdev *b, uint16_t cmd, uint64_t off, uint32_t len)
+static int check_range(const struct bdev *b, uint16_t cmd, uint64_t off, uint64_t len)
 {
 	if (!len || !IS_ALIGNED(off | len, (uint64_t)b->block_bytes))
 		return -EINVAL;
@@ -30,7 +30,15 @@ static int check_range(const struct bdev *b, uint16_t cmd, uint64_t off, uint32_
 	return 0;
 }
 
-static int check_more(const struct nbd_session *s, uint16_t cmd, uint16_t flags, uint64_t off, uint32_t len)
+/* The payload of a block status: the range's length, and ids of one to all contexts. */
+static int check_filter_bytes(const struct nbd_session *s, uint64_t len)
+{
+	uint64_t ids = len < sizeof(struct nbd_status_filter) ? 0 : len - sizeof(struct nbd_status_filter);
+
+	return !ids || ids % sizeof(be32) || ids / sizeof(be32) > s->n_contexts ? -EINVAL : 0;
+}
+
+static int check_more(const struct nbd_session *s, uint16_t cmd, uint16_t flags, uint64_t off, uint64_t len)
 {
 	const struct bdev *b = s->at.bdev;
 
@@ -42,37 +50,48 @@ static int check_more(const struct nbd_session *s, uint16_t cmd, uint16_t flags,
 	case NBD_CMD_TRIM:
 		return b->can_discard ? 0 : -EINVAL;
 	case NBD_CMD_BLOCK_STATUS:
-		return s->n_contexts ? 0 : -EINVAL;
+		return !s->n_contexts ? -EINVAL : flags & NBD_CMD_FLAG_PAYLOAD_LEN ? check_filter_bytes(s, len) : 0;
 	default:
 		return 0;
 	}
 }
 
-static uint32_t need_of(const struct nbd_session *s, uint16_t cmd, uint32_t len)
+static uint32_t status_chunk_bytes(const struct nbd_session *s)
+{
+	return s->extended ? sizeof(struct nbd_chunk_status_ext) : sizeof(struct nbd_chunk_status);
+}
+
+static uint32_t status_extent_bytes(const struct nbd_session *s)
+{
+	return s->extended ? sizeof(struct nbd_extent_ext) : sizeof(struct nbd_extent);
+}
+
+static uint32_t need_of(const struct nbd_session *s, uint16_t cmd, uint64_t len)
 {
 	switch (cmd) {
 	case NBD_CMD_READ:
 	case NBD_CMD_WRITE:
-		return len;
+		return (uint32_t)len;
 	case NBD_CMD_CACHE:
-		return len > NBD_CACHE_MAX ? 0 : MIN(len, (uint32_t)NBD_CACHE_PIECE);
+		return len > NBD_CACHE_MAX ? 0 : (uint32_t)MIN(len, (uint64_t)NBD_CACHE_PIECE);
 	case NBD_CMD_BLOCK_STATUS:
-		return NBD_STATUS_EXTENTS * (uint32_t)sizeof(struct nbd_extent) + s->n_contexts * (uint32_t)sizeof(struct nbd_chunk_status);
+		return NBD_STATUS_EXTENTS * status_extent_bytes(s) + s->n_contexts * status_chunk_bytes(s);
 	default:
 		return 0;
 	}
 }
 
-int nbd_request_check(const struct nbd_session *s, const struct nbd_request *h, uint32_t *need_bytes)
+int nbd_request_check(const struct nbd_session *s, const struct nbd_header *h, uint32_t *need_bytes)
 {
-	uint16_t cmd = be16_get(h->cmd), flags = be16_get(h->flags);
-	uint32_t len = be32_get(h->len_bytes);
-	uint64_t off = be64_get(h->off_bytes);
+	uint16_t cmd = h->cmd, flags = h->flags;
+	uint64_t len = h->len_bytes, off = h->off_bytes;
 	unsigned traits;
 	int r;
 
 	*need_bytes = 0;
 	if (cmd >= ARRAY_LEN(cmds) || (flags & ~(cmds[cmd].flags | NBD_CMD_FLAG_FUA)))
+		return -EINVAL;
+	if ((flags & NBD_CMD_FLAG_PAYLOAD_LEN) && !s->extended)
 		return -EINVAL;
 	traits = cmds[cmd].traits;
 	if ((traits & CMD_WRITES) && (s->at.read_only || s->at.bdev->read_only))
@@ -80,7 +99,7 @@ int nbd_request_check(const struct nbd_session *s, const struct nbd_request *h, 
 	if ((traits & CMD_PAYLOAD) && len > NBD_PAYLOAD_MAX)
 		return cmd == NBD_CMD_READ && s->structured ? -EOVERFLOW : -EINVAL;
 	r = check_more(s, cmd, flags, off, len);
-	if (!r && (traits & CMD_RANGE))
+	if (!r && (traits & CMD_RANGE) && !(cmd == NBD_CMD_BLOCK_STATUS && h->payload_bytes)) /* else it is in the payload */
 		r = check_range(s->at.bdev, cmd, off, len);
 	if (!r)
 		*need_bytes = need_of(s, cmd, len);
@@ -161,6 +180,8 @@ static void split_pump(struct nbd_req *r)
 	if (sp->pumping) /* a piece completed inside its own submission */
 		return;
 	sp->pumping = true;
+	if (r->s->dead && !r->result) /* nobody waits for the rest of what may be terabytes */
+		r->result = -ESHUTDOWN;
 	while (!r->result && sp->next_bytes < r->len_bytes && !list_is_empty(&sp->idle)) {
 		io = list_entry(list_pop_front(&sp->idle), struct io, link);
 		len = MIN(piece, r->len_bytes - sp->next_bytes);
@@ -210,27 +231,34 @@ static void submit_split(struct nbd_req *r)
 /* ---- block status ---- */
 
 struct status_out {
-	struct nbd_extent *v;
+	uint8_t *v;	    /* nbd_extent, or nbd_extent_ext */
+	bool extended;
 	unsigned n, cap;
 	uint32_t flags;	    /* of the last one, v[n - 1] */
 	uint64_t len_bytes; /* of the last one */
 };
 
+static void status_put(const struct status_out *o, unsigned i)
+{
+	if (o->extended)
+		((struct nbd_extent_ext *)o->v)[i] = (struct nbd_extent_ext){be64_make(o->len_bytes), be64_make(o->flags)};
+	else /* at most the request's 32 bits in all */
+		((struct nbd_extent *)o->v)[i] = (struct nbd_extent){be32_make((uint32_t)o->len_bytes), be32_make(o->flags)};
+}
+
 /* False: the list is full. */
 static bool status_add(struct status_out *o, const struct bdev_extent *e, uint64_t len)
 {
-	uint32_t flags = e->flags;
-
-	if (o->n && o->flags == flags) {
-		o->len_bytes += len; /* at most the request's 32 bits in all */
+	if (o->n && o->flags == e->flags) {
+		o->len_bytes += len;
 	} else {
 		if (o->n == o->cap)
 			return false;
 		o->n++;
-		o->flags = flags;
+		o->flags = e->flags;
 		o->len_bytes = len;
 	}
-	o->v[o->n - 1] = (struct nbd_extent){be32_make((uint32_t)o->len_bytes), be32_make(flags)};
+	status_put(o, o->n - 1);
 	return true;
 }
 
@@ -276,23 +304,59 @@ static int status_co_collect(struct nbd_req *r, const struct nbd_context *c, str
 	return o->n ? 0 : -EIO;
 }
 
-/* One chunk for each context. */
+/* One chunk for each context that is asked for. */
 static void status_co(void *arg)
 {
 	struct nbd_req *r = arg;
 	struct nbd_session *s = r->s;
-	unsigned i, cap = r->flags & NBD_CMD_FLAG_REQ_ONE ? 1 : NBD_STATUS_EXTENTS / s->n_contexts;
+	unsigned i, left = r->contexts & ((1u << s->n_contexts) - 1), n = (unsigned)__builtin_popcount(left);
+	unsigned cap = r->flags & NBD_CMD_FLAG_REQ_ONE ? 1 : NBD_STATUS_EXTENTS / n;
 	uint32_t at = 0;
 	int err = 0;
 
-	for (i = 0; i < s->n_contexts && !err; i++) {
-		struct status_out o = {.v = (struct nbd_extent *)(r->buf + at + sizeof(struct nbd_chunk_status)), .cap = cap};
+	for (i = 0; left && !err; i++, left >>= 1) {
+		struct status_out o = {.v = r->buf + at + status_chunk_bytes(s), .extended = s->extended, .cap = cap};
 
+		if (!(left & 1))
+			continue;
 		err = status_co_collect(r, &s->contexts[i], &o);
-		at += nbd_reply_status_chunk(r, r->buf + at, i + 1, o.n, i + 1 == s->n_contexts);
+		at += nbd_reply_status_chunk(r, r->buf + at, i + 1, o.n, left == 1);
 	}
 	r->payload_bytes = at;
 	nbd_req_finish(r, err);
+}
+
+/* What the payload asks for: the contexts by their ids, each once, and the range's length. 0 or -EINVAL. */
+static int filter_parse(struct nbd_req *r)
+{
+	const struct nbd_status_filter *f = (const void *)r->buf;
+	const be32 *ids = (const void *)(f + 1);
+	unsigned i, n = (unsigned)((r->rx_bytes - sizeof(*f)) / sizeof(*ids));
+	uint32_t id, seen = 0;
+
+	for (i = 0; i < n; i++) {
+		id = be32_get(ids[i]);
+		if (!id || id > r->s->n_contexts || seen & 1u << (id - 1))
+			return -EINVAL;
+		seen |= 1u << (id - 1);
+	}
+	r->contexts = (uint16_t)seen;
+	r->len_bytes = be64_get(f->len_bytes);
+	return check_range(r->s->at.bdev, r->cmd, r->off_bytes, r->len_bytes);
+}
+
+static void status_start(struct nbd_req *r)
+{
+	int err = 0;
+
+	if (r->rx_bytes) /* its buffer is there */
+		err = filter_parse(r);
+	else
+		nbd_req_buf_get(r, need_of(r->s, r->cmd, 0));
+	if (err)
+		nbd_req_finish(r, err);
+	else
+		co_start(CO_REQUEST, status_co, r, "nbd block status");
 }
 
 /* ---- start ---- */
@@ -317,9 +381,9 @@ void nbd_request_start(struct nbd_req *r)
 
 	switch (r->cmd) {
 	case NBD_CMD_READ:
-		nbd_req_buf_get(r, r->len_bytes);
+		nbd_req_buf_get(r, (uint32_t)r->len_bytes);
 		r->again = false;
-		r->payload_bytes = r->len_bytes;
+		r->payload_bytes = (uint32_t)r->len_bytes;
 		count(&s->reads, 1);
 		count(&s->bytes_read, r->len_bytes);
 		break;
@@ -336,8 +400,7 @@ void nbd_request_start(struct nbd_req *r)
 		nbd_req_buf_get(r, need);
 		break;
 	case NBD_CMD_BLOCK_STATUS:
-		nbd_req_buf_get(r, need_of(s, r->cmd, r->len_bytes));
-		co_start(CO_REQUEST, status_co, r, "nbd block status");
+		status_start(r);
 		return;
 	}
 	request_submit(r);

@@ -19,7 +19,7 @@
 #include "nbd/proto.h"
 
 #define NBD_PAYLOAD_MAX (32 * MIB)	 /* of one read or write; advertised */
-#define NBD_DRAIN_MAX (2 * NBD_PAYLOAD_MAX) /* a longer write is not even read to the end: the connection is dropped */
+#define NBD_DRAIN_MAX (2 * NBD_PAYLOAD_MAX) /* a longer payload is not even read to the end: the connection is dropped */
 #define NBD_RECV_BYTES (256 * KIB)
 #define NBD_RESERVE_BYTES (256 * KIB)
 #define NBD_STALL_NS (10 * NS_PER_SEC)	 /* and a second for each MiB that is on its way */
@@ -31,7 +31,7 @@
 #define NBD_SEND_IOV 1024
 #define NBD_SEND_BYTES (4 * MIB)	/* payload per send, at least one reply: progress can be seen */
 #define NBD_SEND_REPLIES (NBD_SEND_IOV / 2)
-#define NBD_REPLY_HDR_MAX 32
+#define NBD_REPLY_HDR_MAX 40
 #define NBD_REQ_SLAB 32
 #define NBD_CONTEXTS_MAX 16U		/* that a client can set */
 
@@ -51,14 +51,23 @@ struct nbd_split {
 	struct io io[NBD_SPLIT_WINDOW];
 };
 
+/* A request's header, whichever of the two forms it came in. */
+struct nbd_header {
+	uint16_t cmd, flags;
+	be64 cookie;
+	uint64_t off_bytes, len_bytes;
+	uint64_t payload_bytes; /* that follow it */
+};
+
 /* One request, from its header's arrival until its reply is sent. From the session's free list. */
 struct nbd_req {
 	struct io io;	   /* of a request in one piece */
 	struct nbd_session *s;
 	struct list link;  /* free list, ready list, sending list */
 	uint16_t cmd, flags;
-	uint32_t len_bytes;
-	uint64_t off_bytes;
+	uint16_t contexts; /* block status: bits of those to answer */
+	uint32_t rx_bytes; /* payload that comes with it */
+	uint64_t off_bytes, len_bytes;
 	be64 cookie;
 	int result;
 	uint32_t payload_bytes; /* of the reply, in buf */
@@ -91,7 +100,8 @@ struct nbd_session {
 
 	/* result of the handshake, constant after it */
 	struct nbd_attach at;
-	bool structured;
+	bool structured;	/* replies */
+	bool extended;		/* headers; then replies are structured too */
 	unsigned n_contexts;
 	struct nbd_context contexts[NBD_CONTEXTS_MAX];
 
@@ -175,7 +185,6 @@ char *nbd_escape(const void *text, size_t len, char *out, size_t out_len);
 int nbd_handshake_co(struct nbd_session *s);
 /* UTF-8 without NUL and control characters. */
 bool nbd_string_is_valid(const void *text, size_t len);
-uint16_t nbd_transmission_flags(const struct nbd_session *s);
 
 /* transmission.c. Coroutine on the home reactor; returns when the session has ended and is detached. */
 int nbd_transmit_co(void *session);
@@ -192,7 +201,7 @@ void nbd_req_put(struct nbd_req *r);
 
 /* request.c */
 /* 0, or the error to answer with. Any r: also memory that the request will need, for admission. */
-int nbd_request_check(const struct nbd_session *s, const struct nbd_request *h, uint32_t *need_bytes);
+int nbd_request_check(const struct nbd_session *s, const struct nbd_header *h, uint32_t *need_bytes);
 /* All of its payload is there. Ends in nbd_req_finish(), at once or later. */
 void nbd_request_start(struct nbd_req *r);
 

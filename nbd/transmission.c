@@ -78,6 +78,7 @@ static struct nbd_req *req_get(struct nbd_session *s)
 	r->split = NULL;
 	r->result = 0;
 	r->payload_bytes = 0;
+	r->contexts = UINT16_MAX;
 	s->n_reqs++;
 	return r;
 }
@@ -143,7 +144,7 @@ static bool session_stands_still(const struct nbd_session *s, uint64_t now)
 	if (!beyond_reserve(s->n_bytes))
 		return false;
 	return (s->sending && is_late(s->send_ns, s->send_bytes, now)) ||
-	       (s->rx && s->rx->buf && is_late(s->rx_ns, s->rx->len_bytes, now));
+	       (s->rx && s->rx->buf && is_late(s->rx_ns, s->rx->rx_bytes, now));
 }
 
 /* Somebody waits for memory: whoever holds it and does not move loses it. */
@@ -172,44 +173,79 @@ static void session_violation(struct nbd_session *s, const char *what)
 	nbd_session_close(s);
 }
 
+static size_t header_bytes(const struct nbd_session *s)
+{
+	return s->extended ? sizeof(struct nbd_request_ext) : sizeof(struct nbd_request);
+}
+
+/* 0, or -EPROTO: what comes next cannot be told from it. Both forms begin alike. */
+static int header_parse(const struct nbd_session *s, const uint8_t *p, struct nbd_header *out)
+{
+	const struct nbd_request_ext *x = (const void *)p;
+	const struct nbd_request *c = (const void *)p;
+
+	if (be32_get(c->magic) != (s->extended ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC))
+		return -EPROTO;
+	*out = (struct nbd_header){
+		.cmd = be16_get(c->cmd),
+		.flags = be16_get(c->flags),
+		.cookie = c->cookie,
+		.off_bytes = be64_get(c->off_bytes),
+		.len_bytes = s->extended ? be64_get(x->len_bytes) : be32_get(c->len_bytes),
+	};
+	if (s->extended ? out->flags & NBD_CMD_FLAG_PAYLOAD_LEN : out->cmd == NBD_CMD_WRITE)
+		out->payload_bytes = out->len_bytes;
+	else if (out->cmd == NBD_CMD_WRITE) /* data may follow or not, and data must never be taken for requests */
+		return -EPROTO;
+	return 0;
+}
+
+/* The payload comes next: into the request's buffer, or to be dropped. */
+static void payload_expect(struct nbd_session *s, struct nbd_req *r, uint32_t need_bytes)
+{
+	s->rx = r;
+	s->rx_got = 0;
+	s->rx_ns = reactor_now_ns();
+	if (!r->result)
+		nbd_req_buf_get(r, need_bytes);
+}
+
 /* False: must wait for memory, or the session closes. */
 static bool take_header(struct nbd_session *s)
 {
-	const struct nbd_request *h = (const struct nbd_request *)(s->rbuf + s->rpos);
-	uint16_t cmd = be16_get(h->cmd);
+	struct nbd_header h;
 	uint32_t need;
 	struct nbd_req *r;
 	int bad;
 
-	if (be32_get(h->magic) != NBD_REQUEST_MAGIC) {
+	if (header_parse(s, s->rbuf + s->rpos, &h) < 0) {
 		session_violation(s, "not a request");
 		return false;
 	}
-	if (cmd == NBD_CMD_DISC) {
+	if (h.cmd == NBD_CMD_DISC) {
 		nbd_session_close(s);
 		return false;
 	}
-	bad = nbd_request_check(s, h, &need);
+	bad = nbd_request_check(s, &h, &need);
+	if (bad && h.payload_bytes > NBD_DRAIN_MAX) {
+		session_violation(s, "payload is too long");
+		return false;
+	}
 	if (!admit(s, need)) {
 		s->stalled = true;
 		return false;
 	}
 	r = req_get(s);
-	r->cmd = cmd;
-	r->flags = be16_get(h->flags);
-	r->cookie = h->cookie;
-	r->off_bytes = be64_get(h->off_bytes);
-	r->len_bytes = be32_get(h->len_bytes);
+	r->cmd = h.cmd;
+	r->flags = h.flags;
+	r->cookie = h.cookie;
+	r->off_bytes = h.off_bytes;
+	r->len_bytes = h.len_bytes;
+	r->rx_bytes = (uint32_t)h.payload_bytes;
 	r->result = bad;
-	s->rpos += sizeof(*h);
-	if (cmd == NBD_CMD_WRITE) {
-		s->rx = r;
-		s->rx_got = 0;
-		s->rx_ns = reactor_now_ns();
-		if (!bad)
-			nbd_req_buf_get(r, r->len_bytes);
-		else if (r->len_bytes > NBD_DRAIN_MAX)
-			session_violation(s, "write is too long");
+	s->rpos += header_bytes(s);
+	if (r->rx_bytes || h.cmd == NBD_CMD_WRITE) {
+		payload_expect(s, r, need);
 	} else if (bad) {
 		nbd_req_finish(r, bad);
 	} else {
@@ -222,13 +258,13 @@ static bool take_header(struct nbd_session *s)
 static bool take_payload(struct nbd_session *s)
 {
 	struct nbd_req *r = s->rx;
-	size_t n = MIN(s->rlen - s->rpos, r->len_bytes - s->rx_got);
+	size_t n = MIN(s->rlen - s->rpos, r->rx_bytes - s->rx_got);
 
 	if (n && r->buf)
 		memcpy(r->buf + s->rx_got, s->rbuf + s->rpos, n);
 	s->rpos += n;
 	s->rx_got += n;
-	if (s->rx_got < r->len_bytes)
+	if (s->rx_got < r->rx_bytes)
 		return false;
 	s->rx = NULL;
 	if (r->result)
@@ -244,7 +280,7 @@ static void take_requests(struct nbd_session *s)
 	while (!s->closing) {
 		if (s->rx && !take_payload(s))
 			break;
-		if (s->rlen - s->rpos < sizeof(struct nbd_request) || !take_header(s))
+		if (s->rlen - s->rpos < header_bytes(s) || !take_header(s))
 			break;
 	}
 }
@@ -264,7 +300,7 @@ static void recv_start(struct nbd_session *s)
 	}
 	s->recv_direct = 0;
 	if (s->rx && s->rx->buf) {
-		s->recv_direct = s->rx->len_bytes - s->rx_got;
+		s->recv_direct = s->rx->rx_bytes - s->rx_got;
 		s->recv_iov[n++] = (struct iovec){s->rx->buf + s->rx_got, s->recv_direct};
 	}
 	s->recv_iov[n++] = (struct iovec){s->rbuf + s->rlen, NBD_RECV_BYTES - s->rlen};

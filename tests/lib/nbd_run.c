@@ -99,7 +99,31 @@ void script_handshake(struct nbd_script *s, const char *name, bool structured)
 	script_go(s, NBD_OPT_GO, name);
 }
 
-void script_request(struct nbd_script *s, uint16_t cmd, uint16_t flags, uint64_t cookie, uint64_t off, uint32_t len)
+void script_handshake_extended(struct nbd_script *s, const char *name, const char *const *contexts, unsigned n)
+{
+	s->extended = true;
+	script_flags(s, NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
+	script_option(s, NBD_OPT_EXTENDED_HEADERS, NULL, 0);
+	if (n)
+		script_contexts(s, NBD_OPT_SET_META_CONTEXT, name, contexts, n);
+	script_go(s, NBD_OPT_GO, name);
+}
+
+static void request_extended(struct nbd_script *s, uint16_t cmd, uint16_t flags, uint64_t cookie, uint64_t off, uint64_t len)
+{
+	struct nbd_request_ext r = {
+		.magic = be32_make(NBD_EXTENDED_REQUEST_MAGIC),
+		.flags = be16_make(flags),
+		.cmd = be16_make(cmd),
+		.cookie = be64_make(cookie),
+		.off_bytes = be64_make(off),
+		.len_bytes = be64_make(len),
+	};
+
+	script_add(s, &r, sizeof(r));
+}
+
+void script_request(struct nbd_script *s, uint16_t cmd, uint16_t flags, uint64_t cookie, uint64_t off, uint64_t len)
 {
 	struct nbd_request r = {
 		.magic = be32_make(NBD_REQUEST_MAGIC),
@@ -107,10 +131,13 @@ void script_request(struct nbd_script *s, uint16_t cmd, uint16_t flags, uint64_t
 		.cmd = be16_make(cmd),
 		.cookie = be64_make(cookie),
 		.off_bytes = be64_make(off),
-		.len_bytes = be32_make(len),
+		.len_bytes = be32_make((uint32_t)len),
 	};
 
-	script_add(s, &r, sizeof(r));
+	if (s->extended)
+		request_extended(s, cmd, flags, cookie, off, len);
+	else
+		script_add(s, &r, sizeof(r));
 }
 
 void script_write(struct nbd_script *s, uint16_t flags, uint64_t cookie, uint64_t off, uint32_t len, uint8_t fill)
@@ -119,7 +146,7 @@ void script_write(struct nbd_script *s, uint16_t flags, uint64_t cookie, uint64_
 
 	CHECK(p);
 	memset(p, fill, len);
-	script_request(s, NBD_CMD_WRITE, flags, cookie, off, len);
+	script_request(s, NBD_CMD_WRITE, (uint16_t)(flags | (s->extended ? NBD_CMD_FLAG_PAYLOAD_LEN : 0)), cookie, off, len);
 	script_add(s, p, len);
 	free(p);
 }
@@ -146,6 +173,7 @@ static int run_co(void *arg)
 		[RUN_DELAY] = {.name = "delay", .home = 1, .o = {.size_bytes = 64 * MIB, .delay_ns = NS_PER_MS}},
 		[RUN_FAULTY] = {.name = "faulty", .o = {.size_bytes = RUN_SIZE, .max_bytes = 64 * KIB, .fault = fault}},
 		[RUN_NOFAST] = {.name = "nofast", .home = 1, .o = {.size_bytes = RUN_SIZE, .no_fast_zero = true, .no_discard = true}},
+		[RUN_HUGE] = {.name = "huge", .home = 1, .o = {.size_bytes = RUN_HUGE_SIZE, .max_bytes = 32 * MIB}},
 		[RUN_MARKED] = {.name = "marked", .home = 1, .n_contexts = 20, .o = {.size_bytes = RUN_SIZE}},
 	};
 	struct nbd_run *run = arg;
@@ -242,25 +270,59 @@ bool run_skip_handshake(struct nbd_run *run)
 	return false;
 }
 
+static uint32_t chunk_fixed(uint16_t type)
+{
+	switch (type) {
+	case NBD_REPLY_TYPE_OFFSET_DATA:
+		return sizeof(struct nbd_chunk_data);
+	case NBD_REPLY_TYPE_ERROR:
+		return sizeof(struct nbd_chunk_error);
+	case NBD_REPLY_TYPE_BLOCK_STATUS:
+		return sizeof(be32);
+	case NBD_REPLY_TYPE_BLOCK_STATUS_EXT:
+		return 2 * sizeof(be32);
+	default:
+		return 0;
+	}
+}
+
+/* Header of a chunk, in either form; both begin alike. */
+static bool chunk_header(struct nbd_run *run, struct run_reply *r)
+{
+	const struct nbd_chunk_hdr *h = (const void *)(run->out + run->at);
+	const struct nbd_chunk_hdr_ext *x = (const void *)h;
+
+	r->extended = be32_get(h->magic) == NBD_EXTENDED_REPLY_MAGIC;
+	if (!run_take(run, r->extended ? sizeof(*x) : sizeof(*h)) || be16_get(h->flags) & ~NBD_REPLY_FLAG_DONE)
+		return false;
+	r->structured = true;
+	r->done = be16_get(h->flags) & NBD_REPLY_FLAG_DONE;
+	r->cookie = be64_get(h->cookie);
+	r->type = be16_get(h->type);
+	if (r->extended && be64_get(x->len_bytes) > UINT32_MAX)
+		return false;
+	r->len = r->extended ? (uint32_t)be64_get(x->len_bytes) : be32_get(h->len_bytes);
+	if (r->extended)
+		r->request_off = be64_get(x->off_bytes);
+	return r->done || r->type == (r->extended ? NBD_REPLY_TYPE_BLOCK_STATUS_EXT : NBD_REPLY_TYPE_BLOCK_STATUS);
+}
+
 static bool chunk_reply(struct nbd_run *run, struct run_reply *r)
 {
-	const struct nbd_chunk_hdr *h = run_take(run, sizeof(*h));
 	uint32_t fixed;
 	const uint8_t *p;
 
-	if (!h || be16_get(h->flags) & ~NBD_REPLY_FLAG_DONE)
+	if (!chunk_header(run, r))
 		return false;
-	r->done = be16_get(h->flags) & NBD_REPLY_FLAG_DONE;
-	if (!r->done && be16_get(h->type) != NBD_REPLY_TYPE_BLOCK_STATUS)
-		return false;
-	r->structured = true;
-	r->cookie = be64_get(h->cookie);
-	r->type = be16_get(h->type);
-	r->len = be32_get(h->len_bytes);
 	p = run_take(run, r->len);
-	fixed = r->type == NBD_REPLY_TYPE_OFFSET_DATA ? 8 : r->type == NBD_REPLY_TYPE_ERROR ? 6 : r->type == NBD_REPLY_TYPE_BLOCK_STATUS ? 4 : 0;
+	fixed = chunk_fixed(r->type);
 	if (!p || r->len < fixed)
 		return false;
+	if (r->type == NBD_REPLY_TYPE_BLOCK_STATUS_EXT) {
+		r->context = be32_get(((const be32 *)p)[0]);
+		if (be32_get(((const be32 *)p)[1]) != (r->len - fixed) / sizeof(struct nbd_extent_ext))
+			return false;
+	}
 	if (r->type == NBD_REPLY_TYPE_OFFSET_DATA)
 		r->off = be64_get(*(const be64 *)p);
 	if (r->type == NBD_REPLY_TYPE_ERROR)
@@ -280,7 +342,7 @@ bool run_reply(struct nbd_run *run, uint32_t read_len, struct run_reply *r)
 	if (run->out_len - run->at < sizeof(*h))
 		return false;
 	h = (const void *)(run->out + run->at);
-	if (be32_get(h->magic) == NBD_STRUCTURED_REPLY_MAGIC)
+	if (be32_get(h->magic) == NBD_STRUCTURED_REPLY_MAGIC || be32_get(h->magic) == NBD_EXTENDED_REPLY_MAGIC)
 		return chunk_reply(run, r);
 	if (be32_get(h->magic) != NBD_SIMPLE_REPLY_MAGIC)
 		return false;

@@ -13,6 +13,7 @@
 struct nbd_script {
 	uint8_t *p;
 	size_t len, cap;
+	bool extended; /* form of the requests' headers */
 };
 
 void script_add(struct nbd_script *s, const void *p, size_t len);
@@ -25,7 +26,9 @@ void script_context(struct nbd_script *s, uint32_t opt, const char *name, const 
 void script_contexts(struct nbd_script *s, uint32_t opt, const char *name, const char *const *queries, unsigned n);
 /* Flags, structured replies and base:allocation (if wanted), GO. */
 void script_handshake(struct nbd_script *s, const char *name, bool structured);
-void script_request(struct nbd_script *s, uint16_t cmd, uint16_t flags, uint64_t cookie, uint64_t off, uint32_t len);
+/* Flags, extended headers and, if there are any, contexts, GO. */
+void script_handshake_extended(struct nbd_script *s, const char *name, const char *const *contexts, unsigned n);
+void script_request(struct nbd_script *s, uint16_t cmd, uint16_t flags, uint64_t cookie, uint64_t off, uint64_t len);
 void script_write(struct nbd_script *s, uint16_t flags, uint64_t cookie, uint64_t off, uint32_t len, uint8_t fill);
 void script_free(struct nbd_script *s);
 
@@ -45,7 +48,7 @@ struct nbd_run {
 	size_t in_len;
 	/* ---- set by nbd_run() ---- */
 	struct world *w;
-	struct nbd_mem_exports *exports; /* see nbd_run.c: "mem", "ro", "block4k", "delay", "faulty", "nofast", "marked" */
+	struct nbd_mem_exports *exports; /* see nbd_run.c: "mem", "ro", "block4k", "delay", "faulty", "nofast", "marked", "huge" */
 	struct nbd_server *server;
 	uint8_t *out;		 /* what the server sent; freed by nbd_run_free() */
 	size_t out_len;
@@ -54,8 +57,9 @@ struct nbd_run {
 	size_t leaked;		 /* allocations left over */
 };
 
-enum { RUN_MEM, RUN_RO, RUN_BLOCK4K, RUN_DELAY, RUN_FAULTY, RUN_NOFAST, RUN_MARKED, RUN_EXPORTS };
+enum { RUN_MEM, RUN_RO, RUN_BLOCK4K, RUN_DELAY, RUN_FAULTY, RUN_NOFAST, RUN_MARKED, RUN_HUGE, RUN_EXPORTS };
 #define RUN_SIZE (8u << 20)
+#define RUN_HUGE_SIZE (6ull << 30)
 
 void nbd_run(struct nbd_run *run);
 void nbd_run_free(struct nbd_run *run);
@@ -70,8 +74,9 @@ bool run_skip_handshake(struct nbd_run *run);
 struct run_reply {
 	uint64_t cookie;
 	uint32_t error;
-	bool structured;
+	bool structured, extended;
 	uint16_t type;	  /* of the chunk */
+	uint64_t request_off; /* extended: of the request, in the header */
 	bool done;	  /* its last one; chunks of block status are several */
 	uint32_t context; /* of block status */
 	const uint8_t *data; /* payload of the chunk after its fixed part, or of a simple reply to a read */

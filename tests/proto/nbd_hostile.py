@@ -10,7 +10,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.dirname(__file__))
-from nbd_rig import CACHE, DISC, FLUSH, OPT, READ, STATUS, TRIM, WRITE, ZERO, Raw, Server, run_tests  # noqa: E402,F401
+from nbd_rig import CACHE, DISC, FLUSH, OPT, PAYLOAD_LEN, READ, STATUS, TRIM, WRITE, ZERO, Raw, Server, run_tests  # noqa: E402,F401
 
 MIB = 1 << 20
 
@@ -92,7 +92,7 @@ def malformed_options(server):
              b"\0\0\0\3mem\0\0\0\0\0", b"\0\0\0\3mem\xff\xff\xff\xff", b"\0\0\0\3mem\0\0\0\1\xff\xff\xff\xff",
              b"\0\0\0\4\0\0\0\0\0\0", b"\0\0\0\3../\0\0", b"\0\0\0\2\n\x1b\0\0", struct.pack(">I", 4097) + b"a" * 4097 + b"\0\0",
              struct.pack(">I", 4096) + b"a" * 4096 + b"\0\0", rng.randbytes(16384), rng.randbytes(16385), rng.randbytes(65536)]
-    for opt in list(range(0, 14)) + [0x7FFFFFFF, 0xFFFFFFFF]:
+    for opt in list(range(0, 15)) + [0x7FFFFFFF, 0xFFFFFFFF]:
         c = None
         for data in datas:
             if c is None:
@@ -165,6 +165,58 @@ def huge_lengths(server):
                     assert head[:4] in (b"\x67\x44\x66\x98", b"\x66\x8e\x33\xef")
                 c.close()
     assert server.rss_kib() - rss < 64 * 1024 * server.memory_factor(), (rss, server.rss_kib())
+    good(server)
+
+
+def extended_lengths_at_every_limit(server):
+    """Each command with each length, with and without a payload of that length: an error or an end, soon, in bounded memory."""
+    rss = server.rss_kib()
+    limits = (0, 1, 511, 512, 513, 32 * MIB - 512, 32 * MIB, 32 * MIB + 512, 64 * MIB, 64 * MIB + 1, (1 << 32) - 512, 1 << 32,
+              (1 << 63) - 1, 1 << 63, (1 << 64) - 512, (1 << 64) - 1)
+    for cmd in list(range(0, 9)) + [0xFFFF]:
+        c = None
+        for n in limits:
+            for off in (0, 512, 64 * MIB - 512, 64 * MIB, (1 << 64) - 512):
+                if c is None:
+                    c = Raw(server).go(extended=True, contexts=(b"base:allocation",))
+                c.request(cmd, off, n)
+                if cmd in (WRITE, DISC):  # a write without the length of its payload cannot be told from its data
+                    assert c.closed(), (cmd, n)
+                    c = None
+                    continue
+                error, cookie, chunks = c.reply(off)
+                assert error in (0, 22, 28, 75) and (error or cmd not in (READ, TRIM, ZERO, STATUS) or off + n <= 64 * MIB), (cmd, n, off, error)
+        for n in limits:
+            if cmd == DISC or n == 0:
+                continue
+            c = c or Raw(server).go(extended=True, contexts=(b"base:allocation",))
+            if n > 64 * MIB:
+                c.request(cmd, 0, n, PAYLOAD_LEN)
+                assert c.closed(), (cmd, n)
+                c = None
+            elif n < 1024:
+                c.request(cmd, 0, n, payload=b"p" * n)
+                error = c.reply(0)[0]
+                assert error == (0 if cmd == WRITE and n == 512 else 22), (cmd, n, error)
+    assert server.rss_kib() - rss < 64 * 1024 * server.memory_factor(), (rss, server.rss_kib())
+    good(server)
+
+
+def terabytes_of_zeroes(server):
+    """Requests over more than 4 GiB, and clients that do not wait for their end."""
+    with Background(server):
+        c = Raw(server).go(b"huge", extended=True, contexts=(b"base:allocation",))
+        for cmd in (ZERO, TRIM, CACHE):
+            c.request(cmd, 0, 6 << 30, cookie=cmd)
+            assert c.reply(0)[:2] == (0, cmd)
+        c.request(STATUS, 512, (6 << 30) - 512)
+        error, _, chunks = c.reply(512)
+        assert not error and chunks == [(6, struct.pack(">IIQQ", 1, 1, (6 << 30) - 512, 3))], (error, chunks)
+        for _ in range(20):
+            x = Raw(server).go(b"huge", extended=True)
+            for i in range(100):
+                x.request(ZERO, 0, 6 << 30, cookie=i)
+            x.close()
     good(server)
 
 
@@ -282,7 +334,7 @@ def random_conversations(server):
     rng = random.Random(5)
     with Background(server, b"slow"):  # the others are written to
         for i in range(300):
-            c = Raw(server, timeout=5).go(rng.choice((b"mem", b"ro", b"faulty", b"nofast", b"block4k")), structured=i % 2)
+            c = Raw(server, timeout=5).go(rng.choice((b"mem", b"ro", b"faulty", b"nofast", b"block4k")), structured=i % 3 and i % 2, extended=i % 3 == 0)
             c.s.settimeout(0.002)
             try:
                 for k in range(rng.randrange(1, 30)):
@@ -367,7 +419,7 @@ def stop_with_clients_open(binary):
 def main():
     server = Server(sys.argv[1], "--handshake-ms", "3000", "--max-connections", "300", "--max-half-open", "64")
     tests = [garbage_before_the_handshake, malformed_options, option_lengths_that_lie, option_flood,
-             garbage_after_the_handshake, huge_lengths, oversized_write_is_drained, half_open_by_the_hundred,
+             garbage_after_the_handshake, huge_lengths, extended_lengths_at_every_limit, terabytes_of_zeroes, oversized_write_is_drained, half_open_by_the_hundred,
              silent_handshake_ends, slow_loris, reader_that_stops, never_finishes_its_payload, vanish_in_the_middle,
              random_conversations, more_connections_than_allowed, names_do_not_reach_the_log]
     failed = run_tests(tests, server)

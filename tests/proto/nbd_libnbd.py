@@ -244,8 +244,8 @@ def options(server):
     h.add_meta_context("base:allocation")
     h.connect_unix(server.path)
     seen = []
-    assert h.opt_list(lambda n, d: seen.append((n, d)) or 0) == 6
-    assert seen[0] == ("mem", "plain memory") and [x[0] for x in seen] == ["mem", "ro", "block4k", "slow", "faulty", "nofast"]
+    assert h.opt_list(lambda n, d: seen.append((n, d)) or 0) == 7
+    assert seen[0] == ("mem", "plain memory") and [x[0] for x in seen] == ["mem", "ro", "block4k", "slow", "faulty", "nofast", "huge"]
     h.set_export_name("ro")
     h.opt_info()
     assert h.is_read_only() and h.get_size() == 64 * MIB

@@ -4,7 +4,8 @@
  * nbd_mem_server ADDR [--reactors N] [--size BYTES] [--handshake-ms N] [--max-connections N] [--max-half-open N]
  *                     [--max-total BYTES]
  *
- * Exports: "mem" (also the default), "ro", "block4k", "slow" (5 ms), "faulty" (errors in its second MiB), "nofast".
+ * Exports: "mem" (also the default), "ro", "block4k", "slow" (5 ms), "faulty" (errors in its second MiB), "nofast",
+ * "huge" (6 GiB).
  * Prints "ready ADDR" when it listens, "attached N" at the end (sessions that were not detached), and ends on SIGTERM.
  */
 #include <getopt.h>
@@ -15,6 +16,8 @@
 #include "engine/base/units.h"
 #include "engine/io/uring.h"
 #include "tests/lib/nbd_mem_exports.h"
+
+#define N_EXPORTS 7
 
 static struct {
 	const char *addr;
@@ -45,11 +48,13 @@ static int start(void *arg)
 		{.name = "slow", .home = 1, .o = {.size_bytes = 64 * MIB, .delay_ns = 5 * NS_PER_MS}},
 		{.name = "faulty", .home = 0, .o = {.size_bytes = 16 * MIB, .fault = fault}},
 		{.name = "nofast", .home = 0, .o = {.size_bytes = 16 * MIB, .no_fast_zero = true, .no_discard = true}},
+		{.name = "huge", .home = 1, .o = {.size_bytes = 6 * GIB, .max_bytes = 32 * MIB}},
 	};
 	struct nbd_provider p;
 	struct err e = {0};
 	int r;
 
+	_Static_assert(ARRAY_LEN(specs) == N_EXPORTS, "exports");
 	me.exports = nbd_mem_exports_co_create(me.w, specs, ARRAY_LEN(specs));
 	nbd_mem_exports_provider(me.exports, &p);
 	me.server = nbd_server_create(me.w, &p, &me.nbd);
@@ -64,7 +69,7 @@ static int stop(void *arg)
 	unsigned i, n = 0;
 
 	nbd_server_co_destroy(me.server);
-	for (i = 0; i < 6; i++)
+	for (i = 0; i < N_EXPORTS; i++)
 		n += nbd_mem_export_attached(me.exports, i);
 	printf("attached %u\n", n);
 	nbd_mem_exports_co_destroy(me.exports);

@@ -58,7 +58,9 @@ class Server:
         return text
 
 
-OPT = {"EXPORT_NAME": 1, "ABORT": 2, "LIST": 3, "STARTTLS": 5, "INFO": 6, "GO": 7, "STRUCTURED": 8, "LIST_META": 9, "SET_META": 10}
+OPT = {"EXPORT_NAME": 1, "ABORT": 2, "LIST": 3, "STARTTLS": 5, "INFO": 6, "GO": 7, "STRUCTURED": 8, "LIST_META": 9, "SET_META": 10,
+       "EXTENDED": 11}
+PAYLOAD_LEN = 32
 READ, WRITE, DISC, FLUSH, TRIM, CACHE, ZERO, STATUS = range(8)
 
 
@@ -66,6 +68,7 @@ class Raw:
     """A raw connection; every receive has a time limit."""
 
     def __init__(self, server, flags=3, timeout=10):
+        self.extended = False
         self.s = socket.socket(socket.AF_UNIX)
         self.s.settimeout(timeout)
         self.s.connect(server.path)
@@ -104,10 +107,19 @@ class Raw:
         assert magic == 0x3E889045565A9
         return typ, self.recv(n)
 
-    def go(self, name=b"mem", structured=False):
+    def go(self, name=b"mem", structured=False, extended=False, contexts=()):
+        if extended:
+            self.option(OPT["EXTENDED"])
+            assert self.option_reply()[0] == 1
+            self.extended = True
         if structured:
             self.option(OPT["STRUCTURED"])
             assert self.option_reply()[0] == 1
+        if contexts:
+            data = struct.pack(">I", len(name)) + name + struct.pack(">I", len(contexts))
+            self.option(OPT["SET_META"], data + b"".join(struct.pack(">I", len(c)) + c for c in contexts))
+            while self.option_reply()[0] == 4:
+                pass
         self.option(OPT["GO"], struct.pack(">I", len(name)) + name + b"\0\0")
         while True:
             typ, _ = self.option_reply()
@@ -116,12 +128,28 @@ class Raw:
             assert typ == 3, hex(typ)
 
     def request(self, cmd, off=0, length=0, flags=0, cookie=1, payload=b"", magic=0x25609513):
+        if self.extended:
+            flags |= PAYLOAD_LEN if payload else 0
+            self.send(struct.pack(">IHHQQQ", 0x21E41C71, flags, cmd, cookie, off, length) + payload)
+            return
         self.send(struct.pack(">IHHQQI", magic, flags, cmd, cookie, off, length) + payload)
 
     def simple_reply(self):
         magic, error, cookie = struct.unpack(">IIQ", self.recv(16))
         assert magic == 0x67446698, hex(magic)
         return error, cookie
+
+    def reply(self, off=None):
+        """One reply with extended headers: (error, cookie, chunks of (type, payload))."""
+        chunks, error, done = [], 0, 0
+        while not done:
+            magic, done, typ, cookie, at, n = struct.unpack(">IHHQQQ", self.recv(32))
+            assert magic == 0x6E8A278C and n < 1 << 26 and (off is None or at == off), (hex(magic), n, at)
+            body = self.recv(n)
+            if typ == 0x8001:
+                error = struct.unpack_from(">I", body)[0]
+            chunks.append((typ, body))
+        return error, cookie, chunks
 
     def close(self):
         self.s.close()

@@ -74,7 +74,7 @@ static void unknown_client_flags_close(void)
 
 static void unknown_options_are_unsupported(void)
 {
-	static const uint32_t opts[] = {0, 4, NBD_OPT_STARTTLS, 11, 12, 0xffffffff};
+	static const uint32_t opts[] = {0, 4, NBD_OPT_STARTTLS, 12, 13, 0xffffffff};
 	size_t i;
 
 	begin();
