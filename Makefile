@@ -17,7 +17,8 @@ CFLAGS_tsan := -fsanitize=thread -fno-omit-frame-pointer
 CFLAGS_fuzz := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 CFLAGS += -std=gnu11 -g $(OPT) $(WARN) $(WERROR) -I. -D_GNU_SOURCE -DASHLAR_VERSION='"$(VERSION)"' $(CFLAGS_$(SAN)) $(EXTRA_CFLAGS)
 LDFLAGS += $(CFLAGS_$(SAN))
-LDLIBS := -luring -lisal -lblkid -lnbd -ljansson -lsmartcols -lpthread
+CFLAGS += $(shell pkg-config --cflags gnutls 2>/dev/null)
+LDLIBS := -luring -lisal -lblkid -lnbd -ljansson -lsmartcols $(or $(shell pkg-config --libs gnutls 2>/dev/null),-lgnutls) -lpthread
 
 # One static library per folder, in link order: a folder may call only what stands after it.
 LAYERS := frontends/cli frontends/control nbd engine/pool thin engine/meta raid engine/io engine/base

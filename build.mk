@@ -1,9 +1,9 @@
 # What people type besides `make`: help, deps, run, demo, install, uninstall, clean. Included by the Makefile.
 
-DEPS_BUILD := gcc make libc6-dev liburing-dev libisal-dev libblkid-dev libnbd-dev libjansson-dev libsmartcols-dev
+DEPS_BUILD := gcc make libc6-dev liburing-dev libisal-dev libblkid-dev libnbd-dev libjansson-dev libsmartcols-dev libgnutls28-dev pkg-config
 DEPS_RUN := libnbd-bin
 DEPS_DEMO := e2fsprogs
-DEPS_CHECK := libcunit1-dev clang llvm python3 python3-libnbd qemu-utils fio libnbd-bin e2fsprogs nbdkit iproute2
+DEPS_CHECK := libcunit1-dev clang llvm python3 python3-libnbd qemu-utils fio libnbd-bin e2fsprogs nbdkit iproute2 openssl
 DEPS_BENCH := fio qemu-utils nbdkit
 
 .PHONY: help

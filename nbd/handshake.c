@@ -8,6 +8,7 @@
  */
 #include <stdio.h>
 
+#include "engine/io/access.h"
 #include "nbd/session.h"
 
 #define OPT_BYTES (16 * KIB)
@@ -185,11 +186,12 @@ static int hs_attach(struct handshake *h, const char *name)
 {
 	struct nbd_session *s = h->s;
 	struct err e = {0};
+	struct nbd_client c = {.s = s, .st = s->st, .is_look = h->opt != NBD_OPT_GO && h->opt != NBD_OPT_EXPORT_NAME};
 	char shown[256];
 	int r;
 
 	memset(&s->at, 0, sizeof(s->at));
-	r = s->srv->p.co_attach(s->srv->p.arg, name, s, &s->at, &e);
+	r = s->srv->p.co_attach(s->srv->p.arg, name, &c, &s->at, &e);
 	if (r < 0)
 		nbd_log(s->srv, "nbd: %s: export \"%s\": %s", s->st->peer, nbd_escape(name, strlen(name), shown, sizeof(shown)),
 			e.code ? e.text : err_text(r));
@@ -292,11 +294,12 @@ static void list_each(void *arg, const char *name, const char *description)
 static int opt_list(struct handshake *h)
 {
 	const struct nbd_provider *p = &h->s->srv->p;
+	struct nbd_client c = {.s = h->s, .st = h->s->st, .is_look = true};
 	int r;
 
 	if (h->len)
 		return rep_error(h, NBD_REP_ERR_INVALID, "LIST takes no data");
-	r = p->co_list(p->arg, list_each, h);
+	r = p->co_list(p->arg, &c, list_each, h);
 	if (r < 0)
 		return rep_error(h, NBD_REP_ERR_POLICY, "exports cannot be listed now");
 	if (h->out_len > LIST_BYTES_MAX)
@@ -413,9 +416,60 @@ static int opt_extended_headers(struct handshake *h)
 	return rep_plain(h, NBD_REP_ACK);
 }
 
+/* ---- TLS ---- */
+
+static bool tls_is_required(const struct nbd_session *s)
+{
+	const struct nbd_options *o = &s->srv->o;
+
+	return !s->st->is_tls && (o->tls_required || (!o->insecure && !s->st->is_loopback));
+}
+
+static void contexts_forget(struct handshake *h)
+{
+	xfree(h->ctx_export);
+	h->ctx_export = NULL;
+	h->n_contexts = 0;
+}
+
+static int tls_check_name(const struct nbd_session *s, struct err *e)
+{
+	const char *const *name;
+
+	for (name = s->srv->o.tls_allow; name && *name; name++)
+		if (access_has_name(s->st, *name, strlen(*name)))
+			return 0;
+	return s->srv->o.tls_allow ? err_set(e, -EACCES, "TLS: the client's name is not among those that are allowed") : 0;
+}
+
+/* Whatever was sent behind the option in the clear is taken for a part of TLS's handshake, and fails it; whatever was
+ * agreed on before it is forgotten. */
 static int opt_starttls(struct handshake *h)
 {
-	return rep_error(h, NBD_REP_ERR_UNSUP, "no TLS here");
+	struct nbd_session *s = h->s;
+	struct err e = {0};
+	char shown[256];
+	int r;
+
+	if (!s->srv->o.tls)
+		return rep_error(h, NBD_REP_ERR_UNSUP, "no TLS here");
+	if (s->st->is_tls)
+		return rep_error(h, NBD_REP_ERR_INVALID, "TLS is in use already");
+	if (h->len)
+		return rep_error(h, NBD_REP_ERR_INVALID, "STARTTLS takes no data");
+	rep_plain(h, NBD_REP_ACK);
+	r = out_flush(h);
+	if (r < 0)
+		return r;
+	s->structured = s->extended = false;
+	contexts_forget(h);
+	s->st = tls_stream_create(s->srv->o.tls, s->st);
+	r = tls_co_handshake(s->st, h->deadline_ns, &e);
+	if (r == 0)
+		r = tls_check_name(s, &e);
+	if (r < 0 && !s->dropped)
+		nbd_log(s->srv, "nbd: %s: %s", s->st->peer, nbd_escape(e.text, strlen(e.text), shown, sizeof(shown)));
+	return r < 0 ? -ECONNABORTED : HS_NEXT;
 }
 
 /* ---- metadata contexts ---- */
@@ -519,11 +573,8 @@ static int opt_meta_context(struct handshake *h)
 	char *name;
 	int r;
 
-	if (q.set) { /* replaces what was set before, also when it fails */
-		xfree(h->ctx_export);
-		h->ctx_export = NULL;
-		h->n_contexts = 0;
-	}
+	if (q.set) /* replaces what was set before, also when it fails */
+		contexts_forget(h);
 	if (!h->s->structured)
 		return rep_error(h, NBD_REP_ERR_INVALID, "structured replies come first");
 	p = cursor_string(&c, &len);
@@ -567,6 +618,11 @@ static int opt_run(struct handshake *h)
 {
 	size_t i;
 
+	if (tls_is_required(h->s) && h->opt != NBD_OPT_STARTTLS && h->opt != NBD_OPT_ABORT) {
+		if (h->opt == NBD_OPT_EXPORT_NAME)
+			return -EPROTO; /* it knows no error reply */
+		return rep_error(h, NBD_REP_ERR_TLS_REQD, "this server speaks about it only through TLS");
+	}
 	for (i = 0; i < ARRAY_LEN(options); i++)
 		if (options[i].opt == h->opt)
 			return options[i].run(h);

@@ -9,6 +9,7 @@
 
 #include "engine/io/bdev.h"
 #include "engine/io/net.h"
+#include "engine/io/tls.h"
 
 struct nbd_attach {
 	struct bdev *bdev;
@@ -21,15 +22,20 @@ struct nbd_attach {
 
 struct nbd_session; /* the attached one */
 
+struct nbd_client {
+	struct nbd_session *s;
+	const struct stream *st; /* says who it is, see access.h */
+	bool is_look;		 /* INFO and metadata contexts: soon detached, and no client of the export */
+};
+
 struct nbd_provider {
-	/* Coroutine on the connection's reactor. -ENOENT if there is none of that name (a name is valid UTF-8 of 0 to 4096
-	 * bytes without control characters; empty: the default export). s: for nbd_session_gone(). Called for INFO and
-	 * metadata contexts too, and soon detached then. */
-	int (*co_attach)(void *arg, const char *name, struct nbd_session *s, struct nbd_attach *out, struct err *e);
+	/* Coroutine on the connection's reactor. -ENOENT if there is none of that name that this client may see (a name is valid
+	 * UTF-8 of 0 to 4096 bytes without control characters; empty: the default export). c->s: for nbd_session_gone(). */
+	int (*co_attach)(void *arg, const char *name, const struct nbd_client *c, struct nbd_attach *out, struct err *e);
 	/* Coroutine on the home reactor. */
 	void (*co_detach)(void *arg, struct nbd_attach *at);
-	/* Coroutine. Calls each() for every export to be listed; each() does not suspend; description may be NULL. */
-	int (*co_list)(void *arg, void (*each)(void *each_arg, const char *name, const char *description), void *each_arg);
+	/* Coroutine. Calls each() for every export that this client may see; each() does not suspend; description may be NULL. */
+	int (*co_list)(void *arg, const struct nbd_client *c, void (*each)(void *each_arg, const char *name, const char *description), void *each_arg);
 	/* Metadata contexts beside base:allocation; both NULL: there are none. Coroutine on the connection's reactor, attached: calls
 	 * each() for every one; each() does not suspend. key: the provider's, for co_status(). */
 	int (*co_contexts)(void *arg, const struct nbd_attach *at, void (*each)(void *each_arg, const char *name, uint64_t key),
@@ -47,6 +53,10 @@ struct nbd_options {
 	uint32_t max_in_flight;		/* requests per connection; 0: 256 */
 	uint64_t max_in_flight_bytes;	/* payload bytes per connection; 0: 64 MiB */
 	uint64_t max_total_bytes;	/* payload of all connections of a reactor; 0: 256 MiB */
+	struct tls_config *tls;		/* NULL: no TLS. The caller's, outlives the server */
+	bool tls_required;		/* of every client */
+	bool insecure;			/* else TLS is required of clients that are not on this machine */
+	const char *const *tls_allow;	/* NULL-terminated: who may come in by TLS, by the names that access.h means; NULL: all */
 	void (*log)(void *arg, const char *line); /* any reactor; printable, rate limited */
 	void *log_arg;
 };

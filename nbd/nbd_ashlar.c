@@ -68,7 +68,7 @@ static int default_name(struct ashlar *a, char *name)
 	return found == 1 ? 0 : -ENOENT;
 }
 
-static int attach(void *arg, const char *name, struct nbd_session *s, struct nbd_attach *out, struct err *e)
+static int attach(void *arg, const char *name, const struct nbd_client *c, struct nbd_attach *out, struct err *e)
 {
 	struct export *x;
 	int r = 0;
@@ -81,7 +81,7 @@ static int attach(void *arg, const char *name, struct nbd_session *s, struct nbd
 	else
 		r = default_name(arg, x->name);
 	if (r == 0)
-		r = ashlar_co_attach(arg, x->name, &attach_ops, s, &x->at, e);
+		r = ashlar_co_attach(arg, x->name, &attach_ops, c->s, &x->at, e);
 	if (r < 0) {
 		xfree(x);
 		return r;
@@ -102,7 +102,7 @@ static void detach(void *arg, struct nbd_attach *at)
 	xfree(x);
 }
 
-static int list(void *arg, void (*each)(void *each_arg, const char *name, const char *description), void *each_arg)
+static int list(void *arg, const struct nbd_client *client, void (*each)(void *each_arg, const char *name, const char *description), void *each_arg)
 {
 	struct list_call c;
 	size_t i;

@@ -6,7 +6,7 @@
  * what a request does, reply.c: sending); then back on the server's reactor it is taken off the lists and freed. The
  * stream belongs to whichever reactor the session is on.
  *
- * Memory of a session is bounded: one receive buffer, max_in_flight requests, payload of max_in_flight_bytes. Beyond the
+ * Memory of a session is bounded: one receive buffer, what TLS needs (tls.h), max_in_flight requests, payload of max_in_flight_bytes. Beyond the
  * first NBD_RESERVE_BYTES the payload comes from a budget shared by all sessions of the reactor, in order of arrival; who
  * holds a part of it, while somebody waits, and whose payload does not move for NBD_STALL_NS is dropped.
  */

@@ -120,7 +120,8 @@ tsan() {
 proto() {
 	quiet_make BUILD="$BUILD" "$BUILD/tests/proto/nbd_mem_server" &&
 		/usr/bin/python3 tests/proto/nbd_libnbd.py "$BUILD/tests/proto/nbd_mem_server" &&
-		/usr/bin/python3 tests/proto/nbd_hostile.py "$BUILD/tests/proto/nbd_mem_server"
+		/usr/bin/python3 tests/proto/nbd_hostile.py "$BUILD/tests/proto/nbd_mem_server" &&
+		/usr/bin/python3 tests/proto/nbd_tls.py "$BUILD/tests/proto/nbd_mem_server"
 }
 
 # One range, so that a change is measured by the same runs. Fresh seeds: `make sim`, `make nightly`.

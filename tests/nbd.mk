@@ -22,3 +22,4 @@ $(BUILD)/tests/proto/nbd_mem_server: $(BUILD)/tests/proto/nbd_mem_server.o $(NBD
 nbd-proto: $(BUILD)/tests/proto/nbd_mem_server
 	/usr/bin/python3 tests/proto/nbd_libnbd.py $<
 	/usr/bin/python3 tests/proto/nbd_hostile.py $<
+	/usr/bin/python3 tests/proto/nbd_tls.py $<

@@ -51,10 +51,14 @@ static void set_up_unix(struct stream *s)
 	int want = UNIX_SNDBUF_BYTES;
 
 	s->is_unix = s->is_loopback = true;
-	if (getsockopt(s->fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0)
+	s->has_cred = getsockopt(s->fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0;
+	if (s->has_cred) {
+		s->uid = cred.uid;
+		s->gid = cred.gid;
 		snprintf(s->peer, sizeof(s->peer), "unix pid %d uid %u", (int)cred.pid, cred.uid);
-	else
+	} else {
 		snprintf(s->peer, sizeof(s->peer), "unix");
+	}
 	/* The sender's buffer is all there is between the two; big replies should fit. FORCE needs a privilege. */
 	if (setsockopt(s->fd, SOL_SOCKET, SO_SNDBUFFORCE, &want, sizeof(want)) < 0)
 		(void)!setsockopt(s->fd, SOL_SOCKET, SO_SNDBUF, &want, sizeof(want));
@@ -67,14 +71,18 @@ static void set_up_tcp(struct stream *s, const struct sockaddr_storage *a)
 	char host[INET6_ADDRSTRLEN] = "?";
 	int on = 1;
 
+	s->has_addr = true;
 	(void)!setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	(void)!setsockopt(s->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 	if (a->ss_family == AF_INET6) {
+		memcpy(s->addr, &a6->sin6_addr, sizeof(s->addr));
 		s->is_loopback = IN6_IS_ADDR_LOOPBACK(&a6->sin6_addr) ||
 				 (IN6_IS_ADDR_V4MAPPED(&a6->sin6_addr) && a6->sin6_addr.s6_addr[12] == 127);
 		inet_ntop(AF_INET6, &a6->sin6_addr, host, sizeof(host));
 		snprintf(s->peer, sizeof(s->peer), "[%s]:%u", host, ntohs(a6->sin6_port));
 	} else {
+		s->addr[10] = s->addr[11] = 0xff;
+		memcpy(s->addr + 12, &a4->sin_addr, 4);
 		s->is_loopback = ntohl(a4->sin_addr.s_addr) >> 24 == 127;
 		inet_ntop(AF_INET, &a4->sin_addr, host, sizeof(host));
 		snprintf(s->peer, sizeof(s->peer), "%s:%u", host, ntohs(a4->sin_port));

@@ -35,6 +35,13 @@ struct stream {
 	int fd; /* -1 for memory streams */
 	bool is_unix, is_loopback;
 	char peer[64]; /* for logs: "unix pid 123 uid 0", "127.0.0.1:5000" */
+	/* Who it is, as far as the kernel or TLS vouches for it. */
+	bool has_cred;	   /* unix: the next two are known */
+	uint32_t uid, gid;
+	bool has_addr;	   /* TCP */
+	uint8_t addr[16];  /* IPv6, or IPv4 mapped into it */
+	bool is_tls;	   /* tls.h */
+	char *tls_names;   /* each with a newline behind it; NULL: none. The stream's */
 };
 
 static inline void stream_submit(struct stream *s, struct net_op *op) { s->ops->submit(s, op); }

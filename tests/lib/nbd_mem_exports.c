@@ -1,5 +1,7 @@
 #include "tests/lib/nbd_mem_exports.h"
 
+#include "engine/io/access.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -65,6 +67,11 @@ void nbd_mem_exports_co_destroy(struct nbd_mem_exports *x)
 	xfree(x);
 }
 
+static bool is_visible(const struct export *e, const struct nbd_client *c)
+{
+	return !e->spec.allow || access_is_allowed(e->spec.allow, c->st);
+}
+
 struct attach_call {
 	struct export *e;
 	struct nbd_session *s;
@@ -80,7 +87,7 @@ static int attach_home(void *arg)
 	return 0;
 }
 
-static int co_attach(void *arg, const char *name, struct nbd_session *s, struct nbd_attach *out, struct err *e)
+static int co_attach(void *arg, const char *name, const struct nbd_client *client, struct nbd_attach *out, struct err *e)
 {
 	struct nbd_mem_exports *x = arg;
 	struct attach_call c;
@@ -90,9 +97,9 @@ static int co_attach(void *arg, const char *name, struct nbd_session *s, struct 
 	for (i = 0; i < x->n && *name; i++)
 		if (!strcmp(x->e[i].spec.name, name))
 			break;
-	if (i == x->n)
+	if (i == x->n || !is_visible(&x->e[i], client))
 		return err_set(e, -ENOENT, "no such export");
-	c = (struct attach_call){&x->e[i], s};
+	c = (struct attach_call){&x->e[i], client->s};
 	r = reactor_co_call(home_of(c.e), attach_home, &c);
 	if (r < 0)
 		return err_set(e, r, "too many sessions");
@@ -120,13 +127,14 @@ static void co_detach(void *arg, struct nbd_attach *at)
 	xfree(c);
 }
 
-static int co_list(void *arg, void (*each)(void *each_arg, const char *name, const char *description), void *each_arg)
+static int co_list(void *arg, const struct nbd_client *client, void (*each)(void *each_arg, const char *name, const char *description), void *each_arg)
 {
 	struct nbd_mem_exports *x = arg;
 	size_t i;
 
 	for (i = 0; i < x->n; i++)
-		each(each_arg, x->e[i].spec.name, x->e[i].spec.description);
+		if (is_visible(&x->e[i], client))
+			each(each_arg, x->e[i].spec.name, x->e[i].spec.description);
 	return 0;
 }
 

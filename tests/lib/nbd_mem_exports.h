@@ -10,6 +10,7 @@
 struct nbd_mem_export_spec {
 	const char *name, *description;
 	bool read_only;
+	const char *allow; /* access.h; NULL: all */
 	unsigned home; /* reactor, modulo their number */
 	/* Metadata contexts "test:1", "test:2", ...: of the k-th, every other stretch of k * NBD_MEM_STRETCH bytes has the flags k. */
 	unsigned n_contexts;

@@ -2,10 +2,11 @@
  * The NBD server over memory devices, in the real world: what protocol tests and benches talk to.
  *
  * nbd_mem_server ADDR [--reactors N] [--size BYTES] [--handshake-ms N] [--max-connections N] [--max-half-open N]
- *                     [--max-total BYTES]
+ *                     [--max-total BYTES] [--tls-certificates DIR] [--tls-psk FILE] [--tls-verify] [--tls-require]
+ *                     [--tls-allow NAME]...
  *
  * Exports: "mem" (also the default), "ro", "block4k", "slow" (5 ms), "faulty" (errors in its second MiB), "nofast",
- * "huge" (6 GiB).
+ * "huge" (6 GiB), "guarded" (for TLS clients of the name alice).
  * Prints "ready ADDR" when it listens, "attached N" at the end (sessions that were not detached), and ends on SIGTERM.
  */
 #include <getopt.h>
@@ -17,12 +18,17 @@
 #include "engine/io/uring.h"
 #include "tests/lib/nbd_mem_exports.h"
 
-#define N_EXPORTS 7
+#define N_EXPORTS 8
+#define NAMES_MAX 8
 
 static struct {
 	const char *addr;
 	struct uring_options world;
 	struct nbd_options nbd;
+	struct tls_options tls;
+	struct tls_config *tls_config;
+	const char *names[NAMES_MAX + 1];
+	unsigned n_names;
 	uint64_t size_bytes;
 	struct nbd_mem_exports *exports;
 	struct nbd_server *server;
@@ -49,6 +55,7 @@ static int start(void *arg)
 		{.name = "faulty", .home = 0, .o = {.size_bytes = 16 * MIB, .fault = fault}},
 		{.name = "nofast", .home = 0, .o = {.size_bytes = 16 * MIB, .no_fast_zero = true, .no_discard = true}},
 		{.name = "huge", .home = 1, .o = {.size_bytes = 6 * GIB, .max_bytes = 32 * MIB}},
+		{.name = "guarded", .home = 1, .allow = "tls:alice", .o = {.size_bytes = 16 * MIB}},
 	};
 	struct nbd_provider p;
 	struct err e = {0};
@@ -57,6 +64,14 @@ static int start(void *arg)
 	_Static_assert(ARRAY_LEN(specs) == N_EXPORTS, "exports");
 	me.exports = nbd_mem_exports_co_create(me.w, specs, ARRAY_LEN(specs));
 	nbd_mem_exports_provider(me.exports, &p);
+	if (me.tls.cert_dir || me.tls.psk_file) {
+		r = tls_config_create(&me.tls, &me.tls_config, &e);
+		if (r < 0)
+			fprintf(stderr, "%s\n", e.text);
+		if (r < 0)
+			return r;
+		me.nbd.tls = me.tls_config;
+	}
 	me.server = nbd_server_create(me.w, &p, &me.nbd);
 	r = nbd_server_listen(me.server, me.addr, &e);
 	if (r < 0)
@@ -69,6 +84,8 @@ static int stop(void *arg)
 	unsigned i, n = 0;
 
 	nbd_server_co_destroy(me.server);
+	if (me.tls_config)
+		tls_config_destroy(me.tls_config);
 	for (i = 0; i < N_EXPORTS; i++)
 		n += nbd_mem_export_attached(me.exports, i);
 	printf("attached %u\n", n);
@@ -82,6 +99,9 @@ static void options(int argc, char **argv)
 		{"reactors", required_argument, NULL, 'r'},	   {"size", required_argument, NULL, 's'},
 		{"handshake-ms", required_argument, NULL, 'h'},	   {"max-connections", required_argument, NULL, 'c'},
 		{"max-half-open", required_argument, NULL, 'o'},   {"max-total", required_argument, NULL, 't'},
+		{"tls-certificates", required_argument, NULL, 'C'}, {"tls-psk", required_argument, NULL, 'P'},
+		{"tls-verify", no_argument, NULL, 'V'},		   {"tls-require", no_argument, NULL, 'R'},
+		{"tls-allow", required_argument, NULL, 'A'},
 		{0},
 	};
 	int c;
@@ -96,6 +116,16 @@ static void options(int argc, char **argv)
 		case 'c': me.nbd.max_connections = (unsigned)v; break;
 		case 'o': me.nbd.max_unauthenticated = (unsigned)v; break;
 		case 't': me.nbd.max_total_bytes = v; break;
+		case 'C': me.tls.cert_dir = optarg; break;
+		case 'P': me.tls.psk_file = optarg; break;
+		case 'V': me.tls.verify_peer = true; break;
+		case 'R': me.nbd.tls_required = true; break;
+		case 'A':
+			if (me.n_names == NAMES_MAX)
+				exit(2);
+			me.names[me.n_names++] = optarg;
+			me.nbd.tls_allow = me.names;
+			break;
 		default: exit(2);
 		}
 	}

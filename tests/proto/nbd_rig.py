@@ -58,6 +58,31 @@ class Server:
         return text
 
 
+def openssl(*args):
+    subprocess.run(["openssl", *args], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def make_certificates(where, clients=("alice", "bob")):
+    """An authority, a server's directory, one for each client, and one of a client that another authority has signed."""
+    def cert(ca, out, name, cn, alt):
+        key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+        os.makedirs(os.path.join(where, out), exist_ok=True)
+        path = os.path.join(where, out, name)
+        openssl("req", "-x509", *key, "-subj", "/CN=" + cn, "-CA", os.path.join(where, ca, "ca-cert.pem"), "-CAkey",
+                os.path.join(where, ca, "ca-key.pem"), "-addext", "basicConstraints=critical,CA:FALSE", "-addext",
+                "subjectAltName=" + alt, "-keyout", path + "-key.pem", "-out", path + "-cert.pem")
+        with open(os.path.join(where, ca, "ca-cert.pem")) as a, open(os.path.join(where, out, "ca-cert.pem"), "w") as b:
+            b.write(a.read())
+    for ca in ("ca", "other-ca"):
+        os.makedirs(os.path.join(where, ca))
+        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=" + ca,
+                "-keyout", os.path.join(where, ca, "ca-key.pem"), "-out", os.path.join(where, ca, "ca-cert.pem"))
+    cert("ca", "server", "server", "localhost", "DNS:localhost,IP:127.0.0.1")
+    for c in clients:
+        cert("ca", c, "client", c, "DNS:%s.example,email:%s@example.org" % (c, c))
+    cert("other-ca", "mallory", "client", "alice", "DNS:alice.example")
+
+
 OPT = {"EXPORT_NAME": 1, "ABORT": 2, "LIST": 3, "STARTTLS": 5, "INFO": 6, "GO": 7, "STRUCTURED": 8, "LIST_META": 9, "SET_META": 10,
        "EXTENDED": 11}
 PAYLOAD_LEN = 32
