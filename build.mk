@@ -72,6 +72,7 @@ LIBDIR := $(PREFIX)/lib
 INCDIR := $(PREFIX)/include/ashlar
 DOCDIR := $(PREFIX)/share/doc/ashlar
 MANDIR := $(PREFIX)/share/man/man1
+UNITDIR := $(PREFIX)/lib/systemd/system
 DOCS := README.md CHANGELOG.md LICENSE $(wildcard docs/*.md)
 
 .PHONY: install uninstall
@@ -84,12 +85,15 @@ install: $(BUILD)/ashlar $(BUILD)/libashlar.a
 		'Cflags: -I$(INCDIR)' 'Libs: -L$(LIBDIR) -lashlar -luring -lisal -lblkid -lnbd -lpthread' \
 		>$(DESTDIR)$(LIBDIR)/pkgconfig/ashlar.pc
 	install -m 0644 $(DOCS) $(DESTDIR)$(DOCDIR)
+	install -d $(DESTDIR)$(UNITDIR)
+	@for u in service socket; do sed 's,@BINDIR@,$(BINDIR),; s,@DOCDIR@,$(DOCDIR),' dist/ashlar.$$u >$(DESTDIR)$(UNITDIR)/ashlar.$$u && \
+		chmod 0644 $(DESTDIR)$(UNITDIR)/ashlar.$$u; done
 	@if command -v help2man >/dev/null; then install -d $(DESTDIR)$(MANDIR) && \
 		help2man -N --no-discard-stderr -n 'pool disks and serve thin volumes over NBD' $(BUILD)/ashlar >$(DESTDIR)$(MANDIR)/ashlar.1; fi
 
 uninstall:
 	rm -f $(DESTDIR)$(BINDIR)/ashlar $(DESTDIR)$(LIBDIR)/libashlar.a $(DESTDIR)$(LIBDIR)/pkgconfig/ashlar.pc \
-		$(DESTDIR)$(MANDIR)/ashlar.1
+		$(DESTDIR)$(MANDIR)/ashlar.1 $(DESTDIR)$(UNITDIR)/ashlar.service $(DESTDIR)$(UNITDIR)/ashlar.socket
 	rm -rf $(DESTDIR)$(INCDIR) $(DESTDIR)$(DOCDIR)
 
 .PHONY: clean

@@ -66,6 +66,8 @@ struct nbd_server;
 struct nbd_server *nbd_server_create(struct world *w, const struct nbd_provider *p, const struct nbd_options *o);
 /* Adds a listening address ("unix:PATH", "HOST:PORT"). */
 int nbd_server_listen(struct nbd_server *s, const char *addr, struct err *e) __must_check;
+/* The same on a socket that listens already; *addr: where, valid as long as the server. */
+int nbd_server_listen_fd(struct nbd_server *s, int fd, const char **addr, struct err *e) __must_check;
 /* Coroutine. Stops listening, ends all sessions (replies in flight are sent), waits for them; then frees. */
 void nbd_server_co_destroy(struct nbd_server *s);
 /* The volume of this session goes away or the server ends: no more requests are read; what is in flight is answered, then

@@ -1,10 +1,11 @@
 /*
  * Exports of an engine: names are looked up in its table, nothing else. The default export (an empty name) is the only
- * visible volume, if there is exactly one; snapshots do not count.
+ * volume that the client may see, if there is exactly one; snapshots do not count.
  */
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/io/access.h"
 #include "engine/pool/ashlar.h"
 #include "nbd/nbd.h"
 
@@ -49,7 +50,17 @@ static int export_list(struct ashlar *a, struct list_call *c)
 	return reactor_co_call(ashlar_world(a)->reactors[0], list_home, c);
 }
 
-static int default_name(struct ashlar *a, char *name)
+static bool may_see(void *arg, const char *access)
+{
+	return access_is_allowed(access, arg);
+}
+
+static bool is_listed(const struct ashlar_export_info *x, const struct nbd_client *c)
+{
+	return !x->hidden && access_is_allowed(x->access, c->st);
+}
+
+static int default_name(struct ashlar *a, const struct nbd_client *client, char *name)
 {
 	struct list_call c;
 	unsigned found = 0;
@@ -59,7 +70,7 @@ static int default_name(struct ashlar *a, char *name)
 	if (r < 0)
 		return r;
 	for (i = 0; i < c.n; i++) {
-		if (c.v[i].hidden || c.v[i].is_snapshot)
+		if (!is_listed(&c.v[i], client) || c.v[i].is_snapshot)
 			continue;
 		found++;
 		memcpy(name, c.v[i].name, sizeof(c.v[i].name));
@@ -70,6 +81,8 @@ static int default_name(struct ashlar *a, char *name)
 
 static int attach(void *arg, const char *name, const struct nbd_client *c, struct nbd_attach *out, struct err *e)
 {
+	/* Who it is does not change while the attaching goes on. */
+	struct ashlar_attach_who who = {.may = may_see, .arg = (void *)(uintptr_t)c->st, .is_look = c->is_look};
 	struct export *x;
 	int r = 0;
 
@@ -79,9 +92,9 @@ static int attach(void *arg, const char *name, const struct nbd_client *c, struc
 	if (*name)
 		memcpy(x->name, name, strlen(name));
 	else
-		r = default_name(arg, x->name);
+		r = default_name(arg, c, x->name);
 	if (r == 0)
-		r = ashlar_co_attach(arg, x->name, &attach_ops, c->s, &x->at, e);
+		r = ashlar_co_attach_as(arg, x->name, &who, &attach_ops, c->s, &x->at, e);
 	if (r < 0) {
 		xfree(x);
 		return r;
@@ -111,7 +124,7 @@ static int list(void *arg, const struct nbd_client *client, void (*each)(void *e
 	if (r < 0)
 		return r;
 	for (i = 0; i < c.n; i++)
-		if (!c.v[i].hidden)
+		if (is_listed(&c.v[i], client))
 			each(each_arg, c.v[i].name, NULL);
 	xfree(c.v);
 	return 0;

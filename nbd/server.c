@@ -59,16 +59,32 @@ static void accept_stream(void *arg, struct stream *st)
 
 static const struct listen_ops listen_ops = {.co_accept = accept_stream};
 
+static void listener_keep(struct nbd_server *s, struct listener *l)
+{
+	s->listeners = xrealloc(s->listeners, (s->n_listeners + 1) * sizeof(*s->listeners));
+	s->listeners[s->n_listeners++] = l;
+}
+
 int nbd_server_listen(struct nbd_server *s, const char *addr, struct err *e)
 {
 	struct listener *l;
 	int r;
 
 	r = listener_open(s->world, addr, &listen_ops, s, &l, e);
+	if (r == 0)
+		listener_keep(s, l);
+	return r;
+}
+
+int nbd_server_listen_fd(struct nbd_server *s, int fd, const char **addr, struct err *e)
+{
+	struct listener *l;
+	int r = listener_open_fd(s->world, fd, &listen_ops, s, &l, e);
+
 	if (r < 0)
 		return r;
-	s->listeners = xrealloc(s->listeners, (s->n_listeners + 1) * sizeof(*s->listeners));
-	s->listeners[s->n_listeners++] = l;
+	listener_keep(s, l);
+	*addr = listener_addr(l);
 	return 0;
 }
 

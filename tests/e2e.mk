@@ -3,7 +3,7 @@
 E2E_CYCLES ?= 10
 # Two halves, which check.sh runs side by side.
 E2E_1 := kill9 fs_image limits damage big_pool move
-E2E_2 := disks backup send remote move_disks adopt move_out
+E2E_2 := disks backup send remote move_disks adopt move_out exports
 E2E := $(E2E_1) $(E2E_2)
 
 .PHONY: e2e vm

@@ -50,6 +50,8 @@ void thin_vol_encode(const struct thin_vol *v, struct thin_volume_disk *d)
 	if (v->map.m)
 		meta_array_store(&v->map, &d->map);
 	memcpy(d->name, v->name, strnlen(v->name, sizeof(d->name) - 1));
+	memcpy(d->access, v->access, strnlen(v->access, sizeof(d->access) - 1));
+	d->max_clients = le32_make(v->max_clients);
 	memcpy(d->export_name, v->export_name, strnlen(v->export_name, sizeof(d->export_name) - 1));
 }
 
@@ -80,14 +82,17 @@ static void vol_set_attributes(struct thin_vol *v, const struct thin_volume_disk
 	v->size_bytes = le64_get(d->size_bytes);
 	v->full_wait_ns = le64_get(d->full_wait_ns);
 	v->created_wall_ns = le64_get(d->created_wall_ns);
-	memcpy(v->name, d->name, sizeof(v->name));
+	memcpy(v->name, d->name, sizeof(d->name));
+	memcpy(v->access, d->access, sizeof(v->access));
+	v->max_clients = le32_get(d->max_clients);
 	memcpy(v->export_name, d->export_name, sizeof(v->export_name));
 }
 
 static bool record_is_sane(const struct thin_volume_disk *d)
 {
 	return d->state >= THIN_VOLUME_LIVE && d->state <= THIN_VOLUME_STATE_MAX && d->kind <= THIN_KIND_SNAPSHOT &&
-	       d->name[sizeof(d->name) - 1] == 0 && d->export_name[sizeof(d->export_name) - 1] == 0 && d->source[THIN_SOURCE_MAX] == 0 &&
+	       d->name[sizeof(d->name) - 1] == 0 && d->access[sizeof(d->access) - 1] == 0 &&
+	       d->export_name[sizeof(d->export_name) - 1] == 0 && d->source[THIN_SOURCE_MAX] == 0 &&
 	       d->source_kind <= THIN_SOURCE_MOVED && d->export_kind <= THIN_EXPORT_HIDDEN &&
 	       le64_get(d->size_bytes) <= 1ULL << 60 && le64_get(d->id) <= THIN_VOLUME_ID_MAX;
 }

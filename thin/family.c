@@ -9,6 +9,7 @@
  *   3. Every source marks what its cached leaves map as shared and goes on: overwrites go to new places from now on.
  *   4. The records are committed. A write after step 3 that becomes durable does so by a later record, so never without them.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "engine/base/mutant.h"
@@ -75,6 +76,13 @@ static const uint8_t copy_states[] = {
 	[THIN_COPY_STILL] = THIN_VOLUME_STILL,
 };
 
+const char *thin_vol_access(const struct thin_vol *v)
+{
+	const struct thin_vol *of = v->kind == THIN_KIND_SNAPSHOT && !*v->access ? thin_vol_by_id(v->thin, v->parent) : NULL;
+
+	return of ? of->access : v->access;
+}
+
 int thin_apply_copy(struct thin *t, const void *payload, size_t len)
 {
 	const struct thin_rec_copy *rec = payload;
@@ -99,6 +107,8 @@ int thin_apply_copy(struct thin *t, const void *payload, size_t len)
 	to->full_wait_ns = from->full_wait_ns;
 	to->created_wall_ns = le64_get(rec->created_wall_ns);
 	memcpy(to->name, rec->name, THIN_COPY_NAME);
+	if (rec->kind == THIN_KIND_VOLUME) /* what was guarded stays guarded */
+		snprintf(to->access, sizeof(to->access), "%s", thin_vol_access(from));
 	vol_share(from, to);
 	copy_set_prev(from, to);
 	if (rec->receiving == THIN_COPY_PLAIN && from->move_flags & THIN_MOVE_WANTED)

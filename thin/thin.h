@@ -115,6 +115,8 @@ struct thin_vol {
 	uint8_t export_kind, export_flags;
 	uint64_t size_bytes, used_clusters, valid_subs, full_wait_ns, created_wall_ns;
 	char name[256], export_name[256];
+	char access[128];     /* a snapshot without any has its volume's: thin_vol_access() */
+	uint32_t max_clients; /* of its export */
 	struct meta_array map;
 	bool changed;	   /* since it was stored in the array */
 	uint64_t last_seq; /* newest record handed in for it */
@@ -145,6 +147,8 @@ struct thin_vol *thin_snap_find(struct thin *t, const struct thin_vol *volume, c
 /* How many LIVE snapshots a volume has. */
 unsigned thin_n_snaps(struct thin *t, const struct thin_vol *volume);
 struct thin_vol *thin_vol_by_id(struct thin *t, uint64_t id);
+/* The rules that hold for it: its own, or those of the volume that it is a snapshot of. */
+const char *thin_vol_access(const struct thin_vol *v);
 struct list *thin_vols(struct thin *t); /* of struct thin_vol */
 unsigned thin_n_vols(const struct thin *t); /* LIVE */
 

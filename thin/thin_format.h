@@ -137,16 +137,21 @@ struct thin_volume_disk {
 	uint8_t move_layout;	    /* 216: LIVE and wanted: as it will be */
 	uint8_t move_copies;	    /* 217 */
 	uint8_t move_flags;	    /* 218: THIN_MOVE_* */
-	uint8_t reserved[28];	    /* 219 */
+	uint8_t reserved[21];	    /* 219 */
+	le32 max_clients;	    /* 240: of its export; 0: no limit */
+	uint8_t pad5[3];
 	uint8_t source_kind;	    /* 247: THIN_SOURCE_*, if there is one */
 	le64 source_bytes;	    /* 248: of the source, as it was when the volume was made */
-	uint8_t name[256];	    /* 256: NUL padded */
+	uint8_t name[128];	    /* 256: NUL padded */
+	uint8_t access[128];	    /* 384: rules of who may see its export (engine/io/access.h), NUL padded; empty: everybody */
 	uint8_t export_name[256];   /* 512 */
 	/* 768: not empty: ADOPTED: what is not mapped is read from there. MOVED: all requests go there. NUL padded */
 	uint8_t source[THIN_SOURCE_MAX + 1];
 };
 static_assert(sizeof(struct thin_volume_disk) == 1024, "volume record");
+static_assert(offsetof(struct thin_volume_disk, max_clients) == 240, "volume record");
 static_assert(offsetof(struct thin_volume_disk, name) == 256, "volume record");
+static_assert(offsetof(struct thin_volume_disk, export_name) == 512, "volume record");
 #define THIN_VOLUME_LOG2 10
 #define THIN_VOLUME_ID_MAX (1ULL << 48)
 

@@ -70,6 +70,9 @@ struct listen_ops {
 };
 int listener_open(struct world *w, const char *addr, const struct listen_ops *ops, void *arg, struct listener **out,
 		  struct err *e) __must_check;
+/* The same on a socket that listens already (from a service manager; taken over, also on error). At the end it goes on listening
+ * for whoever else has it: connections that have not been accepted wait for the next process. */
+int listener_open_fd(struct world *w, int fd, const struct listen_ops *ops, void *arg, struct listener **out, struct err *e) __must_check;
 /* Stops accepting, unlinks the unix path. Coroutine on its reactor. */
 void listener_co_close(struct listener *l);
 /* The address as bound: "unix:/run/x.sock", "127.0.0.1:10809". */

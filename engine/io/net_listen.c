@@ -24,6 +24,7 @@ struct listener {
 	const struct listen_ops *ops;
 	void *arg;
 	bool closing, ended;
+	bool is_inherited; /* somebody else listens on it too */
 	struct co_queue pause; /* the accepting coroutine, backing off */
 	struct co_queue end;   /* who closes */
 	struct net_op op;
@@ -86,12 +87,36 @@ static void listener_co_main(void *arg)
 	co_queue_wake_all(&l->end);
 }
 
+/* Ends an accept without ending the socket: a connection of our own. False: that cannot be done. */
+static bool knock(struct listener *l)
+{
+	struct sockaddr_storage a = { 0 };
+	struct sockaddr_in6 *a6 = (void *)&a;
+	struct sockaddr_in *a4 = (void *)&a;
+	socklen_t len = sizeof(a);
+	int fd, r;
+
+	if (getsockname(l->fd, (struct sockaddr *)&a, &len) < 0)
+		return false;
+	if (a.ss_family == AF_INET && a4->sin_addr.s_addr == htonl(INADDR_ANY))
+		a4->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (a.ss_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&a6->sin6_addr))
+		a6->sin6_addr = in6addr_loopback;
+	fd = socket(a.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return false;
+	r = connect(fd, (struct sockaddr *)&a, len) < 0 ? errno : 0;
+	close(fd);
+	return !r || r == EINPROGRESS || r == EAGAIN; /* EAGAIN: others wait to be accepted */
+}
+
 void listener_co_close(struct listener *l)
 {
 	struct stat st;
 
 	l->closing = true;
-	shutdown(l->fd, SHUT_RDWR); /* ends the accept */
+	if (!l->is_inherited || !knock(l))
+		shutdown(l->fd, SHUT_RDWR); /* ends the accept */
 	co_queue_wake_all(&l->pause);
 	while (!l->ended)
 		co_queue_wait(&l->end);
@@ -243,6 +268,45 @@ static int bind_tcp(struct listener *l, const char *addr, struct err *e)
 	return 0;
 }
 
+static struct listener *listener_new(struct world *w, const struct listen_ops *ops, void *arg)
+{
+	struct listener *l = xcalloc(1, sizeof(*l));
+
+	l->w = w;
+	l->fd = -1;
+	l->ops = ops;
+	l->arg = arg;
+	co_queue_init(&l->pause);
+	co_queue_init(&l->end);
+	return l;
+}
+
+int listener_open_fd(struct world *w, int fd, const struct listen_ops *ops, void *arg, struct listener **out, struct err *e)
+{
+	struct sockaddr_un a = { 0 };
+	socklen_t len = sizeof(a), n = sizeof(int);
+	struct listener *l;
+	int listens = 0;
+
+	if (!w->ops->net_submit || getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &n) < 0 || !listens ||
+	    getsockname(fd, (struct sockaddr *)&a, &len) < 0) {
+		close(fd);
+		return err_set(e, -ENOTSOCK, "file descriptor %d is no socket that listens", fd);
+	}
+	l = listener_new(w, ops, arg);
+	l->fd = fd;
+	l->is_inherited = true;
+	(void)!fcntl(fd, F_SETFD, FD_CLOEXEC);
+	(void)!fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK); /* the ring would report EAGAIN instead of waiting */
+	if (a.sun_family == AF_UNIX)
+		snprintf(l->addr, sizeof(l->addr), "unix:%.*s", (int)sizeof(a.sun_path), a.sun_path);
+	else
+		name_tcp(l);
+	co_spawn(CO_SERVICE, listener_co_main, l, "listener");
+	*out = l;
+	return 0;
+}
+
 int listener_open(struct world *w, const char *addr, const struct listen_ops *ops, void *arg, struct listener **out,
 		  struct err *e)
 {
@@ -251,13 +315,7 @@ int listener_open(struct world *w, const char *addr, const struct listen_ops *op
 
 	if (!w->ops->net_submit)
 		return err_set(e, -EOPNOTSUPP, "this world has no network");
-	l = xcalloc(1, sizeof(*l));
-	l->w = w;
-	l->fd = -1;
-	l->ops = ops;
-	l->arg = arg;
-	co_queue_init(&l->pause);
-	co_queue_init(&l->end);
+	l = listener_new(w, ops, arg);
 	r = strncmp(addr, "unix:", 5) ? bind_tcp(l, addr, e) : bind_unix(l, addr + 5, e);
 	if (r == 0 && listen(l->fd, BACKLOG) < 0) {
 		r = -errno;

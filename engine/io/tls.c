@@ -150,18 +150,31 @@ static void recv_end(struct tls_stream *t, int64_t result)
 	op->done(op);
 }
 
+static bool is_again(int r)
+{
+	return r == GNUTLS_E_AGAIN || r == GNUTLS_E_INTERRUPTED;
+}
+
+/* GnuTLS says so too when it has only dropped a record, and there are others. */
+static bool has_more(const struct tls_stream *t, int r, size_t at_before)
+{
+	return is_again(r) && t->rx_at > at_before && t->rx_at < t->rx_len;
+}
+
 /* Bytes, 0 if there are none yet, or an error; t->at_end when no more come. */
 static int64_t decrypt(struct tls_stream *t, void *buf, size_t len)
 {
 	unsigned warnings = 0;
+	size_t at;
 	ssize_t r;
 
-	do
+	do {
+		at = t->rx_at;
 		r = gnutls_record_recv(t->session, buf, len);
-	while (r == GNUTLS_E_WARNING_ALERT_RECEIVED && ++warnings < WARNINGS_MAX);
+	} while (has_more(t, (int)r, at) || (r == GNUTLS_E_WARNING_ALERT_RECEIVED && ++warnings < WARNINGS_MAX));
 	if (r > 0)
 		return r;
-	if (r == GNUTLS_E_AGAIN || r == GNUTLS_E_INTERRUPTED)
+	if (is_again((int)r) && t->rx_at == t->rx_len)
 		return 0;
 	/* With or without a farewell: whatever ends a request is in the request. */
 	if (r == 0 || r == GNUTLS_E_PREMATURE_TERMINATION) {
@@ -266,12 +279,14 @@ static void send_turn(struct tls_stream *t)
 static bool shake(struct tls_stream *t)
 {
 	unsigned warnings = 0;
+	size_t at;
 	int r;
 
-	do
+	do {
+		at = t->rx_at;
 		r = gnutls_handshake(t->session);
-	while (r < 0 && r != GNUTLS_E_AGAIN && r != GNUTLS_E_INTERRUPTED && !gnutls_error_is_fatal(r) && ++warnings < WARNINGS_MAX);
-	if (r == GNUTLS_E_AGAIN || r == GNUTLS_E_INTERRUPTED)
+	} while (has_more(t, r, at) || (r < 0 && !is_again(r) && !gnutls_error_is_fatal(r) && ++warnings < WARNINGS_MAX));
+	if (is_again(r) && t->rx_at == t->rx_len)
 		return false;
 	t->result = r;
 	if (r < 0)

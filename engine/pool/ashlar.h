@@ -455,6 +455,7 @@ int ashlar_co_receive_abort(struct ashlar_pool *p, const char *volume, struct er
 
 /* By default a volume is exported read-write as POOL/VOL, its snapshots read-only as POOL/VOL@SNAP. `add` (volume: VOLUME, or
  * VOLUME@SNAP, which is read-only whatever is asked for) gives it another name and mode, `remove` hides it. Kept in the pool. */
+#define ASHLAR_ACCESS_MAX 127
 struct ashlar_export_info {
 	char name[ASHLAR_EXPORT_DEFAULT_MAX + 1];
 	char pool[ASHLAR_POOL_NAME_MAX + 1];
@@ -463,9 +464,21 @@ struct ashlar_export_info {
 	bool set_read_only; /* by `add`, or a snapshot: read_only but for how the pool is open now */
 	uint64_t size_bytes;
 	unsigned n_attached;
+	uint32_t max_clients;	     /* 0: no limit */
+	char access[ASHLAR_ACCESS_MAX + 1]; /* rules (engine/io/access.h), a newline between two; a snapshot's may be its volume's */
 };
 int ashlar_co_export_add(struct ashlar_pool *p, const char *volume, const char *export_name, bool read_only,
 			 struct err *e) __must_check;
+/* What is to be different. */
+struct ashlar_export_change {
+	const char *name;     /* NULL: as it is. "": POOL/VOLUME. If it was hidden, it is no longer */
+	int read_only;	      /* -1: as it is */
+	const char *access;   /* rules; NULL: as they are; "": everybody, and for a snapshot: whoever may see its volume */
+	int64_t max_clients;  /* -1: as it is; 0: no limit */
+};
+/* Durable. Clients that are attached stay, also if they may not come again. With access rules or a limit the pool has the feature
+ * ACCESS from then on. */
+int ashlar_co_export_set(struct ashlar_pool *p, const char *volume, const struct ashlar_export_change *c, struct err *e) __must_check;
 int ashlar_co_export_remove(struct ashlar_pool *p, const char *volume, struct err *e) __must_check;
 /* Of all open pools; hidden ones too (look at the flag). */
 int ashlar_co_export_list(struct ashlar *a, struct ashlar_export_info **out, size_t *n, struct err *e) __must_check;
@@ -485,7 +498,16 @@ struct ashlar_attach_ops {
 	bool (*moved)(void *arg, struct bdev *now);
 };
 
-/* Coroutine on any reactor. -ENOENT if there is no such export (hidden: neither). */
+/* Who asks. may(): on the pool's home, does not suspend: whether an export with these rules exists for him. */
+struct ashlar_attach_who {
+	bool (*may)(void *arg, const char *access);
+	void *arg;
+	bool is_look; /* no client: the limit of clients does not hold, and he does not count */
+};
+/* Coroutine on any reactor. As ashlar_co_attach(); -ENOENT if he may not see it, -EUSERS if it has as many clients as it may have. */
+int ashlar_co_attach_as(struct ashlar *a, const char *export_name, const struct ashlar_attach_who *who, const struct ashlar_attach_ops *ops,
+			void *arg, struct ashlar_attach **out, struct err *e) __must_check;
+/* Coroutine on any reactor. -ENOENT if there is no such export (hidden: neither). For who may see everything. */
 int ashlar_co_attach(struct ashlar *a, const char *export_name, const struct ashlar_attach_ops *ops, void *arg,
 		     struct ashlar_attach **out, struct err *e) __must_check;
 /* Coroutine on any reactor; none of its requests in flight. */

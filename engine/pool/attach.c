@@ -22,7 +22,7 @@ struct ashlar_attach {
 	struct reactor *home;
 	const struct ashlar_attach_ops *ops;
 	void *arg;
-	bool read_only, gone;
+	bool read_only, gone, is_look;
 	/* Its volume has come from there, and it still uses the data path that it had there, which forwards; volume 0: it does not. */
 	struct ashlar_pool *old_p;
 	uint64_t old_volume;
@@ -75,6 +75,8 @@ static void export_info_fill(const struct ashlar_pool *p, const struct thin_vol 
 	x->is_default = v->export_kind == THIN_EXPORT_DEFAULT;
 	x->size_bytes = v->size_bytes;
 	x->n_attached = pool_vol_n_clients(v);
+	x->max_clients = v->max_clients;
+	snprintf(x->access, sizeof(x->access), "%s", thin_vol_access(v));
 }
 
 int ashlar_co_export_list(struct ashlar *a, struct ashlar_export_info **out, size_t *n, struct err *e)
@@ -256,15 +258,36 @@ void pool_co_vol_close_idle(struct ashlar_pool *p, struct thin_vol *v)
 struct attach_call {
 	struct ashlar *a;
 	const char *name;
+	const struct ashlar_attach_who *who; /* NULL: whoever, and he counts */
 	struct ashlar_attach *at;
 	struct err *e;
 };
+
+static unsigned clients_of(struct ashlar_pool *p, uint64_t volume)
+{
+	struct ashlar_attach *at;
+	unsigned n = 0;
+
+	list_for_each (at, &p->attached, link)
+		n += at->volume == volume && !at->is_look;
+	return n;
+}
+
+static int attach_check(const struct attach_call *c, struct ashlar_pool *p, const struct thin_vol *v)
+{
+	if (c->who && c->who->may && !c->who->may(c->who->arg, thin_vol_access(v)))
+		return err_set(c->e, -ENOENT, "this client may not see it");
+	if (!c->at->is_look && v->max_clients && clients_of(p, v->id) >= v->max_clients)
+		return err_set(c->e, -EUSERS, "it has %u clients already, and may have no more", v->max_clients);
+	return 0;
+}
 
 /* By the name, wherever it is when it does not change its pool just now. */
 static int attach_co_hold(struct attach_call *c, struct thin_vol **out)
 {
 	struct ashlar_attach *at = c->at;
 	struct thin_vol *v;
+	int r;
 
 	while ((v = pool_export_find(c->a, c->name, &at->p)) && v->switching)
 		co_sleep_ns(SWITCHING_NS);
@@ -273,7 +296,16 @@ static int attach_co_hold(struct attach_call *c, struct thin_vol **out)
 		return err_set(c->e, -ENOENT, "there is no export of that name");
 	if (at->p->failed)
 		return err_set(c->e, -ERR_POOL_FAILED, "pool %s has stopped: %s", at->p->label->name, at->p->failed_why);
-	return err_default(c->e, pool_co_vol_hold(at->p, v), "opening the volume");
+	r = attach_check(c, at->p, v);
+	if (r < 0)
+		return r;
+	r = pool_co_vol_hold(at->p, v);
+	if (r < 0)
+		return err_default(c->e, r, "opening the volume");
+	r = attach_check(c, at->p, v); /* others may have come while it opened */
+	if (r < 0)
+		pool_vol_release(at->p, v);
+	return r;
 }
 
 static int attach_there(void *arg)
@@ -295,13 +327,14 @@ static int attach_there(void *arg)
 	return 0;
 }
 
-int ashlar_co_attach(struct ashlar *a, const char *export_name, const struct ashlar_attach_ops *ops, void *arg,
-		     struct ashlar_attach **out, struct err *e)
+int ashlar_co_attach_as(struct ashlar *a, const char *export_name, const struct ashlar_attach_who *who, const struct ashlar_attach_ops *ops,
+			void *arg, struct ashlar_attach **out, struct err *e)
 {
 	struct ashlar_attach *at = xcalloc(1, sizeof(*at));
-	struct attach_call c = { .a = a, .name = export_name, .at = at, .e = e };
+	struct attach_call c = { .a = a, .name = export_name, .who = who, .at = at, .e = e };
 	int r;
 
+	at->is_look = who && who->is_look;
 	at->ops = ops;
 	at->arg = arg;
 	at->refs = 1;
@@ -312,6 +345,12 @@ int ashlar_co_attach(struct ashlar *a, const char *export_name, const struct ash
 	else
 		*out = at;
 	return r;
+}
+
+int ashlar_co_attach(struct ashlar *a, const char *export_name, const struct ashlar_attach_ops *ops, void *arg,
+		     struct ashlar_attach **out, struct err *e)
+{
+	return ashlar_co_attach_as(a, export_name, NULL, ops, arg, out, e);
 }
 
 static void attach_put(struct ashlar_attach *at)

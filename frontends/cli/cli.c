@@ -180,10 +180,17 @@ static int option_bad(int ch, char **argv)
 	return cli_usage(NULL, "there is no option %s, or it is ambiguous", control_name_quote(argv[optind - 1], q, sizeof(q)));
 }
 
+/* Where all values of a repeatable option are kept; NULL: it is none. */
+static struct cli_many *many_of(struct cli *cl, int o)
+{
+	return o == OPT_NBD ? &cl->nbd : o == OPT_TLS_ALLOW ? &cl->tls_allow : o == OPT_ALLOW ? &cl->allow : NULL;
+}
+
 static int options_parse(struct cli *cl, int argc, char **argv)
 {
 	struct option longs[OPT_COUNT + 1];
 	char shorts[2 * OPT_COUNT + 2];
+	struct cli_many *many;
 	int ch, o;
 
 	getopt_tables(longs, shorts);
@@ -195,11 +202,12 @@ static int options_parse(struct cli *cl, int argc, char **argv)
 		CHECK(o >= 0);
 		cl->given |= 1ULL << o;
 		cl->values[o] = optarg;
-		if (o != OPT_NBD)
+		many = many_of(cl, o);
+		if (!many)
 			continue;
-		if (cl->n_nbd == CLI_NBD_MAX)
-			return cli_usage(cl, "--nbd can be given %d times at most", CLI_NBD_MAX);
-		cl->nbd[cl->n_nbd++] = optarg;
+		if (many->n == CLI_MANY_MAX)
+			return cli_usage(cl, "--%s can be given %d times at most", cli_opts[o].name, CLI_MANY_MAX);
+		many->v[many->n++] = optarg;
 	}
 	cl->operands = argv + optind;
 	cl->n_operands = argc - optind;

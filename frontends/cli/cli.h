@@ -51,15 +51,31 @@ enum cli_opt {
 	OPT_EVERY,
 	OPT_KEEP,
 	OPT_OFF,
+	OPT_TLS,
+	OPT_TLS_CERTS,
+	OPT_TLS_PSK,
+	OPT_TLS_VERIFY,
+	OPT_TLS_ALLOW,
+	OPT_ALLOW,
+	OPT_MAX_CONNECTIONS,
+	OPT_WRITABLE,
+	OPT_FORMAT,
+	OPT_USER,
 	OPT_COUNT
 };
 
 #define OPT(name) (1ULL << OPT_##name)
 #define OPTS_LIST (OPT(JSON) | OPT(NO_HEADINGS) | OPT(PARSABLE) | OPT(COLUMNS) | OPT(SORT))
 #define OPTS_SHOW (OPT(JSON) | OPT(PARSABLE))
-#define CLI_NBD_MAX 16
+#define CLI_MANY_MAX 16
 
 struct table;
+
+/* The values of an option that may be repeated; ends with NULL. */
+struct cli_many {
+	const char *v[CLI_MANY_MAX + 1];
+	unsigned n;
+};
 
 struct cli {
 	const struct cli_command *cmd;
@@ -67,8 +83,7 @@ struct cli {
 	int n_operands;
 	uint64_t given;		       /* OPT() bits */
 	const char *values[OPT_COUNT]; /* the last one given */
-	const char *nbd[CLI_NBD_MAX];  /* --nbd may be repeated */
-	unsigned n_nbd;
+	struct cli_many nbd, tls_allow, allow;
 };
 
 struct cli_command {

@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "frontends/cli/export.h"
 #include "frontends/cli/session.h"
 #include "frontends/cli/table.h"
 #include "frontends/control/names.h"
@@ -12,11 +13,36 @@ static const struct column export_cols[] = {
 	{ "readonly", "read_only", COL_YES, true },
 	{ "hidden", "hidden", COL_YES, true },
 	{ "clients", "attached", COL_COUNT, true },
+	{ "limit", "max_connections", COL_COUNT, false },
+	{ "allow", "allow", COL_TEXT, false },
 	{ "default", "is_default", COL_YES, false },
 };
-static const struct table export_table = TABLE(export_cols);
+const struct table cli_export_table = TABLE(export_cols);
+#define OPTS_ACCESS (OPT(ALLOW) | OPT(MAX_CONNECTIONS))
 
-static int run_list(struct cli *cl) { return cli_list(cl, &export_table, "export.list"); }
+static int run_list(struct cli *cl) { return cli_list(cl, &cli_export_table, "export.list"); }
+
+static int export_params(const struct cli *cl, json_t *params)
+{
+	json_t *rules;
+	uint64_t n;
+	unsigned i;
+	int r = 0;
+
+	if (cli_has(cl, OPT_READ_ONLY) && cli_has(cl, OPT_WRITABLE))
+		return cli_usage(cl, "give --read-only or --writable, not both");
+	if (cli_has(cl, OPT_MAX_CONNECTIONS)) {
+		r = cli_count(cl, OPT_MAX_CONNECTIONS, 0, UINT32_MAX, &n);
+		json_object_set_new(params, "max_connections", json_integer((json_int_t)n));
+	}
+	if (cl->allow.n) {
+		rules = json_array();
+		for (i = 0; i < cl->allow.n; i++)
+			json_array_append_new(rules, json_string(cl->allow.v[i]));
+		json_object_set_new(params, "allow", rules);
+	}
+	return r;
+}
 
 static int export_call(struct cli *cl, const char *method, json_t *params, const char *done)
 {
@@ -54,17 +80,49 @@ static int export_call(struct cli *cl, const char *method, json_t *params, const
 
 static int run_add(struct cli *cl)
 {
-	return export_call(cl, "export.add", json_pack("{s:b}", "read_only", cli_has(cl, OPT_READ_ONLY)), "is exported");
+	json_t *params = json_pack("{s:b}", "read_only", cli_has(cl, OPT_READ_ONLY));
+	int r = export_params(cl, params);
+
+	if (r == 0)
+		return export_call(cl, "export.add", params, "is exported");
+	json_decref(params);
+	return r;
+}
+
+static int run_set(struct cli *cl)
+{
+	json_t *params = json_object();
+	int r = export_params(cl, params);
+
+	if (cli_has(cl, OPT_READ_ONLY) || cli_has(cl, OPT_WRITABLE))
+		json_object_set_new(params, "read_only", json_boolean(cli_has(cl, OPT_READ_ONLY)));
+	if (r == 0 && !json_object_size(params) && !cli_has(cl, OPT_NAME))
+		r = cli_usage(cl, "say what to change: --name, --read-only, --writable, --allow or --max-connections");
+	if (r == 0)
+		return export_call(cl, "export.set", params, "is exported");
+	json_decref(params);
+	return r;
 }
 
 static int run_remove(struct cli *cl) { return export_call(cl, "export.remove", json_object(), "is not exported any more"); }
 
 const struct cli_command cli_export_commands[] = {
-	{ "export", "add", NULL, "POOL/VOL[@SNAP]", 1, 1, OPT(NAME) | OPT(READ_ONLY) | OPT(JSON) | OPT(CONTROL), run_add,
+	{ "export", "add", NULL, "POOL/VOL[@SNAP]", 1, 1, OPTS_ACCESS | OPT(NAME) | OPT(READ_ONLY) | OPT(JSON) | OPT(CONTROL), run_add,
 	  "give a volume's export a name and mode",
 	  "A served pool exports each volume as POOL/VOL, writable, and each snapshot as POOL/VOL@SNAP, read-only, without this.\n"
-	  "Kept in the pool.", NULL },
-	{ "export", "list", "ls", "[POOL]", 0, 1, OPTS_LIST | OPT(CONTROL), run_list, "list what clients can reach", NULL, &export_table },
+	  "With --allow it exists only for clients that meet one of the rules, and for others neither in lists nor by its name; a\n"
+	  "snapshot without rules of its own has its volume's. Rules and limits given before stay. Kept in the pool.", NULL },
+	{ "export", "set", NULL, "POOL/VOL[@SNAP]", 1, 1, OPTS_ACCESS | OPT(NAME) | OPT(READ_ONLY) | OPT(WRITABLE) | OPT(JSON) | OPT(CONTROL), run_set,
+	  "change a volume's export, what is given of it",
+	  "As `export add`, but name and mode stay too unless they are given. Clients that are attached stay. --allow any lets all in again.",
+	  NULL },
+	{ "export", "show", NULL, "POOL/VOL[@SNAP]", 1, 1,
+	  OPTS_SHOW | OPT(CONTROL) | OPT(FORMAT) | OPT(NBD) | OPT(TLS_CERTS) | OPT(TLS_PSK) | OPT(USER), cli_run_export_show,
+	  "show a volume's export, or what a client needs to reach it",
+	  "--format prints what to paste: arguments for QEMU, an element for libvirt, a line for nbd-client, a job for fio, for the address\n"
+	  "that the daemon serves (its first unix socket; --nbd ADDR: another), with the client's own keys for TLS (--tls-certificates: the\n"
+	  "directory of ca-cert.pem, client-cert.pem and client-key.pem; or --tls-psk and --user).", NULL },
+	{ "export", "list", "ls", "[POOL]", 0, 1, OPTS_LIST | OPT(CONTROL), run_list, "list what clients can reach", NULL, &cli_export_table },
 	{ "export", "remove", "rm delete", "POOL/VOL[@SNAP]", 1, 1, OPT(JSON) | OPT(CONTROL), run_remove,
 	  "hide a volume or snapshot from clients",
 	  "Clients that are attached stay; `export add` brings it back. Kept in the pool.", NULL },

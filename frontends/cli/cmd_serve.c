@@ -27,11 +27,15 @@
 #define FDS_RESERVE 12 /* control connections, a disk that is opened again, the C library */
 #define FDS_CLIENTS_MIN 4
 
+#define TLS_ADVICE                                                                                  \
+	"give keys for TLS (--tls-certificates DIR --tls-verify-peer, or --tls-psk FILE), use 127.0.0.1 or " \
+	"unix:PATH, or add --insecure on a network that you trust"
+
 struct daemon {
 	const struct cli *cl;
 	char control[128];
 	char nbd_default[160];
-	const char *nbd[CLI_NBD_MAX];
+	const char *nbd[CLI_MANY_MAX + MANAGER_FDS_MAX]; /* the last n_fds of them are the service manager's */
 	unsigned n_nbd;
 	const char *const *disks;
 	size_t n_disks;
@@ -40,6 +44,8 @@ struct daemon {
 	uint64_t metadata_cache_bytes, fd_limit, start_ns;
 	struct world *world;
 	struct ashlar *a;
+	struct serve_tls tls;
+	struct manager manager;
 	struct nbd_server *nbd_server;
 	struct control_server *control_server;
 	struct control_env env;
@@ -95,10 +101,10 @@ static json_t *daemon_status(void *arg)
 		n_pools++;
 	for (i = 0; i < d->n_nbd; i++)
 		json_array_append_new(nbd, json_string(d->nbd[i]));
-	return json_pack("{s:s, s:i, s:I, s:i, s:i, s:i, s:s, s:o, s:b}", "version", ASHLAR_VERSION, "pid", (int)getpid(),
+	return json_pack("{s:s, s:i, s:I, s:i, s:i, s:i, s:s, s:o, s:b, s:s}", "version", ASHLAR_VERSION, "pid", (int)getpid(),
 			 "uptime_seconds", (json_int_t)((world_now_ns(d->world) - d->start_ns) / NS_PER_SEC), "reactors",
 			 (int)d->world->n_reactors, "pools", (int)n_pools, "connections", (int)n_conns, "control", d->control, "nbd", nbd,
-			 "read_only", d->env.read_only);
+			 "read_only", d->env.read_only, "tls", d->tls.mode);
 }
 
 static void daemon_stop(void *arg)
@@ -231,15 +237,32 @@ static int pools_co_close(struct daemon *d)
 
 /* ---- life ---- */
 
+static int nbd_start_fds(struct daemon *d)
+{
+	unsigned i;
+	int r;
+
+	for (i = 0; i < d->manager.n_fds; i++) {
+		r = nbd_server_listen_fd(d->nbd_server, d->manager.fds[i], &d->nbd[d->n_nbd], &d->e);
+		if (r < 0)
+			return r;
+		if (!cli_addr_is_local(d->nbd[d->n_nbd]) && !d->tls.config && !cli_has(d->cl, OPT_INSECURE))
+			return err_set(&d->e, -EPERM, "other hosts can reach the socket %s that the service manager has opened: " TLS_ADVICE, d->nbd[d->n_nbd]);
+		say("nbd %s\n", d->nbd[d->n_nbd++]);
+	}
+	return 0;
+}
+
 static int nbd_start(struct daemon *d)
 {
-	struct nbd_options o = { .log = cli_log };
+	struct nbd_options o = { .log = cli_log, .tls = d->tls.config, .tls_required = d->tls.is_required, .insecure = cli_has(d->cl, OPT_INSECURE) };
 	struct nbd_provider provider;
 	unsigned i;
 	int r = clients_max(d, &o.max_connections);
 
 	if (r < 0)
 		return r;
+	o.tls_allow = d->cl->tls_allow.n ? d->cl->tls_allow.v : NULL;
 	o.max_unauthenticated = MIN(o.max_connections, 128U);
 	nbd_provider_from_ashlar(d->a, &provider);
 	d->nbd_server = nbd_server_create(d->world, &provider, &o);
@@ -249,7 +272,7 @@ static int nbd_start(struct daemon *d)
 			return err_default(&d->e, r, d->nbd[i]);
 		say("nbd %s\n", d->nbd[i]);
 	}
-	return 0;
+	return nbd_start_fds(d);
 }
 
 static int control_start(struct daemon *d)
@@ -286,9 +309,11 @@ static int serve_co(void *arg)
 		r = control_start(d);
 	if (r == 0) {
 		say("ready\n");
+		manager_ready(&d->manager);
 		while (!d->is_stopping)
 			co_queue_wait(&d->stop);
 		say("stopping\n");
+		manager_stopping(&d->manager);
 	}
 	if (d->control_server)
 		control_server_co_destroy(d->control_server);
@@ -296,6 +321,7 @@ static int serve_co(void *arg)
 		nbd_server_co_destroy(d->nbd_server);
 	cr = pools_co_close(d);
 	ashlar_co_destroy(d->a);
+	manager_end(&d->manager);
 	if (r < 0)
 		return r;
 	return cr < 0 ? err_set(&d->e, cr, "not all pools could be closed cleanly; they recover when opened again") : 0;
@@ -342,18 +368,17 @@ static int addresses_set(struct daemon *d)
 	cli_control_path(cl, d->control, sizeof(d->control));
 	if (!*d->control)
 		return cli_failf("there is no runtime directory ($XDG_RUNTIME_DIR); say where the control socket shall be: --control SOCK");
-	for (i = 0; i < cl->n_nbd; i++) {
-		const char *addr = cl->nbd[i], *port = strrchr(addr, ':');
+	for (i = 0; i < cl->nbd.n; i++) {
+		const char *addr = cl->nbd.v[i], *port = strrchr(addr, ':');
 
 		if (!port || port == addr || !port[1])
 			return cli_usage(cl, "--nbd takes unix:PATH or HOST:PORT, not '%s'", control_name_quote(addr, q, sizeof(q)));
-		if (!cli_addr_is_local(addr) && !cli_has(cl, OPT_INSECURE))
-			return cli_failf("--nbd %s: other hosts could reach this address, and there is no encryption or password yet; use "
-					 "127.0.0.1 or unix:PATH, or add --insecure on a network that you trust",
+		if (!cli_addr_is_local(addr) && !d->tls.config && !cli_has(cl, OPT_INSECURE))
+			return cli_failf("--nbd %s: other hosts can reach this address: " TLS_ADVICE,
 					 control_name_quote(addr, q, sizeof(q)));
 		d->nbd[d->n_nbd++] = addr;
 	}
-	if (d->n_nbd == 0) {
+	if (d->n_nbd == 0 && !d->manager.n_fds) {
 		cli_addr_beside_control(d->control, d->nbd_default, sizeof(d->nbd_default));
 		d->nbd[d->n_nbd++] = d->nbd_default;
 	}
@@ -432,7 +457,11 @@ int cli_serve(struct cli *cl)
 	int r;
 
 	d->cl = cl;
-	r = addresses_set(d);
+	r = serve_tls_set(&d->tls, cl);
+	if (r == 0)
+		r = manager_take(&d->manager);
+	if (r == 0)
+		r = addresses_set(d);
 	if (r == 0)
 		r = numbers_set(d);
 	if (r)
@@ -450,6 +479,8 @@ int cli_serve(struct cli *cl)
 	r = daemon_run(d);
 	cli_disks_free(env, n_env);
 out:
+	if (d->tls.config)
+		tls_config_destroy(d->tls.config);
 	xfree(d);
 	return r;
 }

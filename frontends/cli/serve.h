@@ -4,10 +4,36 @@
 #ifndef FRONTENDS_CLI_SERVE_H
 #define FRONTENDS_CLI_SERVE_H
 
+#include "engine/io/reactor.h"
+#include "engine/io/tls.h"
 #include "frontends/cli/cli.h"
 
 /* The command `ashlar serve`. Returns an exit status when the daemon has ended. */
 int cli_serve(struct cli *cl);
+
+struct serve_tls {
+	struct tls_config *config; /* NULL: off. The caller destroys it */
+	const char *mode;	   /* "off", "on", "require" */
+	bool is_required;
+};
+/* What the command line says of TLS: 0, or an exit status after the message. */
+int serve_tls_set(struct serve_tls *t, const struct cli *cl) __must_check;
+
+/* The service manager that has started us (systemd), or none: sockets that it has opened, and what it wants to be told. */
+#define MANAGER_FDS_MAX 16
+struct manager {
+	int fds[MANAGER_FDS_MAX];
+	unsigned n_fds;
+	int notify_fd; /* -1: nobody listens */
+	uint64_t watchdog_ns; /* 0: none */
+	struct timer watchdog;
+};
+/* Before threads exist. Takes it from the environment, where it does not stay. 0, or an exit status after the message. */
+int manager_take(struct manager *m) __must_check;
+/* Reactor 0, whose liveness the watchdog then is, also while it stops, until manager_end(). */
+void manager_ready(struct manager *m);
+void manager_stopping(struct manager *m);
+void manager_end(struct manager *m);
 
 /* HOST:PORT or unix:PATH that only this machine reaches. */
 bool cli_addr_is_local(const char *addr);

@@ -121,15 +121,26 @@ static void rows_sort(json_t *rows, const struct sort_by *by)
 
 /* ---- cells ---- */
 
+/* A list of words: with blanks between them. */
+static void words_format(const json_t *words, char *buf)
+{
+	size_t i, n = 0;
+
+	for (i = 0; i < json_array_size(words) && n < CELL_LEN; i++)
+		n += (size_t)snprintf(buf + n, CELL_LEN - n, "%s%s", i ? " " : "", json_string_value(json_array_get(words, i)));
+}
+
 static void cell_format(const struct column *col, const json_t *row, bool exact, char *buf)
 {
 	const json_t *v = json_object_get(row, col->key);
 	char *s;
 
-	if (!v || json_is_null(v))
+	if (!v || json_is_null(v) || (json_is_array(v) && !json_array_size(v)))
 		snprintf(buf, CELL_LEN, "-");
 	else if (json_is_string(v))
 		snprintf(buf, CELL_LEN, "%s", json_string_value(v));
+	else if (json_is_array(v))
+		words_format(v, buf);
 	else if (json_is_boolean(v))
 		snprintf(buf, CELL_LEN, "%s", json_is_true(v) ? "yes" : "no");
 	else if (col->type == COL_SIZE && !exact)

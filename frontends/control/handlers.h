@@ -81,6 +81,8 @@ int control_co_receive_list(struct rpc_call *c, struct err *e);
 int control_co_receive_abort(struct rpc_call *c, struct err *e);
 int control_co_export_list(struct rpc_call *c, struct err *e);
 int control_co_export_add(struct rpc_call *c, struct err *e);
+int control_co_export_set(struct rpc_call *c, struct err *e);
+int control_co_export_show(struct rpc_call *c, struct err *e);
 int control_co_export_remove(struct rpc_call *c, struct err *e);
 
 /* Coroutine. Waits for the job's end, at most max_ns, telling how far it is; its row is the result. */

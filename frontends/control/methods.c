@@ -235,6 +235,8 @@ SHARED(control_co_receive_list)
 SHARED(control_co_receive_abort)
 SHARED(control_co_export_list)
 SHARED(control_co_export_add)
+SHARED(control_co_export_set)
+SHARED(control_co_export_show)
 SHARED(control_co_export_remove)
 
 #define P_POOL { "pool", RPC_STRING, true, "name of the pool" }
@@ -243,6 +245,8 @@ SHARED(control_co_export_remove)
 #define P_POINT { "volume", RPC_STRING, true, "POOL/VOLUME, or the snapshot POOL/VOLUME@SNAPSHOT" }
 #define P_SNAPSHOT { "snapshot", RPC_STRING, true, "name of the snapshot, POOL/VOLUME@SNAPSHOT" }
 #define P_SNAPSHOTS { "snapshots", RPC_STRINGS, true, "names of snapshots of one pool, POOL/VOLUME@SNAPSHOT" }
+#define P_ALLOW { "allow", RPC_STRINGS, false, "rules, one of which a client must meet; [\"any\"]: none" }
+#define P_MAX_CONNECTIONS { "max_connections", RPC_SIZE, false, "clients at a time; 0: no limit" }
 #define P_FORCE(text) { "force", RPC_BOOL, false, text }
 #define P_DRY_RUN { "dry_run", RPC_BOOL, false, "check and tell, change nothing" }
 #define P_FULL_WAIT { "full_wait", RPC_DURATION, false, "how long writes are held while the pool is full" }
@@ -366,8 +370,13 @@ const struct rpc_method control_methods[] = {
 	{ "receive.abort", "drops what is kept of one", PARAMS(P_VOLUME), control_co_receive_abort_shared },
 	{ "export.list", "what clients can reach", PARAMS(P_POOL_OPTIONAL), control_co_export_list_shared },
 	{ "export.add", "gives the export of a volume or snapshot a name and mode",
-	  PARAMS(P_POINT, { "name", RPC_STRING, false, "absent: POOL/VOLUME" }, { "read_only", RPC_BOOL, false, "refuse writes" }),
+	  PARAMS(P_POINT, { "name", RPC_STRING, false, "absent: POOL/VOLUME" }, { "read_only", RPC_BOOL, false, "refuse writes" }, P_ALLOW, P_MAX_CONNECTIONS),
 	  control_co_export_add_shared },
+	{ "export.set", "changes what is given of an export",
+	  PARAMS(P_POINT, { "name", RPC_STRING, false, "\"\": POOL/VOLUME" }, { "read_only", RPC_BOOL, false, "refuse writes, or not" }, P_ALLOW,
+		 P_MAX_CONNECTIONS),
+	  control_co_export_set_shared },
+	{ "export.show", "one export", PARAMS(P_POINT), control_co_export_show_shared },
 	{ "export.remove", "hides a volume or snapshot from clients", PARAMS(P_POINT), control_co_export_remove_shared },
 	{ "connection.list", "the clients attached now", NULL, connection_co_list_call },
 	{ "daemon.status", "version, uptime, addresses", NULL, daemon_co_status_call },

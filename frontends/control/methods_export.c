@@ -1,13 +1,29 @@
+#include <stdio.h>
 #include <string.h>
 
+#include "engine/io/access.h"
 #include "frontends/control/handlers.h"
+
+static json_t *rules_json(const char *rules)
+{
+	json_t *out = json_array();
+	const char *p, *end;
+	char rule[ASHLAR_ACCESS_MAX + 1];
+
+	for (p = rules; *p; p = *end ? end + 1 : end) {
+		end = strchrnul(p, '\n');
+		snprintf(rule, sizeof(rule), "%.*s", (int)(end - p), p);
+		json_array_append_new(out, control_json_text(rule));
+	}
+	return out;
+}
 
 static json_t *export_json(const struct ashlar_export_info *x)
 {
-	return json_pack("{s:o, s:s+++, s:s, s:b, s:b, s:b, s:b, s:b, s:o, s:i}", "name", control_json_text(x->name), "volume", x->pool, "/", x->volume,
+	return json_pack("{s:o, s:s+++, s:s, s:b, s:b, s:b, s:b, s:b, s:o, s:i, s:I, s:o}", "name", control_json_text(x->name), "volume", x->pool, "/", x->volume,
 			 "", "pool", x->pool, "read_only", x->read_only, "set_read_only", x->set_read_only, "hidden",
 			 x->hidden, "is_default", x->is_default, "is_snapshot", x->is_snapshot, "size_bytes", control_json_u64(x->size_bytes),
-			 "attached", (int)x->n_attached);
+			 "attached", (int)x->n_attached, "max_connections", (json_int_t)x->max_clients, "allow", rules_json(x->access));
 }
 
 int control_co_export_list(struct rpc_call *c, struct err *e)
@@ -57,18 +73,79 @@ static int export_row(struct control_env *env, const struct point_name *name, js
 	return 0;
 }
 
+/* Rules, a newline between two, from an array of them; NULL: absent. ["any"]: none. xfree(). */
+static int access_of(const struct rpc_call *c, char **out, struct err *e)
+{
+	const json_t *rules = rpc_strings(c, "allow"), *rule;
+	size_t i, len = 0, n;
+	const char *text;
+
+	*out = NULL;
+	if (!rules)
+		return 0;
+	*out = xcalloc(1, 1);
+	if (json_array_size(rules) == 1 && !strcmp(json_string_value(json_array_get(rules, 0)), "any"))
+		return 0;
+	json_array_foreach((json_t *)(uintptr_t)rules, i, rule) {
+		text = json_string_value(rule);
+		if (access_rule_check(text, e) < 0) {
+			xfree(*out);
+			*out = NULL;
+			return e->code;
+		}
+		n = strlen(text);
+		*out = xrealloc(*out, len + n + 2);
+		len += (size_t)sprintf(*out + len, "%s%s", len ? "\n" : "", text);
+	}
+	return 0;
+}
+
+/* What "read_only" means when it is absent differs between add and set. */
+static int export_co_change(struct rpc_call *c, const char *as, int read_only, struct err *e)
+{
+	struct ashlar_export_change change = { .name = as, .read_only = read_only, .max_clients = -1 };
+	struct point_name name;
+	struct ashlar_pool *p;
+	char *access = NULL;
+	int r = call_point(c, &name, &p, e);
+
+	if (r == 0 && as && *as)
+		r = control_check_export(as, e);
+	if (r == 0)
+		r = access_of(c, &access, e);
+	if (r < 0)
+		return r;
+	change.access = access;
+	if (rpc_is_given(c, "max_connections"))
+		change.max_clients = (int64_t)MIN(rpc_size(c, "max_connections", 0), (uint64_t)INT64_MAX);
+	r = ashlar_co_export_set(p, name.rest, &change, e);
+	xfree(access);
+	return r < 0 ? r : export_row(c->env, &name, &c->result, e);
+}
+
 int control_co_export_add(struct rpc_call *c, struct err *e)
 {
 	const char *as = rpc_string(c, "name");
+
+	return export_co_change(c, as ? as : "", rpc_bool(c, "read_only"), e);
+}
+
+int control_co_export_set(struct rpc_call *c, struct err *e)
+{
+	return export_co_change(c, rpc_string(c, "name"), rpc_is_given(c, "read_only") ? rpc_bool(c, "read_only") : -1, e);
+}
+
+int control_co_export_show(struct rpc_call *c, struct err *e)
+{
 	struct point_name name;
 	struct ashlar_pool *p;
 	int r = call_point(c, &name, &p, e);
 
-	if (r == 0 && as)
-		r = control_check_export(as, e);
 	if (r == 0)
-		r = ashlar_co_export_add(p, name.rest, as, rpc_bool(c, "read_only"), e);
-	return r < 0 ? r : export_row(c->env, &name, &c->result, e);
+		r = export_row(c->env, &name, &c->result, e);
+	if (r == 0 && !c->result)
+		r = err_set(e, -ENOENT, "there is no %s in pool %s", name.rest, name.pool);
+	return r;
 }
 
 int control_co_export_remove(struct rpc_call *c, struct err *e)

@@ -31,9 +31,12 @@ streams_go_on() {
 	[ -z "$("$ashlar" receive --list -H -o token)" ] || { echo "something is kept still"; return 1; }
 }
 
+# Names, modes, limits and rules of exports, but for what has been made since.
+same_exports() { diff exports <("$ashlar" export list -H -o name,volume,readonly,limit,allow | grep -v '^gold/today'); }
+
 for image in "$here"/*.tar.xz; do
 	name=$(basename "$image" .tar.xz)
-	rm -f d? sums resume
+	rm -f d? sums resume exports
 	tar --sparse -xJf "$image" || exit 1
 	export ASHLAR_DISKS=$dir
 	try "$name: checks before it is opened for writing" "$ashlar" pool check gold
@@ -46,6 +49,7 @@ for image in "$here"/*.tar.xz; do
 	try "$name: a volume can be made" "$ashlar" volume create gold/today --size 8M
 	try "$name: and written" volume gold/today fill 9 0 200 3
 	[ ! -e resume ] || try "$name: streams that were cut go on" streams_go_on
+	[ ! -e exports ] || try "$name: exports are as they were" same_exports
 	try "$name: others have not changed" same_sums
 	try "$name: checks while it is served" "$ashlar" pool check gold
 	try "$name: closes" stop TERM

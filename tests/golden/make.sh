@@ -156,6 +156,27 @@ make_snapshots_crashed() {
 	pack snapshots-crashed d1 d2 d3 d4
 }
 
+# Exports with rules of access and limits, of a volume, a snapshot, and a clone that has them from it; killed with a part in the journal.
+make_access() {
+	fresh raid1 2
+	start d1 d2
+	populate
+	"$ashlar" volume create gold/guarded --size 1M >/dev/null
+	"$ashlar" export set gold/guarded --allow tls:alice --allow addr:10.0.0.0/8 --max-connections 3 >/dev/null
+	"$ashlar" snapshot create gold/guarded@s gold/guarded@own >/dev/null
+	"$ashlar" export set gold/guarded@own --allow gid:7 >/dev/null
+	"$ashlar" clone gold/guarded@s heir >/dev/null
+	stop TERM
+	start d1 d2
+	"$ashlar" export set gold/heir --max-connections 1 --name "the heir" >/dev/null
+	sums sums
+	"$ashlar" export list -H -o name,volume,readonly,limit,allow >exports
+	lists=(sums exports)
+	stop KILL || true
+	pack access d1 d2
+	lists=(sums)
+}
+
 # part_of SNAPSHOT BYTES VOLUME [SEND OPTION...]: a stream that ends early; a line of `resume` says how it goes on
 part_of() {
 	local token
@@ -182,6 +203,6 @@ make_receiving() {
 	lists=(sums)
 }
 
-for name in ${*:-clean crashed stale parity-clean parity-crashed snapshots-clean snapshots-crashed receiving}; do
+for name in ${*:-clean crashed stale parity-clean parity-crashed snapshots-clean snapshots-crashed receiving access}; do
 	"make_${name//-/_}"
 done

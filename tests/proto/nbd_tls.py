@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 
 import nbd
 
@@ -19,6 +20,7 @@ sys.path.insert(0, os.path.dirname(__file__))
 from nbd_rig import DISC, OPT, READ, STATUS, WRITE, ZERO, Raw, Server, make_certificates, run_tests  # noqa: E402
 
 MIB = 1 << 20
+warnings.simplefilter("ignore", DeprecationWarning)  # the old version that is refused
 TLS_REQD = 0x80000005
 INVALID = 0x80000003
 UNSUP = 0x80000001
