@@ -403,6 +403,64 @@ def out_of_descriptors(binary):
     server.stop()
 
 
+class Latency:
+    """p99 of a client's small requests, one after the other, while the block runs."""
+
+    def __init__(self, server, export=b"mem"):
+        self.server, self.export, self.end, self.times = server, export, False, []
+        self.t = threading.Thread(target=self.run)
+
+    def run(self):
+        c = Raw(self.server).go(self.export)
+        while not self.end or len(self.times) < 500:
+            start = time.perf_counter()
+            c.request(READ, 8192, 4096)
+            assert c.simple_reply() == (0, 1) and len(c.recv(4096)) == 4096
+            self.times.append(time.perf_counter() - start)
+            time.sleep(0.0005)
+        c.close()
+
+    def __enter__(self):
+        self.t.start()
+        return self
+
+    def __exit__(self, *exc):
+        self.end = True
+        self.t.join()
+        self.p99 = sorted(self.times)[len(self.times) * 99 // 100]
+
+
+def thousands_of_connections(binary):
+    """As many as the limits of this process allow, idle and half open: what one costs is bounded, and others do not feel them."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    n = min(3000, hard - 200)
+    server = Server(binary, "--max-connections", str(n + 50), "--max-half-open", "100", "--handshake-ms", "60000")
+    with Latency(server) as alone:
+        time.sleep(1)
+    rss = server.rss_kib()
+    held = [Raw(server, timeout=30).go() for _ in range(n)]
+    each = (server.rss_kib() - rss) / n
+    for _ in range(80):
+        held.append(Raw(server, flags=None, timeout=30))
+    for _ in range(3):  # other programs disturb too
+        with Latency(server) as crowded:
+            for i in range(0, n, 7):  # some of them wake up
+                held[i].request(READ, 0, 512)
+            time.sleep(1)
+        for i in range(0, n, 7):
+            assert held[i].simple_reply() == (0, 1) and len(held[i].recv(512)) == 512
+        if crowded.p99 < max(2 * alone.p99, 0.005):
+            break
+    print("     %d connections, %.0f KiB each; p99 %.2f ms alone, %.2f ms among them" % (n, each, alone.p99 * 1e3, crowded.p99 * 1e3))
+    assert each < 1024, each
+    assert crowded.p99 < max(2 * alone.p99, 0.005), (alone.p99, crowded.p99)
+    good(server, within=5)
+    for c in held:
+        c.close()
+    server.stop()
+
+
 def stop_with_clients_open(binary):
     server = Server(binary)
     keep = [Raw(server).go(b"slow") for _ in range(20)]
@@ -425,7 +483,7 @@ def main():
     failed = run_tests(tests, server)
     text = server.stop()
     assert text.count(b"\n") < 2000, "the log was flooded"
-    failed += run_tests([out_of_descriptors, stop_with_clients_open], sys.argv[1])
+    failed += run_tests([out_of_descriptors, thousands_of_connections, stop_with_clients_open], sys.argv[1])
     sys.exit(1 if failed else 0)
 
 
