@@ -636,6 +636,28 @@ void model_vol_renamed(struct model_vol *v, bool ok)
 	v->new_name[0] = 0;
 }
 
+void model_vol_rule(struct model_vol *v, uint32_t rule)
+{
+	v->new_rule = rule;
+	v->ruling = true;
+}
+
+void model_vol_ruled(struct model_vol *v, bool ok)
+{
+	if (ok)
+		v->rule = v->new_rule;
+	v->ruling = false;
+}
+
+bool model_vol_settle_rule(struct model_vol *v, uint32_t rule)
+{
+	bool ok = rule == v->rule || (v->ruling && rule == v->new_rule);
+
+	v->rule = rule;
+	v->ruling = false;
+	return ok;
+}
+
 void model_vol_resize(struct model *m, struct model_vol *v, uint64_t size_bytes)
 {
 	v->n_changes++;

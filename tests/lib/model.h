@@ -72,6 +72,8 @@ struct model_vol {
 	uint32_t *unflushed; /* ops that have ended well and are not durable */
 	size_t n_unflushed, cap_unflushed;
 	unsigned n_changes; /* resizes, deletions and rollbacks begun */
+	uint32_t rule, new_rule; /* who may see it: a number that the rig makes a rule of; 0: everybody */
+	bool ruling;		 /* one is being changed to the other, or was at the last crash */
 	unsigned n_busy;    /* the rig's: operations on it and its snapshots under way; 0 after a crash */
 	uint32_t rollback_op; /* the newest */
 	bool rolling;	      /* it is under way, or was at the last crash */
@@ -120,6 +122,10 @@ void model_vol_delete(struct model *m, struct model_vol *v); /* MODEL_DELETING *
 void model_vol_deleted(struct model *m, struct model_vol *v, bool ok);
 void model_vol_rename(struct model_vol *v, const char *name);
 void model_vol_renamed(struct model_vol *v, bool ok);
+void model_vol_rule(struct model_vol *v, uint32_t rule);
+void model_vol_ruled(struct model_vol *v, bool ok);
+/* What holds after a crash. False: it cannot be. */
+bool model_vol_settle_rule(struct model_vol *v, uint32_t rule);
 void model_vol_resize(struct model *m, struct model_vol *v, uint64_t size_bytes);
 void model_vol_resized(struct model *m, struct model_vol *v, bool ok);
 /* ---- snapshots: model_family.c. They are not among the volumes. ---- */

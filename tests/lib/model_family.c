@@ -253,10 +253,13 @@ static void copy_end(struct model *m, uint32_t op, bool ok)
 
 struct model_vol *model_vol_clone(struct model *m, struct model_vol *snap, const char *name)
 {
-	struct model_vol *v = model_vol_create(m, name, snap->size_bytes);
+	struct model_vol *v = model_vol_create(m, name, snap->size_bytes), *of = m->vols[snap->parent];
 	uint32_t op = v->rollback_op = copy_begin(m, v, snap);
 	uint64_t i;
 
+	v->rule = of->rule; /* a snapshot has its volume's */
+	v->new_rule = of->new_rule;
+	v->ruling = of->ruling;
 	for (i = 0; i < v->n_sectors; i++) {
 		v->sectors[i].n = 0;
 		sector_take(&snap->sectors[i], &v->sectors[i], op);

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "engine/base/units.h"
@@ -109,6 +110,38 @@ int rig_co_create(struct rig *g)
 
 /* ---- opening ---- */
 
+static void rule_text(uint32_t rule, char *buf, size_t len)
+{
+	snprintf(buf, len, rule ? "uid:%u" : "", rule);
+}
+
+/* Whose exports are for whom: of volumes, and of snapshots, which have their volumes'. */
+static void co_settle_rules(struct rig *g)
+{
+	struct ashlar_export_info *x;
+	struct model_vol *mv;
+	char text[32], name[MODEL_NAME_MAX];
+	size_t n, i;
+	int r = ashlar_co_export_list(g->a, &x, &n, NULL), pass;
+
+	if (r < 0)
+		return;
+	for (pass = 0; pass < 2; pass++) {
+		for (i = 0; i < n; i++) {
+			snprintf(name, sizeof(name), "%.*s", (int)strcspn(x[i].volume, "@"), x[i].volume);
+			mv = model_vol_find(g->model, name);
+			if (!mv || x[i].is_snapshot != (pass == 1))
+				continue;
+			if (!pass && !model_vol_settle_rule(mv, x[i].access[0] ? (uint32_t)strtoul(x[i].access + 4, NULL, 10) : 0))
+				rig_fail(g, "the export of %s is for %s", x[i].volume, x[i].access);
+			rule_text(mv->rule, text, sizeof(text));
+			if (strcmp(x[i].access, text))
+				rig_fail(g, "the export of %s is for %s, not %s", x[i].volume, x[i].access, text);
+		}
+	}
+	xfree(x);
+}
+
 /* Which volumes came through. */
 static void co_settle(struct rig *g)
 {
@@ -142,6 +175,8 @@ static void co_settle(struct rig *g)
 	xfree(v);
 	if (!g->failed)
 		rig_co_settle_snaps(g);
+	if (!g->failed)
+		co_settle_rules(g);
 }
 
 int rig_co_open(struct rig *g, unsigned flags)
@@ -682,6 +717,27 @@ int rig_co_vol_rename(struct rig *g, struct model_vol *v, const char *name)
 	rig_note(g, "rename %s to %s: %d", v->name, name, r);
 	if (!rig_is_unknown(g, r, &e, "rename", v->name))
 		model_vol_renamed(v, r == 0);
+	return r;
+}
+
+int rig_co_vol_rule(struct rig *g, struct model_vol *v, uint32_t rule)
+{
+	char text[32];
+	struct ashlar_export_change c = { .read_only = -1, .max_clients = -1, .access = text };
+	struct err e = { 0 };
+	int r;
+
+	if (v->n_busy || v->ruling)
+		return 0;
+	rule_text(rule, text, sizeof(text));
+	rig_note(g, "only %s for %s", rule ? text : "all", v->name);
+	model_vol_rule(v, rule);
+	v->n_busy++;
+	r = ashlar_co_export_set(g->p, v->name, &c, &e);
+	rig_note(g, "only %s for %s: %d", rule ? text : "all", v->name, r);
+	v->n_busy--;
+	if (!rig_is_unknown(g, r, &e, "export set", v->name))
+		model_vol_ruled(v, r == 0);
 	return r;
 }
 

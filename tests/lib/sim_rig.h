@@ -133,6 +133,8 @@ int rig_co_vol_create(struct rig *g, const char *name, uint64_t size_bytes, cons
 int rig_co_vol_delete(struct rig *g, struct model_vol *v);
 int rig_co_vol_rename(struct rig *g, struct model_vol *v, const char *name);
 int rig_co_vol_resize(struct rig *g, struct model_vol *v, uint64_t size_bytes);
+/* Who may see its export: a user of this number; 0: everybody. */
+int rig_co_vol_rule(struct rig *g, struct model_vol *v, uint32_t rule);
 /* A stopped pool leaves open what happened: the next opening tells. True: the model must not be told a result. */
 bool rig_is_unknown(struct rig *g, int r, const struct err *e, const char *what, const char *name);
 

@@ -92,6 +92,10 @@ static void co_set(struct sim_run *s, struct rng *rng)
 
 	if (!v)
 		return;
+	if (rng_chance(rng, 1, 2)) {
+		rig_co_vol_rule(&s->rig, v, rng_chance(rng, 1, 3) ? 0 : 1 + (uint32_t)rng_below(rng, 1000));
+		return;
+	}
 	r = ashlar_co_volume_set_full_wait(s->rig.p, v->name, any_wait(s, rng), &e);
 	if (r < 0 && !(r == -ERR_POOL_FULL && s->rig.may_be_full) && !s->rig.may_fail)
 		rig_fail(&s->rig, "set %s: %s (%d)", v->name, e.text, r);
