@@ -357,6 +357,18 @@ static void *signal_thread(void *arg)
 
 /* ---- the command ---- */
 
+/* Encrypted is not guarded. */
+static void anonymous_warn(const struct daemon *d, const char *addr)
+{
+	char line[400], q[72];
+
+	if (!d->tls.config || cli_has(d->cl, OPT_TLS_VERIFY) || cli_has(d->cl, OPT_TLS_PSK))
+		return;
+	snprintf(line, sizeof(line), "--nbd %s: whoever reaches this address may use every export that has no rules: nobody has to show who he is "
+		 "(--tls-verify-peer, --tls-psk, ashlar export set --allow)", control_name_quote(addr, q, sizeof(q)));
+	cli_log(NULL, line);
+}
+
 static int addresses_set(struct daemon *d)
 {
 	const struct cli *cl = d->cl;
@@ -377,6 +389,8 @@ static int addresses_set(struct daemon *d)
 			return cli_failf("--nbd %s: other hosts can reach this address: " TLS_ADVICE,
 					 control_name_quote(addr, q, sizeof(q)));
 		d->nbd[d->n_nbd++] = addr;
+		if (!cli_addr_is_local(addr))
+			anonymous_warn(d, addr);
 	}
 	if (d->n_nbd == 0 && !d->manager.n_fds) {
 		cli_addr_beside_control(d->control, d->nbd_default, sizeof(d->nbd_default));

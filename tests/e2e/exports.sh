@@ -78,6 +78,12 @@ for f in qemu fio libvirt; do
 done
 t 0 'its name goes' "$ashlar" export set demo/w --name demo/w
 
+# ---- requests of terabytes ----
+t 0 'volume create' "$ashlar" volume create demo/big --size 16T
+t 0 'zero, trim and block status over 16T, one request each' "$py" "$here/extended.py" "$nbd" demo/big $((16 << 40))
+sed 's/^/# /' out
+t 0 'volume delete' "$ashlar" volume delete demo/big
+
 # ---- rules ----
 t 0 'a rule that we meet' "$ashlar" export set demo/v --allow "uid:$uid" --allow tls:alice
 t 0 'we see it' nbdinfo --size "$(uri demo/v)"
