@@ -113,6 +113,7 @@ tsan() {
 		timeout 300 "$BUILD-tsan/tests/unit/$n" || bad=$((bad + 1))
 	done
 	/usr/bin/python3 tests/proto/nbd_libnbd.py "$BUILD-tsan/tests/proto/nbd_mem_server" || bad=$((bad + 1))
+	/usr/bin/python3 tests/proto/nbd_tls.py "$BUILD-tsan/tests/proto/nbd_mem_server" || bad=$((bad + 1))
 	BUILD=$BUILD-tsan bash tests/e2e/tsan.sh || bad=$((bad + 1))
 	[ "$bad" -eq 0 ]
 }

@@ -65,10 +65,10 @@ t 0 help help
 says 'pool create' 'help names the commands'
 t 0 'the option --help' --help
 t 0 'list of methods' methods
-json 'methods JSON' '{"pool.list", "pool.show", "pool.create", "pool.check", "pool.destroy", "disk.list", "disk.add", "disk.evacuate", "disk.remove", "disk.replace", "pool.rebalance", "job.pause", "volume.create", "volume.list", "volume.show", "volume.resize", "volume.rename", "volume.set", "volume.move", "pool.layout", "volume.delete", "volume.clone", "snapshot.create", "snapshot.list", "snapshot.show", "snapshot.delete", "snapshot.rollback", "snapshot.rename", "snapshot.policy", "snapshot.diff", "export.add", "export.list", "export.remove", "connection.list", "daemon.status", "daemon.shutdown"} <= {m["name"] for m in j}'
+json 'methods JSON' '{"pool.list", "pool.show", "pool.create", "pool.check", "pool.destroy", "disk.list", "disk.add", "disk.evacuate", "disk.remove", "disk.replace", "pool.rebalance", "job.pause", "volume.create", "volume.list", "volume.show", "volume.resize", "volume.rename", "volume.set", "volume.move", "pool.layout", "volume.delete", "volume.clone", "snapshot.create", "snapshot.list", "snapshot.show", "snapshot.delete", "snapshot.rollback", "snapshot.rename", "snapshot.policy", "snapshot.diff", "export.add", "export.set", "export.show", "export.list", "export.remove", "connection.list", "daemon.status", "daemon.shutdown"} <= {m["name"] for m in j}'
 for c in 'pool create' 'pool list' 'pool show' 'pool check' 'pool destroy' 'pool rebalance' 'disk list' 'disk add' 'disk evacuate' 'disk remove' 'disk replace' 'job pause' 'job resume' 'job stop' 'volume create' 'volume list' 'volume show' \
 	'volume resize' 'volume rename' 'volume set' 'volume move' 'volume delete' 'snapshot create' 'snapshot list' 'snapshot show' 'snapshot delete' \
-	'snapshot rollback' 'snapshot rename' 'snapshot policy' 'snapshot diff' clone 'export add' 'export list' 'export remove' serve 'daemon status' \
+	'snapshot rollback' 'snapshot rename' 'snapshot policy' 'snapshot diff' clone 'export add' 'export set' 'export show' 'export list' 'export remove' serve 'daemon status' \
 	'daemon stop' 'connection list'; do
 	# shellcheck disable=SC2086
 	t 0 "$c --help" $c --help
@@ -319,6 +319,19 @@ management() {
 	t 1 'export name with a newline' export add demo/vm2 --name $'a\nb'
 	t 0 'export add again' export add demo/vm2
 	t 0 'back to the default' export add demo/vm1
+	t 0 'export set' export set demo/vm1 --allow tls:alice --allow uid:7 --max-connections 2 --json
+	json 'rules and a limit' 'j["allow"] == ["tls:alice", "uid:7"] and j["max_connections"] == 2 and j["name"] == "demo/vm1"'
+	t 0 'export set of another thing' export set demo/vm1 --name other --json
+	json 'the rest stays' 'j["allow"] == ["tls:alice", "uid:7"] and j["max_connections"] == 2 and j["name"] == "other"'
+	t 0 'export show' export show demo/vm1 --json
+	json 'shows the same' 'j["allow"] == ["tls:alice", "uid:7"] and j["max_connections"] == 2 and j["name"] == "other"'
+	t 1 'a rule that is none' export set demo/vm1 --allow somebody
+	t 1 'rules that are too long' export set demo/vm1 --allow "tls:$(printf '%0150d' 1)"
+	t 1 'any, and somebody' export set demo/vm1 --allow any --allow uid:0
+	t 2 'export set of nothing' export set demo/vm1
+	t 2 'both modes' export set demo/vm1 --read-only --writable
+	t 0 'lifted' export set demo/vm1 --allow any --max-connections 0 --name demo/vm1 --json
+	json 'as it was' 'j["allow"] == [] and j["max_connections"] == 0 and j["is_default"]'
 	snapshots
 	t 0 'check' pool check demo --json
 	json 'check finds nothing' 'j["problems"] == 0 and j["findings"] == []'

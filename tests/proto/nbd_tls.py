@@ -484,6 +484,27 @@ def only_names_that_are_allowed(server):
     assert b"not among those that are allowed" in server.log_text()
 
 
+def stop_with_clients_open(binary):
+    """In the middle of TLS's handshake, idle, with requests on their way, and not reading."""
+    server = Server(binary, "--tls-certificates", keys.path("server"), "--tls-verify")
+    half = []
+    for i in range(12):
+        c = Raw(server)
+        c.option(OPT["STARTTLS"])
+        c.option_reply()
+        c.send(b"\x16\x03\x01\x00\xff\x01"[: i % 6])
+        half.append(c)
+    keep = [Tls(server).go(b"slow") for _ in range(12)]
+    for c in keep[:6]:
+        for i in range(8):
+            c.request(READ, i * MIB, MIB, cookie=i)
+    keep[6].request(WRITE, 0, MIB, payload=b"half")
+    server.stop()
+    for c in half + keep:
+        assert c.closed()
+        c.close()
+
+
 def bad_keys_are_refused(binary):
     """At the start, with a sentence."""
     bad = keys.path("bad")
@@ -528,7 +549,7 @@ def main():
     server = Server(binary, *both, "--tls-allow", "bob@example.org", "--tls-allow", "dave")
     failed += run_tests([only_names_that_are_allowed], server)
     server.stop()
-    failed += run_tests([bad_keys_are_refused], binary)
+    failed += run_tests([stop_with_clients_open, bad_keys_are_refused], binary)
     shutil.rmtree(keys.dir)
     sys.exit(1 if failed else 0)
 

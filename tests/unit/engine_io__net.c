@@ -298,6 +298,52 @@ static void tcp_listener_serves(void)
 	run(co_listen_tcp, NULL);
 }
 
+/* As a service manager hands it over: it is another's too, and goes on listening when we have gone. */
+static int co_listen_inherited(void *arg)
+{
+	const bool is_unix = arg != NULL;
+	struct sockaddr_un u = { .sun_family = AF_UNIX };
+	struct sockaddr_in t = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_ANY) };
+	int fd = socket(is_unix ? AF_UNIX : AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), i, before;
+	struct server v = { 0 };
+	struct listener *l;
+	struct err e = { 0 };
+	char addr[160];
+
+	co_queue_init(&v.accepted);
+	CU_ASSERT_EQUAL(listener_open_fd(world, dup(fd), &serve_ops, &v, &l, &e), -ENOTSOCK);
+	snprintf(u.sun_path, sizeof(u.sun_path), "%s/inherited", dir);
+	CU_ASSERT_EQUAL_FATAL(bind(fd, is_unix ? (struct sockaddr *)&u : (struct sockaddr *)&t, is_unix ? sizeof(u) : sizeof(t)), 0);
+	CU_ASSERT_EQUAL_FATAL(listen(fd, 8), 0);
+	for (i = 0; i < 3; i++) {
+		CU_ASSERT_EQUAL_FATAL(listener_open_fd(world, dup(fd), &serve_ops, &v, &l, &e), 0);
+		snprintf(addr, sizeof(addr), "%s", listener_addr(l));
+		CU_ASSERT_EQUAL(strncmp(addr, is_unix ? "unix:" : "0.0.0.0:", 5), 0);
+		co_talk(&v, addr);
+		listener_co_close(l);
+		/* Who comes now waits for the next one. */
+		before = connect_to(addr);
+		co_sleep_ns(20 * NS_PER_MS);
+		CU_ASSERT_EQUAL(v.n_accepted, (unsigned)(2 * i + 1));
+		CU_ASSERT_EQUAL_FATAL(listener_open_fd(world, dup(fd), &serve_ops, &v, &l, &e), 0);
+		co_sleep_ns(50 * NS_PER_MS);
+		CU_ASSERT_EQUAL(v.n_accepted, (unsigned)(2 * i + 2));
+		close(before);
+		listener_co_close(l);
+	}
+	if (is_unix)
+		CU_ASSERT_EQUAL(access(u.sun_path, F_OK), 0); /* not ours to take away */
+	unlink(u.sun_path);
+	close(fd);
+	return 0;
+}
+
+static void inherited_sockets_go_on_listening(void)
+{
+	run(co_listen_inherited, NULL);
+	run(co_listen_inherited, dir);
+}
+
 static int co_no_descriptors(void *arg)
 {
 	struct server v = { 0 };
@@ -390,6 +436,7 @@ int main(void)
 	T(idle_streams_change_reactors);
 	T(unix_listener_serves_and_cleans_up);
 	T(tcp_listener_serves);
+	T(inherited_sockets_go_on_listening);
 	T(listener_survives_running_out_of_descriptors);
 	T(memory_streams_play_both_ends);
 	CU_basic_run_tests();
