@@ -151,6 +151,7 @@ struct thin_volume_disk {
 static_assert(sizeof(struct thin_volume_disk) == 1024, "volume record");
 static_assert(offsetof(struct thin_volume_disk, max_clients) == 240, "volume record");
 static_assert(offsetof(struct thin_volume_disk, name) == 256, "volume record");
+static_assert(offsetof(struct thin_volume_disk, access) == 384, "volume record");
 static_assert(offsetof(struct thin_volume_disk, export_name) == 512, "volume record");
 #define THIN_VOLUME_LOG2 10
 #define THIN_VOLUME_ID_MAX (1ULL << 48)

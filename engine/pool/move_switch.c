@@ -4,7 +4,7 @@
  * Within the pool: clients are held, reads too, for one record (thin_co_move_exchange()). A crash leaves it done or not.
  *
  * To another pool, what a crash leaves at each step:
- *   1. The copies' records get what the members' say: names, exports, policies. They are hidden still: the move goes on.
+ *   1. The copies' records get what the members' say: names, exports and for whom, policies. They are hidden still: the move goes on.
  *   2. Clients are held. The copies are durable, all of them. HAND: the members are HANDED over, nobody is served here any more. From
  *      now on the copies are the truth: opening finds HANDED here and INCOMING there, and does step 3.
  *   3. ARRIVE there. HANDED here and nothing INCOMING there: step 5.
@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/pool/label_format.h"
 #include "engine/pool/move_family.h"
 
 #define SAY_NS (600 * NS_PER_SEC)
@@ -169,12 +170,17 @@ static uint64_t copy_id(const struct pool_move *mv, uint64_t id)
 	return copy ? copy->id : 0;
 }
 
-/* Coroutine. */
+/* Coroutine under a->admin. */
 static int copy_co_name(struct pool_move *mv, const struct thin_vol *of, struct thin_vol *copy, struct err *e)
 {
-	struct thin_vol *to = xmalloc(sizeof(*to));
-	int r;
+	struct thin_vol *to;
+	int r = 0;
 
+	if (*of->access || of->max_clients)
+		r = pool_co_feature(mv->to, LABEL_INCOMPAT_ACCESS, e);
+	if (r < 0)
+		return r;
+	to = xmalloc(sizeof(*to));
 	*to = *copy;
 	to->parent = copy_id(mv, of->parent);
 	to->origin = copy_id(mv, of->origin);
@@ -184,6 +190,8 @@ static int copy_co_name(struct pool_move *mv, const struct thin_vol *of, struct 
 	to->export_flags = of->export_flags;
 	to->full_wait_ns = of->full_wait_ns;
 	memcpy(to->name, of->name, sizeof(to->name));
+	memcpy(to->access, of->access, sizeof(to->access));
+	to->max_clients = of->max_clients;
 	export_name_of(mv, of, to);
 	r = pool_co_vol_update(mv->to, copy, to, e);
 	xfree(to);

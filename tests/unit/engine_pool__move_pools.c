@@ -2,6 +2,7 @@
  * Families that move from one pool to another while they are in use; power cuts, and pools that are opened in any order, or not at
  * all, afterwards. SEED and SEEDS in the environment.
  */
+#include "engine/pool/label_format.h"
 #include "engine/pool/move_family.h"
 #include "tests/unit/engine_pool__snapshots_rig.h"
 
@@ -126,9 +127,17 @@ static void co_slow(struct env *env, struct ashlar_pool *p)
 	OK(env, ashlar_co_pool_set(p, &s, &e));
 }
 
+static void co_export(struct env *env, const char *name, const char *access, int64_t max_clients)
+{
+	struct ashlar_export_change x = { .read_only = -1, .access = access, .max_clients = max_clients };
+
+	OK(env, ashlar_co_export_set(env->p, name, &x, &e));
+}
+
 static void co_family(struct env *env)
 {
 	co_volume(env, "v");
+	co_export(env, "v", "uid:1\ntls:alice", -1);
 	co_write(env, "v", 0, BYTES);
 	co_snap(env, "v@s1");
 	co_write(env, "v", 3 * CLUSTER, CLUSTER);
@@ -140,6 +149,37 @@ static void co_family(struct env *env)
 	co_write(env, "c", 0, 4096);
 	OK(env, ashlar_co_export_add(env->p, "c", "seas", false, &e));
 	OK(env, ashlar_co_export_add(env->p, "c", "", false, &e));
+	co_export(env, "c", "uid:2", 3);
+	co_export(env, "v@s1", "gid:7", -1);
+}
+
+/* For whom it is, and for how many, as co_family() has it; a snapshot without rules has its volume's. */
+static void expect_guarded(struct env *env)
+{
+	struct ashlar_export_info *x = NULL;
+	size_t n = 0, i;
+
+	OK(env, ashlar_co_export_list(env->a, &x, &n, &e));
+	for (i = 0; i < n; i++) {
+		bool is_c = *x[i].volume == 'c';
+
+		EXPECT(env, !strcmp(x[i].access, is_c ? "uid:2" : !strcmp(x[i].volume, "v@s1") ? "gid:7" : "uid:1\ntls:alice"));
+		EXPECT(env, x[i].max_clients == (!strcmp(x[i].volume, "c") ? 3 : 0));
+	}
+	xfree(x);
+}
+
+/* Three clients of c, and no more, wherever it is. */
+static void co_expect_limit(struct env *env, unsigned n_now)
+{
+	struct ashlar_attach *at[3], *more;
+	unsigned i;
+
+	for (i = n_now; i < 3; i++)
+		at[i] = co_attach(env, "c");
+	REFUSED(env, -EUSERS, "3 clients already", ashlar_co_attach(env->a, "p/c", NULL, NULL, &more, &e));
+	for (i = n_now; i < 3; i++)
+		ashlar_co_detach(at[i]);
 }
 
 /* ---- clients ---- */
@@ -263,6 +303,8 @@ static int co_there_and_back(struct env *env)
 		env->p = k % 2 ? p : q;
 		co_sleep_ns(20 * NS_PER_MS);
 		EXPECT(env, w[0].n_moved == k + 1 && w[1].n_moved == k + 1 && w[2].n_moved == k + 1);
+		expect_guarded(env);
+		co_expect_limit(env, 1);
 	}
 	OK(env, ashlar_co_attach_snapshots(w[0].at, &s2, &n2));
 	EXPECT(env, n1 == 3 && n2 == 3);
@@ -326,6 +368,8 @@ static int co_verify_in_q(struct env *env)
 		EXPECT(env, !strncmp(x[i].name, "p/", 2) && !x[i].is_default);
 	EXPECT(env, n == 5);
 	xfree(x);
+	expect_guarded(env);
+	EXPECT(env, q->label->incompat & LABEL_INCOMPAT_ACCESS);
 	return co_verify(env);
 }
 
@@ -427,6 +471,7 @@ static bool co_look_all(struct env *env)
 	n += co_look(env, "v@s2");
 	n += co_look(env, "c@t1");
 	EXPECT(env, n == 0 || n == 5);
+	expect_guarded(env);
 	return n > 0;
 }
 
