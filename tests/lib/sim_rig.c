@@ -112,7 +112,9 @@ int rig_co_create(struct rig *g)
 
 static void rule_text(uint32_t rule, char *buf, size_t len)
 {
-	snprintf(buf, len, rule ? "uid:%u" : "", rule);
+	*buf = 0;
+	if (rule)
+		snprintf(buf, len, "uid:%u", rule);
 }
 
 /* Whose exports are for whom: of volumes, and of snapshots, which have their volumes'. */
