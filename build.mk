@@ -58,7 +58,7 @@ demo: deps-demo
 
 ENGINE_LIBS := $(foreach l,engine/pool thin engine/meta raid engine/io engine/base,$(call lib_of,$(l)))
 HEADERS_PUBLIC := engine/pool/ashlar.h $(addprefix engine/base/,base.h err.h list.h uuid.h) \
-	$(addprefix engine/io/,bdev.h co.h net.h reactor.h uring.h)
+	$(addprefix engine/io/,bdev.h co.h net.h reactor.h real.h)
 
 $(BUILD)/libashlar.a: $(ENGINE_LIBS)
 	@echo "  AR    $@"

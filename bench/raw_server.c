@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "engine/io/disk.h"
-#include "engine/io/uring.h"
+#include "engine/io/real.h"
 #include "nbd/nbd.h"
 
 static struct {
@@ -60,7 +60,7 @@ static int stop(void *arg)
 
 int main(int argc, char **argv)
 {
-	struct uring_options o = { .n_reactors = 1 };
+	struct real_options o = { .n_reactors = 1 };
 	sigset_t set;
 	int sig, r;
 
@@ -75,9 +75,9 @@ int main(int argc, char **argv)
 	sigaddset(&set, SIGINT);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	r = uring_world_create(&o, &me.w, &me.e);
+	r = real_world_create(&o, &me.w, &me.e);
 	if (r == 0)
-		r = uring_world_run(me.w, start, NULL);
+		r = real_world_run(me.w, start, NULL);
 	if (r < 0) {
 		fprintf(stderr, "raw_server: %s\n", me.e.text);
 		return 1;
@@ -85,7 +85,7 @@ int main(int argc, char **argv)
 	printf("ready\n");
 	fflush(stdout);
 	sigwait(&set, &sig);
-	r = uring_world_run(me.w, stop, NULL);
-	uring_world_destroy(me.w);
+	r = real_world_run(me.w, stop, NULL);
+	real_world_destroy(me.w);
 	return r < 0;
 }

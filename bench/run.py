@@ -3,6 +3,7 @@
 
 Servers:
   thin         Ashlar, a thin volume, fully written, on a pool of one disk
+  thin-aio     the same without io_uring: epoll and Linux AIO
   bare         the same NBD server and the same disk layer on a raw disk (bench/raw_server.c)
   qemu-uring   qemu-nbd --cache=none --aio=io_uring, raw
   qemu-native  qemu-nbd --cache=none --aio=native, raw
@@ -36,7 +37,8 @@ JOBS = [
     ("write 1M qd8", "write", "1m", 8, []),
 ]
 SMOKE_JOBS = ("randread qd32", "randwrite qd32")
-SERVERS = ("thin", "bare", "qemu-uring", "qemu-native", "nbdkit")
+SERVERS = ("thin", "thin-aio", "bare", "qemu-uring", "qemu-native", "nbdkit")
+THIN = ("thin", "thin-aio")
 QEMU = ("qemu-uring", "qemu-native")
 BUDGETS = [  # numerator, denominator, figure, jobs, at least (+) or at most (-)
     ("thin", "qemu", "iops", ("randread qd32", "randwrite qd32"), +1.3),
@@ -159,10 +161,10 @@ class Server:
     def __init__(self, name, opt, disks, tmp):
         self.name = name
         self.sock = os.path.join(tmp, name + ".sock")
-        self.uri = "nbd+unix:///%s?socket=%s" % ("bench/vol" if name == "thin" else "disk" if name != "nbdkit" else "", self.sock)
+        self.uri = "nbd+unix:///%s?socket=%s" % ("bench/vol" if name in THIN else "disk" if name != "nbdkit" else "", self.sock)
         self.log = open(os.path.join(tmp, name + ".log"), "w+")
         size = opt.size << 20
-        dev = disks.make(2 * size if name == "thin" else size)
+        dev = disks.make(2 * size if name in THIN else size)
         cmd = getattr(self, "cmd_" + name.replace("-", "_"))(opt, dev, tmp, size)
         self.p = subprocess.Popen(cmd, stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL)
         end = time.monotonic() + 20
@@ -173,18 +175,24 @@ class Server:
             time.sleep(0.05)
 
     def ready(self):
-        if self.name in ("thin", "bare"):
+        if self.name in THIN + ("bare",):
             with open(self.log.name) as f:
                 return "ready\n" in f.read()
         return os.path.exists(self.sock)
 
-    def cmd_thin(self, opt, dev, tmp, size):
+    def thin(self, opt, dev, tmp, size, io):
         ashlar = os.path.join(opt.build, "ashlar")
-        env = dict(os.environ, ASHLAR_CONTROL=os.path.join(tmp, "control"), ASHLAR_DISKS=dev)
+        env = dict(os.environ, ASHLAR_CONTROL=os.path.join(tmp, "control-" + io), ASHLAR_DISKS=dev)
         run(ashlar, "pool", "create", "bench", "--force", "--layout", "single", dev, env=env)
         run(ashlar, "volume", "create", "bench/vol", "--size", str(size), env=env)
         return [ashlar, "serve", "--control", env["ASHLAR_CONTROL"], "--nbd", "unix:" + self.sock,
-                "--reactors", str(opt.reactors), dev]
+                "--reactors", str(opt.reactors), "--io", io, dev]
+
+    def cmd_thin(self, opt, dev, tmp, size):
+        return self.thin(opt, dev, tmp, size, "uring")
+
+    def cmd_thin_aio(self, opt, dev, tmp, size):
+        return self.thin(opt, dev, tmp, size, "aio")
 
     def cmd_bare(self, opt, dev, tmp, size):
         return [os.path.join(opt.build, "bench/raw_server"), "unix:" + self.sock, dev]
@@ -320,7 +328,7 @@ def backend(disks, jobs, opt):
     servers = []
     try:
         for name in opt.servers:
-            program = {"thin": None, "bare": None, "nbdkit": "nbdkit"}.get(name, "qemu-nbd")
+            program = {"thin": None, "thin-aio": None, "bare": None, "nbdkit": "nbdkit"}.get(name, "qemu-nbd")
             if program and not shutil.which(program):
                 note("%s is left out: there is no %s" % (name, program))
                 continue

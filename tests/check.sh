@@ -105,7 +105,7 @@ unit_asan() {
 
 # The tests with more than one reactor thread.
 tsan() {
-	local names=(engine_io__reactor engine_io__uring engine_io__remote engine_io__net engine_io__co) n bad=0
+	local names=(engine_io__reactor engine_io__real engine_io__worker engine_io__remote engine_io__net engine_io__co) n bad=0
 	quiet_make BUILD="$BUILD-tsan" CC=clang SAN=tsan OPT=-O1 all \
 		$(printf "$BUILD-tsan/tests/unit/%s " "${names[@]}") "$BUILD-tsan/tests/proto/nbd_mem_server" || return 1
 	for n in "${names[@]}"; do

@@ -2,12 +2,19 @@
 
 E2E_CYCLES ?= 10
 # Two halves, which check.sh runs side by side.
-E2E_1 := kill9 fs_image limits damage big_pool move
+E2E_1 := kill9 fs_image limits damage big_pool move aio
 E2E_2 := disks backup send remote move_disks adopt move_out exports
 E2E := $(E2E_1) $(E2E_2)
 
+NO_URING := $(BUILD)/tests/e2e/no_uring
+
+$(NO_URING): $(NO_URING).o
+	@mkdir -p $(@D)
+	@echo "  LD    $@"
+	@$(CC) $(LDFLAGS) -o $@ $^
+
 .PHONY: e2e vm
-e2e: all
+e2e: all $(NO_URING)
 	@n=0; bad=; for s in $(E2E); do \
 		echo "== $$s"; \
 		arg=; [ $$s != kill9 ] || arg=$(E2E_CYCLES); \

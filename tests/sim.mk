@@ -48,4 +48,6 @@ nightly: mutants
 	@+$(MAKE) --no-print-directory BUILD=$(BUILD) crash MINUTES=15 STATES=1000000
 	@+$(MAKE) --no-print-directory BUILD=$(BUILD) crash PARITY=1 MINUTES=15 STATES=1000000
 	@+$(MAKE) --no-print-directory BUILD=$(BUILD) e2e E2E_CYCLES=100
+	@+ASHLAR_IO=aio $(MAKE) --no-print-directory BUILD=$(BUILD) e2e E2E_CYCLES=20
+	@BUILD=$(BUILD) ASHLAR_IO=aio bash tests/proto/cli.sh
 	@+$(MAKE) --no-print-directory BUILD=$(BUILD) vm

@@ -2,7 +2,7 @@
  * Requests of remote disks.
  *
  * On a connection's home, a request becomes a command of libnbd, which sends as much as the socket takes; the rest, and the
- * answers, when the ring says that the socket is ready. libnbd calls back in the middle of its work; what it has finished is put on
+ * answers, when the kernel says that the socket is ready. libnbd calls back in the middle of its work; what it has finished is put on
  * a list and looked at by a task, for nothing may be called in there, and `done` never runs inside submit.
  *
  * - Several buffers go through one of our own: libnbd knows only flat memory.
@@ -346,14 +346,12 @@ const struct bdev_ops ndisk_bdev_ops = { .submit = ndisk_submit, .co_status = nd
 
 static void npoll_arm(struct npoll *p)
 {
-	struct io_uring_sqe *sqe;
+	struct ur *u = p->conn->home;
 
 	if (p->is_armed)
 		return;
 	p->is_armed = true;
-	sqe = ur_sqe(p->conn->home);
-	io_uring_prep_poll_add(sqe, p->conn->fd, p->events);
-	ur_sqe_tag(sqe, p, UR_POLL);
+	u->w->ops->poll(u, p->conn->fd, p->events, p);
 }
 
 /* The first one says why, and takes the others with it: what they have written is not covered by any flush any more. */

@@ -2,7 +2,7 @@
  * disk_nbd.h: what the two files of remote disks share: disk_nbd.c (requests) and disk_nbd_open.c (connecting, closing).
  *
  * A remote disk has one connection, or several if the server says that a flush on one covers the writes of all (multi-conn): then
- * one for each reactor, up to NCONNS_MAX. A connection belongs to its home reactor, which alone calls libnbd for it and whose ring
+ * one for each reactor, up to NCONNS_MAX. A connection belongs to its home reactor, which alone calls libnbd for it and which
  * polls its socket. Requests of other reactors are sent there by message and their results back.
  *
  * There is no reconnecting: when one connection breaks, the disk is gone. All its requests end with -ENODEV, and so do later ones;
@@ -13,7 +13,7 @@
 
 #include <libnbd.h>
 
-#include "engine/io/uring_priv.h"
+#include "engine/io/real_priv.h"
 
 #define NCONNS_MAX 16
 
@@ -42,7 +42,7 @@ struct nconn {
 
 struct ndisk {
 	struct disk disk;
-	struct uring_world *w;
+	struct real_world *w;
 	bool can_flush, can_fua, can_trim, can_zero, can_fast_zero, can_status;
 	_Atomic bool zero_refused;
 	_Atomic bool is_dead;

@@ -171,7 +171,7 @@ static int thread_start(struct opening *o, struct err *e)
 }
 
 /* Coroutine. Connected, in *out; or -errno, and nothing is left. */
-static int opening_co_run(struct uring_world *w, const char *uri, unsigned n_wanted, struct opening **out, struct err *e)
+static int opening_co_run(struct real_world *w, const char *uri, unsigned n_wanted, struct opening **out, struct err *e)
 {
 	struct opening *o = xcalloc(1, sizeof(*o));
 	uint64_t end = monotonic_ns() + OPEN_NS;
@@ -212,7 +212,7 @@ static int opening_co_run(struct uring_world *w, const char *uri, unsigned n_wan
 /* ---- what has broken not long ago ---- */
 
 struct broken {
-	struct list link; /* uring_world.broken */
+	struct list link; /* real_world.broken */
 	uint64_t until_ns;
 	char *uri;
 };
@@ -238,13 +238,13 @@ void ndisk_note_broken(struct ndisk *d)
 	pthread_mutex_unlock(&d->w->lock);
 }
 
-void ndisk_forget_broken(struct uring_world *w)
+void ndisk_forget_broken(struct real_world *w)
 {
 	while (!list_is_empty(&w->broken))
 		broken_free(list_first(&w->broken, struct broken, link));
 }
 
-static uint64_t broken_until(struct uring_world *w, const char *uri)
+static uint64_t broken_until(struct real_world *w, const char *uri)
 {
 	uint64_t now = monotonic_ns(), until = 0;
 	struct broken *b, *next;
@@ -505,7 +505,7 @@ static int describe(struct ndisk *d, unsigned flags, struct err *e)
 	return describe_sizes(d, e);
 }
 
-static struct ndisk *ndisk_new(struct uring_world *w, const char *uri, struct opening *o)
+static struct ndisk *ndisk_new(struct real_world *w, const char *uri, struct opening *o)
 {
 	struct ndisk *d = xcalloc(1, sizeof(*d) + o->n * sizeof(d->conns[0]));
 	unsigned i;
@@ -523,7 +523,7 @@ static struct ndisk *ndisk_new(struct uring_world *w, const char *uri, struct op
 	return d;
 }
 
-int ndisk_co_open(struct uring_world *w, const char *uri, unsigned flags, struct disk **out, struct err *e)
+int ndisk_co_open(struct real_world *w, const char *uri, unsigned flags, struct disk **out, struct err *e)
 {
 	bool is_look = (flags & DISK_RDONLY) && (flags & DISK_NO_LOCK);
 	struct opening *o = NULL;

@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "engine/io/uring_priv.h"
+#include "engine/io/real_priv.h"
 
 static const char *value_of(blkid_probe pr, const char *name)
 {

@@ -6,7 +6,7 @@
  * poll (submit what was queued, wait if idle, complete what is done).
  *
  * `struct world` is the seam of DESIGN.md section 4: all disk and socket I/O, time and randomness pass it. Behind it is
- * the real world (uring.h: threads and io_uring) or the simulated one (sim.h: all reactors in one thread, one seed).
+ * the real world (real.h: threads and io_uring) or the simulated one (sim.h: all reactors in one thread, one seed).
  * Code above engine/io never calls libc for time, randomness, files or sockets.
  *
  * Thread-local state exists in one place: reactor_self() and co_self() know who runs on this thread.

@@ -1,11 +1,14 @@
 /*
  * The ring of a reactor: set up on its own thread (it is the single issuer), with the best flags the kernel knows, files
- * and buffers registered as far as the memlock limit goes, and restricted to the operations in use.
+ * and buffers registered as far as the memlock limit goes, and restricted to the operations in use. And its part of the loop:
+ * while there is work the kernel is entered only to submit, or to have it run completions that it has announced.
  */
+#include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "engine/base/units.h"
 #include "engine/io/uring_priv.h"
 
 #define SQ_ENTRIES 1024
@@ -69,7 +72,7 @@ static void ring_set_workers(struct io_uring *ring)
 	(void)!ring_register_raw(ring, IORING_REGISTER_IOWQ_MAX_WORKERS, max, ARRAY_LEN(max));
 }
 
-int ur_ring_init(struct ur *u)
+static int ring_init(struct ur *u)
 {
 	static const unsigned tries[] = {
 		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_R_DISABLED |
@@ -107,11 +110,6 @@ int ur_ring_init(struct ur *u)
 	return 0;
 }
 
-void ur_ring_fini(struct ur *u)
-{
-	io_uring_queue_exit(&u->ring);
-}
-
 struct io_uring_sqe *ur_sqe_slow(struct ur *u)
 {
 	struct io_uring_sqe *sqe;
@@ -125,3 +123,124 @@ struct io_uring_sqe *ur_sqe_slow(struct ur *u)
 	}
 	return sqe;
 }
+
+/* ---- the loop's part ---- */
+
+static void kick_arm(struct ur *u)
+{
+	struct io_uring_sqe *sqe = ur_sqe(u);
+
+	io_uring_prep_read(sqe, u->kick_fd, &u->kick_value, sizeof(u->kick_value), 0);
+	ur_sqe_tag(sqe, NULL, UR_KICK);
+}
+
+static void aio_watch(struct ur *u)
+{
+	struct io_uring_sqe *sqe = ur_sqe(u);
+
+	io_uring_prep_read(sqe, u->aio.event_fd, &u->aio.event_value, sizeof(u->aio.event_value), 0);
+	ur_sqe_tag(sqe, NULL, UR_AIO_EVENT);
+}
+
+static void complete(struct ur *u, uint64_t user_data, int res)
+{
+	void *p = (void *)(uintptr_t)(user_data & ~(uint64_t)UR_TAG_MASK);
+
+	if (unlikely(user_data == LIBURING_UDATA_TIMEOUT))
+		return;
+	switch (user_data & UR_TAG_MASK) {
+	case UR_IO:
+		udisk_complete(u, p, res);
+		break;
+	case UR_NET:
+		ur_net_complete(u, p, res);
+		break;
+	case UR_KICK:
+		kick_arm(u);
+		break;
+	case UR_AIO_EVENT:
+		ur_aio_event(u);
+		break;
+	case UR_STAT:
+		udisk_stat_complete(u, p, res);
+		break;
+	case UR_POLL:
+		npoll_complete(p);
+		break;
+	default:
+		CHECK(!"unknown completion");
+	}
+}
+
+/* Completions may queue new requests, which may fill and so submit the ring: each entry is given back before it is acted
+ * upon. */
+static void reap(struct ur *u)
+{
+	struct io_uring *ring = &u->ring;
+	unsigned head = *ring->cq.khead, tail = io_uring_smp_load_acquire(ring->cq.ktail);
+	struct io_uring_cqe cqe;
+
+	while (head != tail) {
+		cqe = ring->cq.cqes[head & *ring->cq.kring_mask];
+		io_uring_smp_store_release(ring->cq.khead, ++head);
+		complete(u, cqe.user_data, cqe.res);
+	}
+}
+
+static void submit_busy(struct ur *u)
+{
+	unsigned flags = IO_URING_READ_ONCE(*u->ring.sq.kflags);
+
+	if (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW))
+		io_uring_submit_and_get_events(&u->ring);
+	else if (io_uring_sq_ready(&u->ring))
+		io_uring_submit(&u->ring);
+}
+
+static void submit_and_sleep(struct ur *u, uint64_t limit_ns)
+{
+	struct __kernel_timespec ts = { .tv_sec = (int64_t)(limit_ns / NS_PER_SEC), .tv_nsec = (long long)(limit_ns % NS_PER_SEC) };
+	struct io_uring_cqe *cqe;
+
+	if (limit_ns == UINT64_MAX)
+		io_uring_submit_and_wait(&u->ring, 1);
+	else
+		io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, &ts, NULL);
+}
+
+static int uring_init(struct ur *u, char *why, size_t len)
+{
+	int r = ring_init(u);
+
+	if (r == 0)
+		kick_arm(u);
+	else
+		snprintf(why, len, "cannot set up io_uring: %s%s", strerror(-r),
+			 r == -EPERM || r == -ENOSYS ? " (is it forbidden here? see sysctl kernel.io_uring_disabled; --io aio does without)" : "");
+	return r;
+}
+
+static void uring_fini(struct ur *u)
+{
+	io_uring_queue_exit(&u->ring);
+}
+
+const struct ur_ops ur_uring_ops = {
+	.name = "uring",
+	.is_nowait_aware = true,
+	.init = uring_init,
+	.fini = uring_fini,
+	.submit = submit_busy,
+	.sleep = submit_and_sleep,
+	.reap = reap,
+	.rw = uring_rw,
+	.zeros = uring_zeros,
+	.fsync = uring_fsync,
+	.fallocate = uring_fallocate,
+	.discard = uring_discard,
+	.stat = uring_stat,
+	.aio_watch = aio_watch,
+	.aio_refused = uring_rw,
+	.net = uring_net,
+	.poll = uring_poll,
+};

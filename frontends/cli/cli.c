@@ -277,10 +277,15 @@ int cli_command_take(struct cli *cl)
 	return 0;
 }
 
+uint64_t cli_command_opts(const struct cli_command *c)
+{
+	return c->opts | OPT(HELP) | (c->opts & OPT(CONTROL) ? OPT(IO) : 0);
+}
+
 static int command_check(struct cli *cl)
 {
 	const struct cli_command *c = cl->cmd;
-	uint64_t wrong = cl->given & ~(c->opts | OPT(HELP));
+	uint64_t wrong = cl->given & ~cli_command_opts(c);
 	char q[72];
 	int i;
 

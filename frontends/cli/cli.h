@@ -61,6 +61,7 @@ enum cli_opt {
 	OPT_WRITABLE,
 	OPT_FORMAT,
 	OPT_USER,
+	OPT_IO,
 	OPT_COUNT
 };
 
@@ -103,6 +104,9 @@ extern const struct cli_command *const cli_command_tables[]; /* each ends with v
 int cli_main(int argc, char **argv);
 /* Takes the words of a command off the operands and sets cl->cmd. 0 or CLI_USAGE after a message. */
 int cli_command_take(struct cli *cl) __must_check;
+
+/* The options of a command. Those that may talk to the daemon may have to do without it, and then open disks: they have --io. */
+uint64_t cli_command_opts(const struct cli_command *c);
 
 static inline bool cli_has(const struct cli *cl, enum cli_opt o) { return cl->given & (1ULL << o); }
 

@@ -17,6 +17,7 @@ static const struct table connection_table = TABLE(connection_cols);
 static const struct column status_cols[] = {
 	{ "version", "version", COL_TEXT, true },   { "pid", "pid", COL_COUNT, true },
 	{ "uptime", "uptime_seconds", COL_COUNT, true }, { "reactors", "reactors", COL_COUNT, true },
+	{ "io", "io", COL_TEXT, true },
 	{ "pools", "pools", COL_COUNT, true },	    { "clients", "connections", COL_COUNT, true },
 	{ "control", "control", COL_TEXT, true },   { "readonly", "read_only", COL_YES, true },
 	{ "tls", "tls", COL_TEXT, true },
@@ -81,7 +82,8 @@ const struct cli_command cli_daemon_commands[] = {
 	  "nbd+unix:///EXPORT?socket=/PATH). Without any: $ASHLAR_DISKS, else all block devices. Each volume is exported as POOL/VOL.\n"
 	  "Without --nbd it listens on a unix socket beside the control socket. Clients that are not on this machine must use TLS: by\n"
 	  "certificates in a directory laid out as QEMU and nbdkit do it (--tls-certificates), by pre-shared keys (--tls-psk), or\n"
-	  "both. When all is ready it prints a line \"ready\". SIGTERM or SIGINT\n"
+	  "both. Disks are read and written by io_uring, or by epoll and Linux AIO (--io aio) where the kernel refuses it, as in\n"
+	  "many containers. When all is ready it prints a line \"ready\". SIGTERM or SIGINT\n"
 	  "closes the pools cleanly; a second one ends the process at once, as a power cut would.",
 	  NULL },
 	{ "daemon", "status", NULL, "", 0, 0, OPTS_SHOW | OPT(CONTROL), run_status, "show what the running daemon serves, and where", NULL,

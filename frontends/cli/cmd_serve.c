@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "engine/base/units.h"
-#include "engine/io/uring.h"
+#include "engine/io/real.h"
 #include "frontends/cli/serve.h"
 #include "frontends/cli/session.h"
 #include "frontends/control/methods.h"
@@ -95,16 +95,17 @@ static json_t *daemon_status(void *arg)
 	json_t *nbd = json_array(), *rows = daemon_co_connections(d);
 	size_t n_pools = 0, n_conns = json_array_size(rows);
 	unsigned i;
+	int why;
 
 	json_decref(rows);
 	while (ashlar_pool_at(d->a, n_pools))
 		n_pools++;
 	for (i = 0; i < d->n_nbd; i++)
 		json_array_append_new(nbd, json_string(d->nbd[i]));
-	return json_pack("{s:s, s:i, s:I, s:i, s:i, s:i, s:s, s:o, s:b, s:s}", "version", ASHLAR_VERSION, "pid", (int)getpid(),
+	return json_pack("{s:s, s:i, s:I, s:i, s:s, s:i, s:i, s:s, s:o, s:b, s:s}", "version", ASHLAR_VERSION, "pid", (int)getpid(),
 			 "uptime_seconds", (json_int_t)((world_now_ns(d->world) - d->start_ns) / NS_PER_SEC), "reactors",
-			 (int)d->world->n_reactors, "pools", (int)n_pools, "connections", (int)n_conns, "control", d->control, "nbd", nbd,
-			 "read_only", d->env.read_only, "tls", d->tls.mode);
+			 (int)d->world->n_reactors, "io", real_world_io(d->world, &why), "pools", (int)n_pools, "connections", (int)n_conns,
+			 "control", d->control, "nbd", nbd, "read_only", d->env.read_only, "tls", d->tls.mode);
 }
 
 static void daemon_stop(void *arg)
@@ -292,6 +293,17 @@ static int control_start(struct daemon *d)
 	return r;
 }
 
+static void io_say(struct daemon *d)
+{
+	int why;
+	const char *io = real_world_io(d->world, &why);
+
+	if (why)
+		say("io %s (the kernel refuses io_uring: %s)\n", io, strerror(-why));
+	else
+		say("io %s\n", io);
+}
+
 static int serve_co(void *arg)
 {
 	struct daemon *d = arg;
@@ -302,6 +314,7 @@ static int serve_co(void *arg)
 	d->a = ashlar_create(d->world, &o);
 	control_env_init(&d->env, d->a);
 	d->env.read_only = cli_has(d->cl, OPT_READ_ONLY);
+	io_say(d);
 	r = pools_co_open(d);
 	if (r == 0)
 		r = nbd_start(d);
@@ -438,10 +451,12 @@ static void signals_block(void)
 
 static int daemon_run(struct daemon *d)
 {
-	struct uring_options o = { .n_reactors = d->n_reactors };
+	struct real_options o = { .n_reactors = d->n_reactors };
 	pthread_t signals;
-	int r = uring_world_create(&o, &d->world, &d->e);
+	int r = cli_io(d->cl, &o.io, &d->e);
 
+	if (r == 0)
+		r = real_world_create(&o, &d->world, &d->e);
 	if (r < 0) {
 		err_default(&d->e, r, "starting the engine");
 		return cli_fail(&d->e);
@@ -449,13 +464,13 @@ static int daemon_run(struct daemon *d)
 	co_queue_init(&d->stop);
 	r = pthread_create(&signals, NULL, signal_thread, d);
 	if (r) {
-		uring_world_destroy(d->world);
+		real_world_destroy(d->world);
 		return cli_failf("cannot start a thread: %s", strerror(r));
 	}
-	r = uring_world_run(d->world, serve_co, d);
+	r = real_world_run(d->world, serve_co, d);
 	pthread_cancel(signals);
 	pthread_join(signals, NULL);
-	uring_world_destroy(d->world);
+	real_world_destroy(d->world);
 	if (r < 0) {
 		err_default(&d->e, r, "serve");
 		return cli_fail(&d->e);

@@ -50,6 +50,7 @@ const struct opt_desc cli_opts[OPT_COUNT] = {
 	[OPT_ABORT] = { "abort", 0, NULL, "drop what is kept of a stream that was cut" },
 	[OPT_LIST] = { "list", 0, NULL, "list what is kept of streams that were cut" },
 	[OPT_PROGRESS] = { "progress", 0, NULL, "show how far it is, also if standard error is no terminal" },
+	[OPT_IO] = { "io", 0, "uring|aio|auto", "how disks opened by this command are read and written; see `ashlar serve --help`" },
 	[OPT_SINCE] = { "since", 0, "NUMBER", "only what came after the event of this number" },
 };
 
@@ -72,7 +73,8 @@ void cli_help_overview(void)
 	       "                  /run/ashlar/control.sock for root)\n"
 	       "  ASHLAR_DISKS    where to look for disks when no daemon holds the pool: files, devices and\n"
 	       "                  directories, separated by colons, and URIs of NBD exports, ended by\n"
-	       "                  white space (default: all block devices)\n\n"
+	       "                  white space (default: all block devices)\n"
+	       "  ASHLAR_IO       what --io says (default: auto)\n\n"
 	       "Exit status: 0 done, 1 refused or failed, 2 wrong usage.\n");
 }
 
@@ -107,7 +109,7 @@ static void help_columns(const struct table *t)
 
 void cli_help_command(const struct cli_command *c)
 {
-	uint64_t opts = c->opts | OPT(HELP);
+	uint64_t opts = cli_command_opts(c);
 	unsigned i;
 
 	printf("ashlar %s%s%s %s\n\n%s.\n", c->group ? c->group : "", c->group ? " " : "", c->verb, c->operands, c->summary);

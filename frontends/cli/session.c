@@ -9,9 +9,10 @@
 #include "engine/base/units.h"
 #include "engine/io/disk_uri.h"
 #include "engine/io/net.h"
-#include "engine/io/uring.h"
+#include "engine/io/real.h"
 #include "frontends/control/client.h"
 #include "frontends/control/methods.h"
+#include "frontends/control/names.h"
 
 #define FIRST_ANSWER_MS 10000
 #define LOCKED_WAIT_NS (2 * NS_PER_SEC)
@@ -66,6 +67,17 @@ void cli_control_path(const struct cli *cl, char *buf, size_t len)
 		snprintf(buf, len, "%s/ashlar.sock", dir);
 	else
 		*buf = '\0';
+}
+
+int cli_io(const struct cli *cl, enum real_io *io, struct err *e)
+{
+	const char *env = getenv("ASHLAR_IO"), *text = cli_has(cl, OPT_IO) ? cl->values[OPT_IO] : env && *env ? env : "auto";
+	char q[72];
+
+	if (real_io_parse(text, io))
+		return 0;
+	return err_set(e, -EINVAL, "%s is '%s'; it can be uring, aio or auto", cli_has(cl, OPT_IO) ? "--io" : "$ASHLAR_IO",
+		       control_name_quote(text, q, sizeof(q)));
 }
 
 char **cli_disks_from_env(size_t *n)
@@ -145,8 +157,8 @@ static int local_co_end(void *arg)
 void cli_session_close(struct cli_session *s)
 {
 	if (s->world) {
-		uring_world_run(s->world, local_co_end, s);
-		uring_world_destroy(s->world);
+		real_world_run(s->world, local_co_end, s);
+		real_world_destroy(s->world);
 	}
 	control_client_close(s->daemon);
 	control_client_close(s->data);
@@ -177,17 +189,19 @@ static int local_co_begin(void *arg)
 
 static int local_run(struct local_run *run, int (*fn)(void *arg))
 {
-	struct uring_options o = { .n_reactors = 1 };
+	struct real_options o = { .n_reactors = 1 };
 	struct cli_session *s = run->s;
 	int r;
 
 	if (!s->world) {
-		r = uring_world_create(&o, &s->world, run->e);
+		r = cli_io(s->cl, &o.io, run->e);
+		if (r == 0)
+			r = real_world_create(&o, &s->world, run->e);
 		if (r < 0)
 			return err_default(run->e, r, "starting the engine");
-		uring_world_run(s->world, local_co_begin, s);
+		real_world_run(s->world, local_co_begin, s);
 	}
-	r = uring_world_run(s->world, fn, run);
+	r = real_world_run(s->world, fn, run);
 	return err_default(run->e, r, run->method);
 }
 

@@ -8,6 +8,7 @@
 #ifndef FRONTENDS_CLI_SESSION_H
 #define FRONTENDS_CLI_SESSION_H
 
+#include "engine/io/real.h"
 #include "engine/pool/ashlar.h"
 #include "frontends/cli/cli.h"
 
@@ -37,6 +38,9 @@ int cli_session_call_here(struct cli_session *s, const char *method, const json_
 int cli_session_call_daemon(struct cli_session *s, const char *method, const json_t *params, json_t **result, struct err *e) __must_check;
 
 /* ---- where things are; also for serve ---- */
+
+/* --io, $ASHLAR_IO. -EINVAL: it is none of the three. */
+int cli_io(const struct cli *cl, enum real_io *io, struct err *e) __must_check;
 
 /* --control, $ASHLAR_CONTROL, the runtime directory; "" if there is none of these. */
 void cli_control_path(const struct cli *cl, char *buf, size_t len);

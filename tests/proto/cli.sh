@@ -389,6 +389,9 @@ t 1 'serve: an address that others reach' serve --nbd 0.0.0.0:10809 disks
 says 'insecure' 'the way out is named'
 t 2 'serve: no reactors' serve --reactors 0 disks
 t 1 'serve: no pool on the disks' serve small
+t 1 'serve: a way of I/O that is none' serve --io magic disks
+says 'uring, aio or auto' 'it says which there are'
+t 1 'without a daemon, too' pool list --io magic
 t 1 'serve: too small a cache' serve --metadata-cache 1 disks
 
 echo "# with a daemon"
@@ -399,6 +402,7 @@ if daemon_start --nbd "unix:$dir/nbd.sock" --reactors 2 --metadata-cache 64M; th
 	says '^nbd unix:' 'and where'
 	[ "$(stat -c %a control.sock)" = 600 ] && ok 'the control socket has mode 0600' || not_ok 'the control socket has mode 0600'
 	t 0 'daemon status' daemon status --json
+	json 'it says how disks are read' 'j["io"] in ("uring", "aio")'
 	json 'status JSON' 'j["pools"] == 1 and j["reactors"] == 2 and len(j["nbd"]) == 1'
 	t 0 'connection list' connection list --json
 	json 'no connections' 'j == []'

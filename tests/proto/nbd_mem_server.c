@@ -15,7 +15,7 @@
 #include <stdlib.h>
 
 #include "engine/base/units.h"
-#include "engine/io/uring.h"
+#include "engine/io/real.h"
 #include "tests/lib/nbd_mem_exports.h"
 
 #define N_EXPORTS 8
@@ -23,7 +23,7 @@
 
 static struct {
 	const char *addr;
-	struct uring_options world;
+	struct real_options world;
 	struct nbd_options nbd;
 	struct tls_options tls;
 	struct tls_config *tls_config;
@@ -146,9 +146,9 @@ int main(int argc, char **argv)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigprocmask(SIG_BLOCK, &set, NULL);
-	r = uring_world_create(&me.world, &me.w, &e);
+	r = real_world_create(&me.world, &me.w, &e);
 	if (r == 0)
-		r = uring_world_run(me.w, start, NULL);
+		r = real_world_run(me.w, start, NULL);
 	if (r < 0) {
 		fprintf(stderr, "nbd_mem_server: %s\n", e.code ? e.text : err_text(r));
 		return 1;
@@ -156,7 +156,7 @@ int main(int argc, char **argv)
 	printf("ready %s\n", me.addr);
 	fflush(stdout);
 	sigwait(&set, &sig);
-	r = uring_world_run(me.w, stop, NULL);
-	uring_world_destroy(me.w);
+	r = real_world_run(me.w, stop, NULL);
+	real_world_destroy(me.w);
 	return r ? 1 : 0;
 }

@@ -16,7 +16,7 @@
 #include "engine/io/buf.h"
 #include "engine/io/disk.h"
 #include "engine/io/disk_uri.h"
-#include "engine/io/uring.h"
+#include "engine/io/real.h"
 
 #define SIZE (64 * MIB)
 #define N_REACTORS 3
@@ -63,18 +63,32 @@ static void server_start(const char *args)
 	CHECK(i < 500);
 }
 
+static enum real_io way;
+
+static int by_uring(void)
+{
+	way = REAL_IO_URING;
+	return 0;
+}
+
+static int by_epoll(void)
+{
+	way = REAL_IO_AIO;
+	return 0;
+}
+
 static int run(int (*fn)(void *arg), void *arg)
 {
-	struct uring_options options = { .n_reactors = N_REACTORS };
+	struct real_options options = { .n_reactors = N_REACTORS, .io = way };
 	struct err e = { 0 };
-	int r = uring_world_create(&options, &world, &e);
+	int r = real_world_create(&options, &world, &e);
 
 	if (r < 0) {
 		fprintf(stderr, "%s\n", e.text);
 		return r;
 	}
-	r = uring_world_run(world, fn, arg);
-	uring_world_destroy(world);
+	r = real_world_run(world, fn, arg);
+	real_world_destroy(world);
 	return r;
 }
 
@@ -598,16 +612,10 @@ static void a_password_is_refused_and_not_repeated(void)
 	CU_ASSERT(!disk_path_is_uri("/nbd://x") && !disk_path_is_uri("nbd:x") && !disk_path_is_uri("http://x"));
 }
 
-int main(void)
+static void add_suite(const char *name, CU_InitializeFunc init)
 {
-	unsigned failures;
-	CU_pSuite s;
+	CU_pSuite s = CU_add_suite(name, init, NULL);
 
-	snprintf(dir, sizeof(dir), "/tmp/ashlar-remote.XXXXXX");
-	if (!mkdtemp(dir) || CU_initialize_registry() != CUE_SUCCESS)
-		return 2;
-	snprintf(path_log, sizeof(path_log), "%s/log", dir);
-	s = CU_add_suite("engine/io remote disks", NULL, NULL);
 #define TEST(f) CU_add_test(s, #f, f)
 	TEST(lists_of_disks_may_hold_uris);
 	TEST(a_password_is_refused_and_not_repeated);
@@ -628,6 +636,18 @@ int main(void)
 		puts("nbdkit is not there: most tests are left out");
 	}
 #undef TEST
+}
+
+int main(void)
+{
+	unsigned failures;
+
+	snprintf(dir, sizeof(dir), "/tmp/ashlar-remote.XXXXXX");
+	if (!mkdtemp(dir) || CU_initialize_registry() != CUE_SUCCESS)
+		return 2;
+	snprintf(path_log, sizeof(path_log), "%s/log", dir);
+	add_suite("engine/io remote disks by io_uring", by_uring);
+	add_suite("engine/io remote disks by epoll", by_epoll);
 	CU_basic_run_tests();
 	failures = CU_get_number_of_failures();
 	CU_cleanup_registry();

@@ -9,7 +9,7 @@
 #include <CUnit/Basic.h>
 
 #include "engine/base/units.h"
-#include "engine/io/uring.h"
+#include "engine/io/real.h"
 #include "engine/pool/assembly.h"
 
 #define FILE_BYTES (8 * MIB)
@@ -23,15 +23,15 @@ static struct assembly *as;
 /* No thread may run when a test forks: each process has a world of its own, made late. */
 static bool begin_world(void)
 {
-	struct uring_options o = { .n_reactors = 1, .arena_bytes = MIB };
+	struct real_options o = { .n_reactors = 1, .arena_bytes = MIB };
 
 	as = xcalloc(1, sizeof(*as));
-	return uring_world_create(&o, &world, &why) == 0;
+	return real_world_create(&o, &world, &why) == 0;
 }
 
 static void end_world(void)
 {
-	uring_world_destroy(world);
+	real_world_destroy(world);
 	xfree(as);
 }
 
@@ -128,7 +128,7 @@ static int co_open_close(void *arg)
 
 static int run(int (*fn)(void *), void *arg)
 {
-	int r = uring_world_run(world, fn, arg);
+	int r = real_world_run(world, fn, arg);
 
 	if (r < 0 && !why.text[0])
 		printf("\n  %s", err_text(r));

@@ -1,9 +1,8 @@
 /*
  * The real world: threads and their loops.
  *
- * A loop is: a turn of the reactor; disks without RWF_NOWAIT by aio; then one io_uring_enter() that submits everything
- * queued and, if there is nothing left to do, sleeps until a completion, the next timer or a kick. While there is work
- * the kernel is entered only to submit, or to have it run completions that it has announced.
+ * A loop is: a turn of the reactor; requests that go by AIO; then one call of the kernel (ur_ops) that submits everything queued
+ * and, if there is nothing left to do, sleeps until a completion, the next timer or a kick.
  *
  * Sleep and wake: the sleeper sets `sleeping`, then looks at its inbox; the poster puts its message, then looks at
  * `sleeping`. Both are sequentially consistent, so one of them sees the other.
@@ -17,12 +16,13 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "engine/base/units.h"
 #include "engine/io/buf.h"
-#include "engine/io/uring_priv.h"
+#include "engine/io/real_priv.h"
 
 #define ARENA_BYTES_DEFAULT (16u << 20)
 #define BLIND_POLL_NS (50 * NS_PER_US)
@@ -89,90 +89,18 @@ static const struct world_ops real_ops = {
 
 /* ---- the loop ---- */
 
-static void kick_arm(struct ur *u)
-{
-	struct io_uring_sqe *sqe = ur_sqe(u);
-
-	io_uring_prep_read(sqe, u->kick_fd, &u->kick_value, sizeof(u->kick_value), 0);
-	ur_sqe_tag(sqe, NULL, UR_KICK);
-}
-
-static void complete(struct ur *u, uint64_t user_data, int res)
-{
-	void *p = (void *)(uintptr_t)(user_data & ~(uint64_t)UR_TAG_MASK);
-
-	if (unlikely(user_data == LIBURING_UDATA_TIMEOUT))
-		return;
-	switch (user_data & UR_TAG_MASK) {
-	case UR_IO:
-		udisk_complete(u, p, res);
-		break;
-	case UR_NET:
-		ur_net_complete(u, p, res);
-		break;
-	case UR_KICK:
-		kick_arm(u);
-		break;
-	case UR_AIO_EVENT:
-		ur_aio_event(u);
-		break;
-	case UR_STAT:
-		udisk_stat_complete(u, p, res);
-		break;
-	case UR_POLL:
-		npoll_complete(p);
-		break;
-	default:
-		CHECK(!"unknown completion");
-	}
-}
-
-/* Completions may queue new requests, which may fill and so submit the ring: each entry is given back before it is acted
- * upon. */
-static void reap(struct ur *u)
-{
-	struct io_uring *ring = &u->ring;
-	unsigned head = *ring->cq.khead, tail = io_uring_smp_load_acquire(ring->cq.ktail);
-	struct io_uring_cqe cqe;
-
-	while (head != tail) {
-		cqe = ring->cq.cqes[head & *ring->cq.kring_mask];
-		io_uring_smp_store_release(ring->cq.khead, ++head);
-		complete(u, cqe.user_data, cqe.res);
-	}
-	if (u->n_counted)
-		ur_publish_counts(u);
-}
-
-static void submit_busy(struct ur *u)
-{
-	unsigned flags = IO_URING_READ_ONCE(*u->ring.sq.kflags);
-
-	if (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW))
-		io_uring_submit_and_get_events(&u->ring);
-	else if (io_uring_sq_ready(&u->ring))
-		io_uring_submit(&u->ring);
-}
-
-static void submit_and_sleep(struct ur *u)
+static uint64_t sleep_limit(struct ur *u)
 {
 	uint64_t deadline = reactor_next_deadline(&u->r), now;
-	struct __kernel_timespec ts;
-	struct io_uring_cqe *cqe;
 
-	if (deadline == UINT64_MAX && !u->aio.blind) {
-		io_uring_submit_and_wait(&u->ring, 1);
-		return;
-	}
+	if (deadline == UINT64_MAX && !u->aio.blind)
+		return UINT64_MAX;
 	now = u->r.now_ns;
 	if (deadline > now) /* the time of the turn is old: do not sleep too long */
 		now = clock_ns(CLOCK_MONOTONIC);
 	if (u->aio.blind)
 		deadline = MIN(deadline, now + BLIND_POLL_NS);
-	now = deadline > now ? deadline - now : 0;
-	ts.tv_sec = (int64_t)(now / NS_PER_SEC);
-	ts.tv_nsec = (long long)(now % NS_PER_SEC);
-	io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, &ts, NULL);
+	return deadline > now ? deadline - now : 0;
 }
 
 static void loop(struct ur *u)
@@ -185,14 +113,16 @@ static void loop(struct ur *u)
 		reactor_turn(r);
 		done = u->aio.n | u->aio.inflight ? ur_aio_poll(u) : 0;
 		if (done || reactor_has_work(r)) {
-			submit_busy(u);
+			u->w->ops->submit(u);
 		} else {
 			atomic_store(&r->sleeping, true);
 			if (!reactor_has_msg(r) && !u->stop)
-				submit_and_sleep(u);
+				u->w->ops->sleep(u, sleep_limit(u));
 			atomic_store(&r->sleeping, false);
 		}
-		reap(u);
+		u->w->ops->reap(u);
+		if (u->n_counted)
+			ur_publish_counts(u);
 	}
 }
 
@@ -206,11 +136,8 @@ static int ur_start(struct ur *u)
 		snprintf(u->start_error, sizeof(u->start_error), "cannot make an eventfd: %s", strerror(-r));
 		return r;
 	}
-	r = ur_ring_init(u);
+	r = u->w->ops->init(u, u->start_error, sizeof(u->start_error));
 	if (r < 0) {
-		snprintf(u->start_error, sizeof(u->start_error),
-			 "cannot set up io_uring: %s%s", strerror(-r),
-			 r == -EPERM || r == -ENOSYS ? " (is it forbidden here? see sysctl kernel.io_uring_disabled)" : "");
 		close(u->kick_fd);
 		u->kick_fd = -1;
 	}
@@ -220,13 +147,12 @@ static int ur_start(struct ur *u)
 static void *ur_main(void *arg)
 {
 	struct ur *u = arg;
-	struct uring_world *w = u->w;
+	struct real_world *w = u->w;
 	int r = ur_start(u);
 
 	if (r == 0) {
 		reactor_enter(&u->r);
 		u->r.now_ns = clock_ns(CLOCK_MONOTONIC);
-		kick_arm(u);
 	}
 	pthread_mutex_lock(&w->lock);
 	u->start_result = r;
@@ -237,7 +163,7 @@ static void *ur_main(void *arg)
 		return NULL;
 	loop(u);
 	ur_aio_fini(u);
-	ur_ring_fini(u);
+	u->w->ops->fini(u);
 	ur_nconns_fini(u);
 	reactor_enter(NULL);
 	return NULL;
@@ -253,7 +179,7 @@ static unsigned cpus_allowed(void)
 	return MIN(MAX((unsigned)n, 1u), REACTORS_MAX);
 }
 
-static struct ur *ur_create(struct uring_world *w, unsigned index)
+static struct ur *ur_create(struct real_world *w, unsigned index)
 {
 	struct ur *u = xaligned(64, sizeof(*u));
 	void *arena;
@@ -291,7 +217,7 @@ static void stop_arrived(struct msg *m)
 	container_of(m, struct ur, stop_msg)->stop = true;
 }
 
-static void threads_stop(struct uring_world *w, unsigned n)
+static void threads_stop(struct real_world *w, unsigned n)
 {
 	unsigned i;
 
@@ -305,7 +231,7 @@ static void threads_stop(struct uring_world *w, unsigned n)
 		pthread_join(w->ur[i]->thread, NULL);
 }
 
-static int threads_start(struct uring_world *w, struct err *e)
+static int threads_start(struct real_world *w, struct err *e)
 {
 	unsigned i, n = w->world.n_reactors;
 	sigset_t all, before;
@@ -337,11 +263,14 @@ static int threads_start(struct uring_world *w, struct err *e)
 	return r;
 }
 
-static void world_free(struct uring_world *w)
+static void world_free(struct real_world *w)
 {
 	unsigned i;
 
 	ndisk_forget_broken(w);
+	if (w->workers && worker_pool_destroy(w->workers))
+		for (i = 0; i < w->world.n_reactors; i++)
+			w->ur[i]->arena = NULL; /* may still be read and written */
 	for (i = 0; i < w->world.n_reactors; i++)
 		ur_destroy(w->ur[i]);
 	pthread_mutex_destroy(&w->lock);
@@ -349,9 +278,51 @@ static void world_free(struct uring_world *w)
 	xfree(w);
 }
 
-int uring_world_create(const struct uring_options *o, struct world **out, struct err *e)
+/* Asks the kernel with arguments that it must refuse, but not by one of these. */
+static int uring_refused(void)
 {
-	struct uring_world *w = xcalloc(1, sizeof(*w));
+	return syscall(SYS_io_uring_setup, 0, NULL) < 0 && (errno == EPERM || errno == ENOSYS || errno == EACCES) ? -errno : 0;
+}
+
+/* io_uring or epoll; the latter with threads of its own. */
+static int io_choose(struct real_world *w, struct err *e)
+{
+	int r;
+
+	if (w->opt.io == REAL_IO_AUTO)
+		w->uring_refused = uring_refused();
+	w->ops = w->opt.io == REAL_IO_AIO || w->uring_refused ? &ur_epoll_ops : &ur_uring_ops;
+	if (w->ops == &ur_uring_ops)
+		return 0;
+	r = worker_pool_create(&w->workers);
+	return r < 0 ? err_set(e, r, "cannot start a thread: %s", strerror(-r)) : 0;
+}
+
+bool real_io_parse(const char *text, enum real_io *io)
+{
+	static const char *const names[] = { [REAL_IO_AUTO] = "auto", [REAL_IO_URING] = "uring", [REAL_IO_AIO] = "aio" };
+	unsigned i;
+
+	for (i = 0; i < ARRAY_LEN(names); i++) {
+		if (!strcmp(text, names[i])) {
+			*io = (enum real_io)i;
+			return true;
+		}
+	}
+	return false;
+}
+
+const char *real_world_io(const struct world *world, int *why)
+{
+	const struct real_world *w = container_of(world, struct real_world, world);
+
+	*why = w->uring_refused;
+	return w->ops->name;
+}
+
+int real_world_create(const struct real_options *o, struct world **out, struct err *e)
+{
+	struct real_world *w = xcalloc(1, sizeof(*w));
 	unsigned i;
 	int r;
 
@@ -360,14 +331,17 @@ int uring_world_create(const struct uring_options *o, struct world **out, struct
 		w->opt.arena_bytes = ARENA_BYTES_DEFAULT;
 	w->opt.arena_bytes = ALIGN_UP(w->opt.arena_bytes, (size_t)MIB);
 	w->world.ops = &real_ops;
-	w->world.n_reactors = o->n_reactors ? MIN(o->n_reactors, REACTORS_MAX) : cpus_allowed();
 	pthread_mutex_init(&w->lock, NULL);
 	pthread_cond_init(&w->started, NULL);
 	list_init(&w->closing);
 	list_init(&w->broken);
-	for (i = 0; i < w->world.n_reactors; i++)
-		ur_create(w, i);
-	r = threads_start(w, e);
+	r = io_choose(w, e);
+	if (r == 0) {
+		w->world.n_reactors = o->n_reactors ? MIN(o->n_reactors, REACTORS_MAX) : cpus_allowed();
+		for (i = 0; i < w->world.n_reactors; i++)
+			ur_create(w, i);
+		r = threads_start(w, e);
+	}
 	if (r < 0) {
 		world_free(w);
 		return r;
@@ -391,7 +365,7 @@ static void run_co_main(void *arg)
 	sem_post(&run->ended);
 }
 
-int uring_world_run(struct world *w, int (*fn)(void *arg), void *arg)
+int real_world_run(struct world *w, int (*fn)(void *arg), void *arg)
 {
 	struct run run = { .fn = fn, .arg = arg };
 
@@ -404,9 +378,9 @@ int uring_world_run(struct world *w, int (*fn)(void *arg), void *arg)
 	return run.result;
 }
 
-void uring_world_destroy(struct world *world)
+void real_world_destroy(struct world *world)
 {
-	struct uring_world *w = container_of(world, struct uring_world, world);
+	struct real_world *w = container_of(world, struct real_world, world);
 
 	CHECK(!reactor_self());
 	threads_stop(w, w->world.n_reactors);

@@ -1,19 +1,19 @@
 /*
- * Linux AIO for disks that refuse RWF_NOWAIT and do not make io_submit() wait: tmpfs files, zram, some device-mapper targets;
- * not files of FUSE or NFS.
+ * Linux AIO. Without io_uring: for all disks but those that make io_submit() wait (files of FUSE and NFS). With it: for the disks
+ * among these that refuse RWF_NOWAIT: tmpfs files, zram, some device-mapper targets. io_uring hands every request to such a disk
+ * to a worker thread: two context switches, and more CPU than the I/O.
  *
- * io_uring hands every request to such a disk to a worker thread: two context switches, and more CPU than the I/O. Here
- * they are gathered over a loop and submitted by one io_submit(), which carries them out, or starts them, in this thread.
+ * Requests are gathered over a loop and submitted by one io_submit(), which carries them out, or starts them, in this thread.
  * RAM-backed disks have completed all of them when it returns; the completions are read from the ring that the kernel
  * maps into our memory, without a system call. A disk whose completions are seen to come late gets an eventfd with its
- * requests, on which the reactor's ring waits; while requests from before that was known are in flight, the loop polls.
+ * requests, which the reactor watches; while requests from before that was known are in flight, the loop polls.
  */
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "engine/io/uring_priv.h"
+#include "engine/io/real_priv.h"
 
 /* The head of the completion ring, as in the kernel's fs/aio.c and as other programs rely on. */
 struct aio_ring {
@@ -66,29 +66,27 @@ void ur_aio_fini(struct ur *u)
 {
 	if (!u->aio.ctx)
 		return;
-	sys_io_destroy(u->aio.ctx);
+	if (!u->aio.inflight) /* it would wait; what is left is with a disk that does not answer */
+		sys_io_destroy(u->aio.ctx);
 	close(u->aio.event_fd);
 	u->aio.ctx = 0;
 }
 
-static void event_arm(struct ur *u)
+static void event_watch(struct ur *u)
 {
-	struct io_uring_sqe *sqe = ur_sqe(u);
-
 	u->aio.armed = true;
-	io_uring_prep_read(sqe, u->aio.event_fd, &u->aio.event_value, sizeof(u->aio.event_value), 0);
-	ur_sqe_tag(sqe, NULL, UR_AIO_EVENT);
+	u->w->ops->aio_watch(u);
 }
 
-/* The eventfd has been read: what has completed is found by the next ur_aio_poll(). */
+/* The eventfd has been written to: what has completed is found by the next ur_aio_poll(). */
 void ur_aio_event(struct ur *u)
 {
 	u->aio.armed = false;
 	if (u->aio.inflight > u->aio.blind)
-		event_arm(u);
+		event_watch(u);
 }
 
-/* Submits the gathered ones. What AIO refuses goes to the ring, which has the same error for it, or none. */
+/* Submits the gathered ones. What AIO refuses goes another way, which has the same error for it, or none. */
 static void aio_flush(struct ur *u)
 {
 	struct ur_aio *a = &u->aio;
@@ -107,29 +105,22 @@ static void aio_flush(struct ur *u)
 		}
 		io = (struct io *)(uintptr_t)a->iocbs[i++].aio_data;
 		a->blind -= uio_of(io)->aio_blind;
-		udisk_ring_rw(u, io);
+		u->w->ops->aio_refused(u, io);
 	}
 	if (a->inflight > a->blind && !a->armed)
-		event_arm(u);
+		event_watch(u);
 }
 
-void ur_aio_queue(struct ur *u, struct io *io)
+/* What is left of a read or write. */
+static void iocb_prep_rw(struct iocb *cb, struct io *io)
 {
-	struct ur_aio *a = &u->aio;
 	struct uio *s = uio_of(io);
-	bool write = io->op == IO_WRITE, late = atomic_load_explicit(&s->disk->aio_late, memory_order_relaxed);
+	bool write = io->op == IO_WRITE;
 	const struct iovec *iov;
 	struct iovec one;
-	struct iocb *cb;
-	unsigned n;
+	unsigned n = uio_left(io, &one, &iov);
 
-	if (a->n == AIO_BATCH)
-		aio_flush(u);
-	n = uio_left(io, &one, &iov);
-	cb = &a->iocbs[a->n++];
-	*cb = (struct iocb){ .aio_data = (uintptr_t)io,
-			     .aio_fildes = (uint32_t)s->disk->fd,
-			     .aio_offset = (int64_t)(io->off_bytes + s->at_bytes) };
+	cb->aio_offset = (int64_t)(io->off_bytes + s->at_bytes);
 	if (n == 1) {
 		cb->aio_lio_opcode = write ? IOCB_CMD_PWRITE : IOCB_CMD_PREAD;
 		cb->aio_buf = (uintptr_t)iov->iov_base;
@@ -141,6 +132,26 @@ void ur_aio_queue(struct ur *u, struct io *io)
 	}
 	if (write && (io->flags & IO_FUA))
 		cb->aio_rw_flags = RWF_DSYNC;
+	s->aio_nowait = s->disk->is_nowait_ok;
+	if (s->aio_nowait)
+		cb->aio_rw_flags |= RWF_NOWAIT;
+}
+
+void ur_aio_queue(struct ur *u, struct io *io)
+{
+	struct ur_aio *a = &u->aio;
+	struct uio *s = uio_of(io);
+	bool is_rw = io->op <= IO_WRITE;
+	bool late = !is_rw || atomic_load_explicit(&s->disk->aio_late, memory_order_relaxed);
+	struct iocb *cb;
+
+	if (a->n == AIO_BATCH)
+		aio_flush(u);
+	cb = &a->iocbs[a->n++];
+	*cb = (struct iocb){ .aio_data = (uintptr_t)io, .aio_fildes = (uint32_t)s->disk->fd, .aio_lio_opcode = IOCB_CMD_FDSYNC };
+	s->aio_nowait = false;
+	if (is_rw)
+		iocb_prep_rw(cb, io);
 	if (late) {
 		cb->aio_flags = IOCB_FLAG_RESFD;
 		cb->aio_resfd = (uint32_t)a->event_fd;
@@ -171,9 +182,12 @@ unsigned ur_aio_poll(struct ur *u)
 		io = (struct io *)(uintptr_t)ev.data;
 		s = uio_of(io);
 		a->blind -= s->aio_blind;
-		if (unlikely(s->aio_seq + 1 != a->seq))
+		if (unlikely(s->aio_blind && s->aio_seq + 1 != a->seq))
 			atomic_store_explicit(&s->disk->aio_late, true, memory_order_relaxed);
-		udisk_complete(u, io, (int)ev.res);
+		if (unlikely(ev.res == -EAGAIN && s->aio_nowait))
+			u->w->ops->aio_refused(u, io);
+		else
+			udisk_complete(u, io, (int)ev.res);
 	}
 	if (u->n_counted)
 		ur_publish_counts(u);

@@ -1,4 +1,4 @@
-/* The real world: reactors in threads, disks as files in a directory on disk and in memory, and a zram disk if allowed. */
+/* The real world, by io_uring, by AIO and by threads alone: reactors in threads, disks as files in a directory on disk and in memory, and a zram disk if allowed. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,11 +13,11 @@
 #include "engine/base/units.h"
 #include "engine/io/buf.h"
 #include "engine/io/disk.h"
-#include "engine/io/uring.h"
+#include "engine/io/real.h"
 
 #define FILE_BYTES (8 * MIB)
 
-static struct uring_options options;
+static struct real_options options;
 static struct world *world;
 static char dir_disk[64], dir_memory[64];
 static unsigned n_at_once = 2;
@@ -40,14 +40,14 @@ static char *file_make(const char *dir, const char *name, uint64_t size)
 static int run(int (*fn)(void *arg), void *arg)
 {
 	struct err e = { 0 };
-	int r = uring_world_create(&options, &world, &e);
+	int r = real_world_create(&options, &world, &e);
 
 	if (r < 0) {
 		fprintf(stderr, "%s\n", e.text);
 		return r;
 	}
-	r = uring_world_run(world, fn, arg);
-	uring_world_destroy(world);
+	r = real_world_run(world, fn, arg);
+	real_world_destroy(world);
 	return r;
 }
 
@@ -359,6 +359,8 @@ static void reactors_share_a_disk(void)
 
 static void works_without_registration_and_aio(void)
 {
+	bool no_aio = options.no_aio;
+
 	options.n_reactors = 1;
 	options.no_register = options.no_aio = true;
 	CU_ASSERT_EQUAL(run(co_disk_basics, file_make(dir_disk, "a", FILE_BYTES)), 0);
@@ -366,7 +368,8 @@ static void works_without_registration_and_aio(void)
 	options.n_reactors = 4;
 	CU_ASSERT_EQUAL(run(co_loads, file_make(dir_disk, "a", FILE_BYTES)), 0);
 	CU_ASSERT_EQUAL(run(co_loads, file_make(dir_memory, "a", FILE_BYTES)), 0);
-	options.no_register = options.no_aio = false;
+	options.no_register = false;
+	options.no_aio = no_aio;
 }
 
 static int co_locks(void *arg)
@@ -502,7 +505,7 @@ static void foreign_data_is_found(void)
 	struct err e = { 0 };
 
 	options.n_reactors = 1;
-	CU_ASSERT_EQUAL_FATAL(uring_world_create(&options, &world, &e), 0);
+	CU_ASSERT_EQUAL_FATAL(real_world_create(&options, &world, &e), 0);
 	CU_ASSERT_EQUAL(disk_probe(world, path, what, sizeof(what), &e), 0);
 	snprintf(cmd, sizeof(cmd), "mkswap %s >/dev/null 2>&1 || /sbin/mkswap %s >/dev/null 2>&1", path, path);
 	if (system(cmd) == 0) {
@@ -516,7 +519,7 @@ static void foreign_data_is_found(void)
 		CU_ASSERT_STRING_EQUAL(what, "ext4 file system");
 	}
 	CU_ASSERT_EQUAL(disk_probe(world, "/nonexistent", what, sizeof(what), &e), -ENOENT);
-	uring_world_destroy(world);
+	real_world_destroy(world);
 }
 
 static int number_from(const char *path)
@@ -578,9 +581,9 @@ static void worlds_come_and_go(void)
 	options.n_reactors = 2;
 	for (k = 0; k < 5; k++) {
 		for (i = 0; i < n_at_once; i++)
-			CU_ASSERT_EQUAL_FATAL(uring_world_create(&options, &w[i], NULL), 0);
+			CU_ASSERT_EQUAL_FATAL(real_world_create(&options, &w[i], NULL), 0);
 		for (i = 0; i < n_at_once; i++)
-			uring_world_destroy(w[i]);
+			real_world_destroy(w[i]);
 	}
 }
 
@@ -593,16 +596,29 @@ static void remove_dir(const char *dir)
 		perror("rm");
 }
 
-int main(void)
+static int by_uring(void)
 {
-	unsigned failures;
-	CU_pSuite s;
+	options = (struct real_options){ .io = REAL_IO_URING };
+	return 0;
+}
 
-	strcpy(dir_disk, "/var/tmp/ashlar-uring-XXXXXX");
-	strcpy(dir_memory, "/dev/shm/ashlar-uring-XXXXXX");
-	CHECK(mkdtemp(dir_disk) && mkdtemp(dir_memory));
-	CU_initialize_registry();
-	s = CU_add_suite("uring", NULL, NULL);
+static int by_aio(void)
+{
+	options = (struct real_options){ .io = REAL_IO_AIO };
+	return 0;
+}
+
+/* As where neither is allowed. */
+static int by_threads(void)
+{
+	options = (struct real_options){ .io = REAL_IO_AIO, .no_aio = true };
+	return 0;
+}
+
+static void add_suite(const char *name, CU_InitializeFunc init)
+{
+	CU_pSuite s = CU_add_suite(name, init, NULL);
+
 #define T(f) CU_add_test(s, #f, f)
 	T(calls_run_on_their_reactor);
 	T(messages_wake_sleeping_reactors);
@@ -618,6 +634,19 @@ int main(void)
 	T(foreign_data_is_found);
 	T(block_device_in_memory);
 	T(worlds_come_and_go);
+}
+
+int main(void)
+{
+	unsigned failures;
+
+	strcpy(dir_disk, "/var/tmp/ashlar-real-XXXXXX");
+	strcpy(dir_memory, "/dev/shm/ashlar-real-XXXXXX");
+	CHECK(mkdtemp(dir_disk) && mkdtemp(dir_memory));
+	CU_initialize_registry();
+	add_suite("uring", by_uring);
+	add_suite("aio", by_aio);
+	add_suite("threads", by_threads);
 	CU_basic_run_tests();
 	failures = CU_get_number_of_failures();
 	CU_cleanup_registry();

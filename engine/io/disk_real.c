@@ -1,5 +1,5 @@
 /*
- * I/O of real disks: turning requests into ring entries and completions into results.
+ * I/O of real disks: turning requests into steps for the kernel and what it says into results.
  *
  * A short transfer is continued for the rest; nothing transferred at all means the end of the device: -EIO. Discard and
  * zero are fallocate() (a command of the block layer for discards of block devices), with zeros written where that is
@@ -7,16 +7,11 @@
  */
 #include <errno.h>
 #include <linux/falloc.h>
-#include <linux/fs.h>
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "engine/io/uring_priv.h"
-
-#ifndef BLOCK_URING_CMD_DISCARD
-#define BLOCK_URING_CMD_DISCARD _IO(0x12, 0) /* Linux 6.12 */
-#endif
+#include "engine/io/real_priv.h"
 
 #define ZEROS_BYTES 65536u
 #define ZEROS_IOV 16
@@ -44,26 +39,6 @@ static inline void count(_Atomic uint64_t *c, uint64_t n)
 	atomic_fetch_add_explicit(c, n, memory_order_relaxed);
 }
 
-/* Sends sqe, already prepared with the descriptor, by way of the registered file if there is one. */
-static inline void sqe_finish(struct ur *u, struct udisk *d, struct io_uring_sqe *sqe, struct io *io, bool registered)
-{
-	if (registered) {
-		sqe->fd = d->slot;
-		sqe->flags |= IOSQE_FIXED_FILE;
-	}
-	if (unlikely(d->by_worker))
-		sqe->flags |= IOSQE_ASYNC;
-	ur_sqe_tag(sqe, io, UR_IO);
-}
-
-/* To be asked before taking an entry: registering may be a system call, which must not see half an entry. */
-static inline bool is_registered(struct ur *u, struct udisk *d)
-{
-	if (unlikely(d->slot < 0))
-		return false;
-	return likely(u->slots[d->slot].registered == d) || udisk_register(u, d);
-}
-
 /* ---- read and write ---- */
 
 unsigned uio_left(struct io *io, struct iovec *one, const struct iovec **iov)
@@ -86,49 +61,15 @@ unsigned uio_left(struct io *io, struct iovec *one, const struct iovec **iov)
 	return iov_slice(io->iov, io->iov_n, s->at_bytes, io->len_bytes - s->at_bytes, s->rest, io->iov_n);
 }
 
-void udisk_ring_rw(struct ur *u, struct io *io)
-{
-	struct uio *s = uio_of(io);
-	bool registered = is_registered(u, s->disk), write = io->op == IO_WRITE;
-	struct io_uring_sqe *sqe;
-	const struct iovec *iov;
-	struct iovec one;
-	unsigned n = uio_left(io, &one, &iov);
-
-	sqe = ur_sqe(u);
-	if (n == 1) {
-		io_uring_prep_rw(write ? IORING_OP_WRITE : IORING_OP_READ, sqe, s->disk->fd, iov->iov_base,
-				 (unsigned)iov->iov_len, io->off_bytes + s->at_bytes);
-		if (ur_is_pinned(u, iov->iov_base, iov->iov_len))
-			sqe->opcode = write ? IORING_OP_WRITE_FIXED : IORING_OP_READ_FIXED; /* buf_index is 0 */
-	} else {
-		io_uring_prep_rw(write ? IORING_OP_WRITEV : IORING_OP_READV, sqe, s->disk->fd, iov, n,
-				 io->off_bytes + s->at_bytes);
-	}
-	if (io->flags & IO_FUA && write)
-		sqe->rw_flags = RWF_DSYNC;
-	sqe_finish(u, s->disk, sqe, io, registered);
-}
-
 static inline void submit_rw(struct ur *u, struct io *io)
 {
 	if (unlikely(uio_of(io)->disk->by_aio) && ur_aio_is_usable(u))
 		ur_aio_queue(u, io);
 	else
-		udisk_ring_rw(u, io);
+		u->w->ops->rw(u, io);
 }
 
 /* ---- flush, discard, zero ---- */
-
-static void queue_fsync(struct ur *u, struct io *io)
-{
-	struct udisk *d = uio_of(io)->disk;
-	bool registered = is_registered(u, d);
-	struct io_uring_sqe *sqe = ur_sqe(u);
-
-	io_uring_prep_fsync(sqe, d->fd, IORING_FSYNC_DATASYNC);
-	sqe_finish(u, d, sqe, io, registered);
-}
 
 static bool is_in_place(const struct io *io)
 {
@@ -137,43 +78,21 @@ static bool is_in_place(const struct io *io)
 
 static void queue_fallocate(struct ur *u, struct io *io)
 {
-	struct udisk *d = uio_of(io)->disk;
-	bool registered = is_registered(u, d);
-	struct io_uring_sqe *sqe = ur_sqe(u);
-	int mode = FALLOC_FL_KEEP_SIZE | (is_in_place(io) ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE);
-
 	uio_of(io)->stage = STAGE_FALLOCATE;
-	/* not io_uring_prep_fallocate(): its lengths are off_t, and it says so by a warning */
-	io_uring_prep_rw(IORING_OP_FALLOCATE, sqe, d->fd, (void *)(uintptr_t)io->len_bytes, (unsigned)mode, io->off_bytes);
-	sqe_finish(u, d, sqe, io, registered);
-}
-
-static void queue_discard_cmd(struct ur *u, struct io *io)
-{
-	struct udisk *d = uio_of(io)->disk;
-	bool registered = is_registered(u, d);
-	struct io_uring_sqe *sqe = ur_sqe(u);
-
-	io_uring_prep_rw(IORING_OP_URING_CMD, sqe, d->fd, (void *)(uintptr_t)io->off_bytes, 0, 0);
-	sqe->cmd_op = BLOCK_URING_CMD_DISCARD;
-	memcpy((char *)sqe + 48, &io->len_bytes, sizeof(io->len_bytes)); /* addr3 */
-	sqe_finish(u, d, sqe, io, registered);
+	u->w->ops->fallocate(u, io, FALLOC_FL_KEEP_SIZE | (is_in_place(io) ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE));
 }
 
 static void queue_zeros(struct ur *u, struct io *io)
 {
 	struct uio *s = uio_of(io);
-	bool registered = is_registered(u, s->disk);
-	struct io_uring_sqe *sqe = ur_sqe(u);
 	uint64_t left = io->len_bytes - s->at_bytes, off = io->off_bytes + s->at_bytes;
+	struct iovec last = { (void *)(uintptr_t)zeros, left };
 
 	s->stage = STAGE_WRITE;
 	if (left <= ZEROS_BYTES)
-		io_uring_prep_rw(IORING_OP_WRITE, sqe, s->disk->fd, zeros, (unsigned)left, off);
+		u->w->ops->zeros(u, io, &last, 1, off);
 	else
-		io_uring_prep_rw(IORING_OP_WRITEV, sqe, s->disk->fd, zeros_iov,
-				 (unsigned)MIN(left / ZEROS_BYTES, (uint64_t)ZEROS_IOV), off);
-	sqe_finish(u, s->disk, sqe, io, registered);
+		u->w->ops->zeros(u, io, zeros_iov, (unsigned)MIN(left / ZEROS_BYTES, (uint64_t)ZEROS_IOV), off);
 }
 
 static int zero_refused(struct ur *u, struct io *io)
@@ -317,7 +236,7 @@ static void range_is_done(struct ur *u, struct udisk *d, struct io *io)
 		count(&d->disk.n_volatile, 1); /* something that a flush has to cover */
 		if ((io->flags & IO_FUA) && !d->flush_is_nothing) {
 			s->stage = STAGE_SYNC;
-			queue_fsync(u, io);
+			u->w->ops->fsync(u, io);
 			return;
 		}
 	}
@@ -330,7 +249,7 @@ static void complete_range(struct ur *u, struct udisk *d, struct io *io, int res
 
 	if (res == -EINTR || res == -EAGAIN) {
 		if (s->stage == STAGE_SYNC)
-			queue_fsync(u, io);
+			u->w->ops->fsync(u, io);
 		else if (s->stage == STAGE_WRITE)
 			queue_zeros(u, io);
 		else
@@ -369,7 +288,7 @@ void udisk_complete(struct ur *u, struct io *io, int res)
 		complete_rw(u, d, io, res);
 	} else if (io->op == IO_FLUSH) {
 		if (res == -EINTR || res == -EAGAIN) {
-			queue_fsync(u, io);
+			u->w->ops->fsync(u, io);
 			return;
 		}
 		if (res == 0)
@@ -385,7 +304,7 @@ void udisk_complete(struct ur *u, struct io *io, int res)
 static void submit_range(struct ur *u, struct udisk *d, struct io *io)
 {
 	if (io->op == IO_DISCARD && d->disk.is_block && !flag_get(&d->no_discard_cmd))
-		queue_discard_cmd(u, io);
+		u->w->ops->discard(u, io);
 	else if (!flag_get(&d->no_zero[is_in_place(io)]))
 		queue_fallocate(u, io);
 	else if (io->op == IO_DISCARD || (io->flags & IO_FAST_ZERO))
@@ -405,7 +324,7 @@ static void udisk_submit(struct bdev *b, struct io *io)
 		submit_rw(u, io);
 	} else if (io->op == IO_FLUSH) {
 		if (!d->flush_is_nothing) {
-			queue_fsync(u, io);
+			u->w->ops->fsync(u, io);
 			return;
 		}
 		count(&d->disk.n_flushes, 1);

@@ -22,7 +22,7 @@
 
 #include "engine/base/units.h"
 #include "engine/io/disk_uri.h"
-#include "engine/io/uring_priv.h"
+#include "engine/io/real_priv.h"
 
 #define MAX_BYTES (4 * MIB)
 #define BUSY_TRIES 200 /* of a millisecond */
@@ -82,10 +82,9 @@ static bool is_in_memory(int fd)
  * io_uring, too, if its files can be polled. */
 static void describe_submission(struct udisk *d, void *probe)
 {
-	bool nowait_ok = is_nowait_ok(d->fd, probe), local = d->disk.is_block || is_in_memory(d->fd);
-
-	d->by_aio = !nowait_ok && local;
-	d->by_worker = !nowait_ok && !local;
+	d->is_nowait_ok = is_nowait_ok(d->fd, probe);
+	d->by_worker = !d->is_nowait_ok && !d->disk.is_block && !is_in_memory(d->fd);
+	d->by_aio = !d->by_worker && !(d->is_nowait_ok && d->w->ops->is_nowait_aware);
 }
 
 static int disk_size(struct udisk *d, uint64_t *size)
@@ -215,7 +214,7 @@ static void disk_unlock(struct udisk *d)
 
 /* ---- registered files ---- */
 
-static void slot_alloc(struct uring_world *w, struct udisk *d)
+static void slot_alloc(struct real_world *w, struct udisk *d)
 {
 	int i;
 
@@ -254,14 +253,15 @@ static void table_forget(struct ur *u, struct udisk *d)
 
 static void udisk_free(struct udisk *d)
 {
+	if (d->fd >= 0)
+		close(d->fd);
 	xfree(d->disk.path);
 	xfree(d);
 }
 
-/* The last one frees it. */
-static void udisk_put(struct udisk *d)
+void udisk_put(struct udisk *d)
 {
-	struct uring_world *w = d->w;
+	struct real_world *w = d->w;
 
 	if (atomic_fetch_sub(&d->n_users, 1) > 1)
 		return;
@@ -291,7 +291,7 @@ static void forget_arrived(struct msg *m)
 static void udisk_close(struct disk *disk)
 {
 	struct udisk *d = container_of(disk, struct udisk, disk);
-	struct uring_world *w = d->w;
+	struct real_world *w = d->w;
 	struct ur *u = ur_self();
 	unsigned i;
 
@@ -299,8 +299,11 @@ static void udisk_close(struct disk *disk)
 		ur_publish_counts(u);
 	disk_unlock(d);
 	table_forget(u, d);
-	close(d->fd);
-	d->fd = -1;
+	d->is_closed = true;
+	if (!atomic_load(&d->n_works)) { /* else the last of these closes it */
+		close(d->fd);
+		d->fd = -1;
+	}
 	pthread_mutex_lock(&w->lock);
 	list_push_back(&w->closing, &d->closing);
 	pthread_mutex_unlock(&w->lock);
@@ -315,7 +318,7 @@ static void udisk_close(struct disk *disk)
 }
 
 /* Does this reactor's part for all disks that are closing; true if there are any. */
-static bool help_closing(struct uring_world *w)
+static bool help_closing(struct real_world *w)
 {
 	struct reactor *r = reactor_self();
 	struct udisk *d;
@@ -379,14 +382,12 @@ static int open_and_check(struct udisk *d, struct err *e)
 		r = disk_lock(d, e);
 	if (r == 0)
 		r = describe(d, &st, e);
-	if (r < 0)
-		close(d->fd);
 	return r;
 }
 
 int udisk_co_open(struct world *world, const char *path, unsigned flags, struct disk **out, struct err *e)
 {
-	struct uring_world *w = container_of(world, struct uring_world, world);
+	struct real_world *w = container_of(world, struct real_world, world);
 	struct udisk *d;
 	int r;
 
@@ -394,7 +395,9 @@ int udisk_co_open(struct world *world, const char *path, unsigned flags, struct 
 		return ndisk_co_open(w, path, flags, out, e);
 	d = xcalloc(1, sizeof(*d));
 	d->w = w;
+	d->fd = -1;
 	d->flags = flags;
+	work_queue_init(&d->works);
 	d->disk.world = world;
 	d->disk.path = xstrdup(path);
 	list_init(&d->closing);
@@ -425,16 +428,13 @@ static int udisk_refresh(struct disk *disk, struct err *e)
 
 /* ---- still there? ---- */
 
-/* For a file the ring is asked, that is a thread of the kernel's: a file of a network or user-space file system whose server hangs
+/* For a file a thread is asked, the kernel's or one of ours: a file of a network or user-space file system whose server hangs
  * would block whoever calls fstat(). One question at a time per disk. */
 static void stat_begin(struct ur *u, struct udisk *d)
 {
-	struct io_uring_sqe *sqe = ur_sqe(u);
-
 	d->n_stats_begun++;
 	atomic_fetch_add(&d->n_users, 1); /* it must stay until there is an answer */
-	io_uring_prep_statx(sqe, d->fd, "", AT_EMPTY_PATH, STATX_NLINK | STATX_SIZE, &d->stat);
-	ur_sqe_tag(sqe, d, UR_STAT);
+	u->w->ops->stat(u, d);
 }
 
 void udisk_stat_complete(struct ur *u, struct udisk *d, int res)
@@ -454,7 +454,7 @@ static int stat_co_ask(struct udisk *d)
 	unsigned want = d->n_stats_begun + 1;
 	int r = 0;
 
-	while ((int)(want - d->n_stats_ended) > 0 && r == 0 && d->fd >= 0) {
+	while ((int)(want - d->n_stats_ended) > 0 && r == 0 && !d->is_closed) {
 		if (d->n_stats_begun == d->n_stats_ended)
 			stat_begin(ur_self(), d);
 		r = co_queue_wait_until(&d->stat_waiters, end);
