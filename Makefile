@@ -18,7 +18,8 @@ CFLAGS_fuzz := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover
 CFLAGS += -std=gnu11 -g $(OPT) $(WARN) $(WERROR) -I. -D_GNU_SOURCE -DASHLAR_VERSION='"$(VERSION)"' $(CFLAGS_$(SAN)) $(EXTRA_CFLAGS)
 LDFLAGS += $(CFLAGS_$(SAN))
 CFLAGS += $(shell pkg-config --cflags gnutls 2>/dev/null)
-LDLIBS := -luring -lisal -lblkid -lnbd -ljansson -lsmartcols $(or $(shell pkg-config --libs gnutls 2>/dev/null),-lgnutls) -lpthread
+LDLIBS_ENGINE := -luring -lisal -lblkid -lnbd $(or $(shell pkg-config --libs gnutls 2>/dev/null),-lgnutls) -lpthread
+LDLIBS := $(LDLIBS_ENGINE) -ljansson -lsmartcols
 
 # One static library per folder, in link order: a folder may call only what stands after it.
 LAYERS := frontends/cli frontends/control nbd engine/pool thin engine/meta raid engine/io engine/base

@@ -1,6 +1,7 @@
 # What people type besides `make`: help, deps, run, demo, install, uninstall, clean. Included by the Makefile.
 
-DEPS_BUILD := gcc make libc6-dev liburing-dev libisal-dev libblkid-dev libnbd-dev libjansson-dev libsmartcols-dev libgnutls28-dev pkg-config
+DEPS_BUILD := gcc make libc6-dev liburing-dev libisal-dev libblkid-dev libnbd-dev libjansson-dev libsmartcols-dev libgnutls28-dev \
+	nbdkit-plugin-dev pkg-config
 DEPS_RUN := libnbd-bin
 DEPS_DEMO := e2fsprogs
 DEPS_CHECK := libcunit1-dev clang llvm python3 python3-libnbd qemu-utils fio libnbd-bin e2fsprogs nbdkit iproute2 openssl
@@ -8,7 +9,7 @@ DEPS_BENCH := fio qemu-utils nbdkit
 
 .PHONY: help
 help:
-	@echo "make            build $(BUILD)/ashlar"
+	@echo "make            build $(BUILD)/ashlar, and the nbdkit plugin where nbdkit's header is"
 	@echo "make run        build, make a pool of four sparse files in ./run and serve a volume over NBD"
 	@echo "make demo       build, and show on files of its own what snapshots do; ends by itself after some seconds"
 	@echo "make check      run all tests"
@@ -65,6 +66,31 @@ $(BUILD)/libashlar.a: $(ENGINE_LIBS)
 	@rm -f $@
 	@(echo "CREATE $@"; for l in $^; do echo "ADDLIB $$l"; done; echo SAVE; echo END) | ar -M
 
+# ---- the nbdkit plugin: the engine once more, as code for a shared library; where nbdkit's header is ----
+# nodelete: a thread that hangs in a call to a disk may be left when the plugin is unloaded.
+
+PLUGIN := $(BUILD)/nbdkit-ashlar-plugin.so
+PLUGIN_SRC := $(foreach l,engine/base engine/io raid engine/meta thin engine/pool frontends/nbdkit,$(wildcard $(l)/*.c))
+HAVE_NBDKIT := $(wildcard /usr/include/nbdkit-plugin.h)
+NBDKIT_PLUGINS ?= $(or $(shell pkg-config --variable=plugindir nbdkit 2>/dev/null),$(LIBDIR)/nbdkit/plugins)
+
+$(BUILD)/pic/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  CC    $< (shared)"
+	@$(CC) $(CFLAGS) -fPIC -fvisibility=hidden -ftls-model=initial-exec -MMD -MP -c -o $@ $<
+
+$(PLUGIN): $(patsubst %.c,$(BUILD)/pic/%.o,$(PLUGIN_SRC))
+	@echo "  LD    $@"
+	@$(CC) $(LDFLAGS) -shared -Wl,-z,nodelete -o $@ $^ $(LDLIBS_ENGINE)
+
+.PHONY: plugin
+plugin: $(PLUGIN)
+ifneq ($(HAVE_NBDKIT),)
+ifeq ($(SAN),none)
+all: $(PLUGIN)
+endif
+endif
+
 # ---- install ----
 
 BINDIR := $(PREFIX)/bin
@@ -82,18 +108,20 @@ install: $(BUILD)/ashlar $(BUILD)/libashlar.a
 	install -m 0644 $(BUILD)/libashlar.a $(DESTDIR)$(LIBDIR)/libashlar.a
 	@for h in $(HEADERS_PUBLIC); do install -D -m 0644 $$h $(DESTDIR)$(INCDIR)/$$h; done
 	@printf '%s\n' 'Name: ashlar' 'Description: storage virtualization engine' 'Version: $(VERSION)' \
-		'Cflags: -I$(INCDIR)' 'Libs: -L$(LIBDIR) -lashlar -luring -lisal -lblkid -lnbd -lpthread' \
+		'Cflags: -I$(INCDIR)' 'Libs: -L$(LIBDIR) -lashlar $(LDLIBS_ENGINE)' \
 		>$(DESTDIR)$(LIBDIR)/pkgconfig/ashlar.pc
 	install -m 0644 $(DOCS) $(DESTDIR)$(DOCDIR)
 	install -d $(DESTDIR)$(UNITDIR)
 	@for u in service socket; do sed 's,@BINDIR@,$(BINDIR),; s,@DOCDIR@,$(DOCDIR),' dist/ashlar.$$u >$(DESTDIR)$(UNITDIR)/ashlar.$$u && \
 		chmod 0644 $(DESTDIR)$(UNITDIR)/ashlar.$$u; done
+	@if [ -f $(PLUGIN) ]; then install -d $(DESTDIR)$(NBDKIT_PLUGINS) && install -m 0644 $(PLUGIN) $(DESTDIR)$(NBDKIT_PLUGINS); fi
 	@if command -v help2man >/dev/null; then install -d $(DESTDIR)$(MANDIR) && \
 		help2man -N --no-discard-stderr -n 'pool disks and serve thin volumes over NBD' $(BUILD)/ashlar >$(DESTDIR)$(MANDIR)/ashlar.1; fi
 
 uninstall:
 	rm -f $(DESTDIR)$(BINDIR)/ashlar $(DESTDIR)$(LIBDIR)/libashlar.a $(DESTDIR)$(LIBDIR)/pkgconfig/ashlar.pc \
-		$(DESTDIR)$(MANDIR)/ashlar.1 $(DESTDIR)$(UNITDIR)/ashlar.service $(DESTDIR)$(UNITDIR)/ashlar.socket
+		$(DESTDIR)$(MANDIR)/ashlar.1 $(DESTDIR)$(UNITDIR)/ashlar.service $(DESTDIR)$(UNITDIR)/ashlar.socket \
+		$(DESTDIR)$(NBDKIT_PLUGINS)/nbdkit-ashlar-plugin.so
 	rm -rf $(DESTDIR)$(INCDIR) $(DESTDIR)$(DOCDIR)
 
 .PHONY: clean

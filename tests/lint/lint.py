@@ -25,13 +25,14 @@ MATRIX = {
     "engine/pool": ALL_BELOW,
     "nbd": ["engine/base", "engine/io", PUBLIC],
     "frontends/control": ["engine/base", "engine/io", PUBLIC],
+    "frontends/nbdkit": ["engine/base", "engine/io", PUBLIC],
     "frontends/cli": ["engine/base", "engine/io", PUBLIC, "frontends/control", "nbd/nbd.h"],
 }
 # Headers of other projects, and who may include them.
 FOREIGN = {
     "liburing": ["engine/io"], "libaio": ["engine/io"], "linux": ["engine/io", "engine/pool"], "blkid": ["engine/io"], "libnbd": ["engine/io"],
     "pthread": ["engine/io", "frontends/cli"], "isa-l": ["engine/base", "raid"], "gnutls": ["engine/io"], "jansson": ["frontends/control", "frontends/cli"],
-    "libsmartcols": ["frontends/cli"], "sys/socket": ["engine/io", "frontends/control", "frontends/cli"],
+    "libsmartcols": ["frontends/cli"], "nbdkit-plugin": ["frontends/nbdkit"], "sys/socket": ["engine/io", "frontends/control", "frontends/cli"],
 }
 FILE_MAX = 850
 FUNC_SHOWN = 75  # longer functions are printed
