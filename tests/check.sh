@@ -172,7 +172,7 @@ if [[ " ${only[*]} " == *" unit-asan-all "* ]]; then # make nightly
 	step unit-asan-all run_units "$BUILD-asan"
 fi
 # What end-to-end tests do is mostly to wait; what computes gives way to them.
-quiet_make BUILD="$BUILD" "$BUILD/tests/sim/sim" "$BUILD/tests/crash/crash" >/dev/null 2>&1
+quiet_make BUILD="$BUILD" "$BUILD/tests/sim/sim" "$BUILD/tests/crash/crash" "$BUILD/tests/e2e/no_uring" >/dev/null 2>&1
 beside e2e e2e
 step sim sim
 step crash nice -n 19 $MAKE --no-print-directory -s BUILD="$BUILD" crash STATES=10000
