@@ -42,6 +42,11 @@ void thin_vol_encode(const struct thin_vol *v, struct thin_volume_disk *d)
 	d->move_layout = v->move_cls.layout;
 	d->move_copies = v->move_cls.copies;
 	d->move_flags = v->move_flags;
+	d->iops = le32_make(v->limits.iops);
+	d->bps = le64_make(v->limits.bps);
+	d->burst_iops = le32_make(v->limits.burst_iops);
+	d->burst_kib = le32_make((uint32_t)(v->limits.burst_bps / KIB));
+	d->burst_seconds = le16_make(v->limits.burst_seconds);
 	d->size_bytes = le64_make(v->size_bytes);
 	d->used_clusters = le64_make(v->used_clusters);
 	d->valid_subs = le64_make(v->valid_subs);
@@ -79,6 +84,8 @@ static void vol_set_attributes(struct thin_vol *v, const struct thin_volume_disk
 	v->move_family = le64_get(d->move_family);
 	v->move_cls = (struct thin_class){ d->move_layout, d->move_copies };
 	v->move_flags = d->move_flags;
+	v->limits = (struct thin_limits){ .iops = le32_get(d->iops), .bps = le64_get(d->bps), .burst_iops = le32_get(d->burst_iops),
+					  .burst_bps = le32_get(d->burst_kib) * KIB, .burst_seconds = le16_get(d->burst_seconds) };
 	v->size_bytes = le64_get(d->size_bytes);
 	v->full_wait_ns = le64_get(d->full_wait_ns);
 	v->created_wall_ns = le64_get(d->created_wall_ns);

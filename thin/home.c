@@ -308,6 +308,7 @@ static int volume_co_create(struct thin *t, unsigned state, const struct thin_vo
 	v->cls = as->cls;
 	v->size_bytes = as->size_bytes;
 	v->full_wait_ns = as->full_wait_ns;
+	v->limits = as->limits;
 	v->created_wall_ns = t->conf.home->world->ops->wall_ns(t->conf.home->world);
 	v->guid = as->guid;
 	v->source_bytes = as->source_bytes;

@@ -35,8 +35,11 @@ static int merge_there(void *arg)
 static int open_there(void *arg)
 {
 	struct thin_vol *v = arg;
+	int r = thin_volume_co_open(v->thin, v->id, v->size_bytes, v->cls, v->full_wait_ns, false, &v->open);
 
-	return thin_volume_co_open(v->thin, v->id, v->size_bytes, v->cls, v->full_wait_ns, false, &v->open);
+	if (r == 0)
+		thin_volume_set_limits(v->open, &v->limits); /* it may be a client's next */
+	return r;
 }
 
 static int close_there(void *arg)

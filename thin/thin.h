@@ -36,6 +36,15 @@ struct thin_class {
 	uint8_t layout, copies;
 };
 
+/* What the clients of a volume may do, all together. Each: 0: as much as they like. Reads and writes cost an I/O and their bytes;
+ * zeroing and discarding cost an I/O, and bytes only if zeros are to be written; a flush costs nothing. Over any long time no more
+ * than `iops` and `bps` per second; a volume at rest saves up, so that it can do burst_iops and burst_bps for burst_seconds. */
+struct thin_limits {
+	uint64_t bps, burst_bps; /* bytes; burst_bps: a multiple of 1 KiB */
+	uint32_t iops, burst_iops;
+	uint16_t burst_seconds;
+};
+
 /* ---------------------------------------------------------------- home ---------------------------------------------- */
 
 struct thin_hooks {
@@ -114,6 +123,7 @@ struct thin_vol {
 	struct thin_class cls;
 	uint8_t export_kind, export_flags;
 	uint64_t size_bytes, used_clusters, valid_subs, full_wait_ns, created_wall_ns;
+	struct thin_limits limits; /* of a LIVE volume; snapshots, clones and copies begin without any */
 	char name[256], export_name[256];
 	char access[128];     /* a snapshot without any has its volume's: thin_vol_access() */
 	uint32_t max_clients; /* of its export */
@@ -156,12 +166,12 @@ unsigned thin_n_vols(const struct thin *t); /* LIVE */
  * the data paths of its volumes that are not `leaving` may be opened for a while, under their admin locks (merge.c). */
 int thin_co_volume_create(struct thin *t, const char *name, uint64_t size_bytes, struct thin_class cls, uint64_t full_wait_ns,
 			  struct thin_vol **out) __must_check;
-/* The same of one with a source: name, size, cls, full_wait, source, source_bytes are taken from *as. */
+/* The same of one with a source or limits: name, size, cls, full_wait, limits, source, source_bytes are taken from *as. */
 int thin_co_volume_create_as(struct thin *t, const struct thin_vol *as, struct thin_vol **out) __must_check;
 /* Not attached, data paths closed. Fails only if the pool stops; a crash may leave the first of them deleted. Space comes back in the
  * background. */
 int thin_co_volumes_delete(struct thin *t, struct thin_vol *const *v, unsigned n) __must_check;
-/* name, size (growing), full_wait, export fields as in *to (a copy of *v with changes). */
+/* name, size (growing), full_wait, limits, export fields as in *to (a copy of *v with changes). */
 int thin_co_volume_update(struct thin *t, struct thin_vol *v, const struct thin_vol *to) __must_check;
 
 /* ---- snapshots and clones ---- */
@@ -322,11 +332,15 @@ struct reactor *thin_volume_home(struct thin *t, uint64_t id);
 /* Coroutine there: new size (grow, or shrink: discards what is beyond, whole subclusters and zeroes the rest). */
 int thin_volume_co_resize(struct thin_volume *v, uint64_t size_bytes) __must_check;
 void thin_volume_set_full_wait(struct thin_volume *v, uint64_t ns); /* there */
+/* There, does not suspend. For requests to thin_volume_bdev() from now on, and those that a limit holds now; bursts are full. Without
+ * it there are no limits. Held requests go on in the order in which they came; those that are held when the volume is shut go on then. */
+void thin_volume_set_limits(struct thin_volume *v, const struct thin_limits *l);
 
 struct thin_volume_stats {
 	uint64_t reads, writes, bytes_read, bytes_written, fast, slow, parked;
 	uint64_t redirected; /* clusters written anew instead of over their contents */
 	uint64_t merged;     /* bases given up by copying what was left of them */
+	uint64_t limited, limited_ns, limit_waiting; /* requests that a limit held, for how long all together; how many it holds now */
 	bool full_waiting;
 };
 /* Reads and writes of all volumes of a reactor, by how long they took (those held back for lack of space not counted): adds to

@@ -112,7 +112,7 @@ struct thin_volume_disk {
 	uint8_t export_kind;	    /* 11: THIN_EXPORT_* */
 	uint8_t export_flags;	    /* 12 */
 	uint8_t kind;		    /* 13: THIN_KIND_* */
-	uint8_t pad[2];
+	le16 burst_seconds;	    /* 14: how long a burst lasts, from rest */
 	le64 size_bytes;	    /* 16 */
 	le64 used_clusters;	    /* 24 */
 	le64 valid_subs;	    /* 32 */
@@ -137,7 +137,11 @@ struct thin_volume_disk {
 	uint8_t move_layout;	    /* 216: LIVE and wanted: as it will be */
 	uint8_t move_copies;	    /* 217 */
 	uint8_t move_flags;	    /* 218: THIN_MOVE_* */
-	uint8_t reserved[21];	    /* 219 */
+	uint8_t reserved;	    /* 219 */
+	le32 iops;		    /* 220: what its clients may do in a second, see struct thin_limits; 0: no limit */
+	le64 bps;		    /* 224 */
+	le32 burst_iops;	    /* 232 */
+	le32 burst_kib;		    /* 236: in KiB per second */
 	le32 max_clients;	    /* 240: of its export; 0: no limit */
 	uint8_t pad5[3];
 	uint8_t source_kind;	    /* 247: THIN_SOURCE_*, if there is one */
@@ -149,7 +153,10 @@ struct thin_volume_disk {
 	uint8_t source[THIN_SOURCE_MAX + 1];
 };
 static_assert(sizeof(struct thin_volume_disk) == 1024, "volume record");
+static_assert(offsetof(struct thin_volume_disk, burst_seconds) == 14, "volume record");
+static_assert(offsetof(struct thin_volume_disk, iops) == 220, "volume record");
 static_assert(offsetof(struct thin_volume_disk, max_clients) == 240, "volume record");
+static_assert(offsetof(struct thin_volume_disk, source_kind) == 247, "volume record");
 static_assert(offsetof(struct thin_volume_disk, name) == 256, "volume record");
 static_assert(offsetof(struct thin_volume_disk, access) == 384, "volume record");
 static_assert(offsetof(struct thin_volume_disk, export_name) == 512, "volume record");

@@ -208,7 +208,25 @@ static void volume_submit(struct bdev *b, struct io *io)
 		thin_count(&v->writes, 1);
 		thin_count(&v->bytes_written, io->len_bytes);
 	}
-	if (unlikely(v->forward))
+	if (likely(!v->detour)) {
+		req_route(v, io);
+		return;
+	}
+	if (v->limiter && io->op != IO_FLUSH && !thin_limit_pass(v, io))
+		return;
+	if (v->forward)
+		thin_forward_submit(v, io);
+	else
+		req_route(v, io);
+}
+
+void thin_req_go_on(struct io *io)
+{
+	struct thin_volume *v = thin_req_of(io)->v;
+
+	if (bdev_check_range(&v->bdev, io->off_bytes, io->len_bytes) < 0)
+		thin_req_end(io, -ERANGE); /* it is smaller now */
+	else if (v->forward)
 		thin_forward_submit(v, io);
 	else
 		req_route(v, io);
@@ -315,6 +333,7 @@ int thin_volume_co_open(struct thin *t, uint64_t id, uint64_t size_bytes, struct
 void thin_volume_shut(struct thin_volume *v)
 {
 	v->closing = true;
+	thin_limit_end(v);
 	thin_park_fail_all(v, -ESHUTDOWN);
 }
 
@@ -396,6 +415,7 @@ void thin_volume_set_forward(struct thin_volume *v, struct bdev *to)
 	CHECK(!to || (to->size_bytes >= v->bdev.size_bytes && to->block_bytes <= v->bdev.block_bytes));
 	thin_park_hold(v);
 	v->forward = to;
+	v->detour = v->forward || v->limiter;
 }
 
 bool thin_volume_is_forwarded(const struct thin_volume *v)
@@ -471,6 +491,9 @@ void thin_volume_stats_get(const struct thin_volume *v, struct thin_volume_stats
 		.redirected = stat_of(&v->redirected),
 		.merged = stat_of(&v->merged),
 		.parked = stat_of(&v->n_parked),
+		.limited = stat_of(&v->n_limited),
+		.limited_ns = stat_of(&v->limited_ns),
+		.limit_waiting = stat_of(&v->n_limit_waiting),
 		.full_waiting = atomic_load_explicit(&v->full_waiting, memory_order_relaxed),
 	};
 }

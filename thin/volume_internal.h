@@ -8,6 +8,7 @@
  *   volume.c         open, close, requests in and out, flush, resize, stats
  *   park.c           writes that wait for space
  *   forward.c        requests that go somewhere else instead
+ *   limit.c          requests that a limit holds
  *   read.c write.c discard.c status.c
  *
  * A request is on one of two paths. The fast one does not suspend, so what it looks up is true until it has submitted;
@@ -110,7 +111,9 @@ struct thin_volume {
 	bool no_parking;       /* what waits for space, or would, is sent back */
 	uint64_t share_epoch; /* counts snapshots */
 	uint8_t gate;	       /* THIN_GATE_*: what is held back */
+	bool detour;	       /* there is one of the next two */
 	struct bdev *forward;  /* clients' requests go there; NULL */
+	struct thin_limiter *limiter; /* they may have to wait before that, or before anything else; NULL */
 	unsigned n_changing; /* requests that may change contents, and have begun */
 	struct list leaf_list;
 	struct range_lock alloc_lock;
@@ -131,6 +134,7 @@ struct thin_volume {
 	struct co_queue idle;
 	char name[32];
 	_Atomic uint64_t reads, writes, bytes_read, bytes_written, fast, slow, redirected, merged, n_parked;
+	_Atomic uint64_t n_limited, limited_ns, n_limit_waiting;
 	_Atomic bool full_waiting;
 };
 
@@ -163,6 +167,8 @@ void thin_req_end(struct io *io, int result);
 void thin_req_end_later(struct io *io, int result);
 /* Starts (again) the coroutine of a request. */
 void thin_req_spawn(struct io *io);
+/* A client's request that was held back before it began goes on, as the volume is now. */
+void thin_req_go_on(struct io *io);
 /* It has not begun, after all; or it has ended. */
 void thin_req_unchanging(struct thin_req *q);
 /* Coroutine. All that has been completed becomes durable. */
@@ -175,6 +181,12 @@ static inline void thin_count(_Atomic uint64_t *c, uint64_t n)
 
 /* A client's request goes to v->forward, in pieces that are not too large for it. */
 void thin_forward_submit(struct thin_volume *v, struct io *io);
+
+/* ---- limit.c ---- */
+/* A client's request, not a flush. False: it has to wait, and will be given to thin_req_go_on(). */
+bool thin_limit_pass(struct thin_volume *v, struct io *io);
+/* Nothing waits any more, and there are no limits. */
+void thin_limit_end(struct thin_volume *v);
 
 /* ---- units ---- */
 static inline uint64_t thin_leaf_bytes(const struct thin_volume *v)

@@ -264,6 +264,17 @@ int64_t ashlar_co_pool_check(struct ashlar_pool *p, const struct ashlar_check_op
 
 /* ---- volumes ---- */
 
+/* What the clients of a volume may do, all connections and frontends together; work of the pool itself is not held. Each: 0: as much
+ * as they like. Reads and writes cost an I/O and their bytes, as QEMU and libvirt count them in total; zeroing and discarding an I/O,
+ * and bytes only if the zeros are to take space; a flush costs nothing and is never held. What is too much waits, in order. A volume at
+ * rest saves up, so that for burst_seconds it can do burst_iops and burst_bps. */
+struct ashlar_limits {
+	int64_t iops; /* 1 .. 2^32-1 */
+	int64_t bps;  /* bytes; 64 KiB .. 1 PiB */
+	int64_t burst_iops, burst_bps; /* more than the limit, which there must be; burst_bps up to 2 TiB, in KiB */
+	int64_t burst_seconds;	       /* 1 .. 65535 if there is a burst; 0: 60 */
+};
+
 struct ashlar_volume_spec {
 	const char *name; /* without the pool */
 	uint64_t size_bytes; /* multiple of the pool's block size, 1 .. ASHLAR_VOLUME_SIZE_MAX */
@@ -275,6 +286,7 @@ struct ashlar_volume_spec {
 	 * its size stays, and nobody else must write to the source, which is only read and, where that can be done, locked. While the
 	 * source is away, reading what has not come over fails, and so do writes of less than a subcluster there. */
 	const char *from;
+	struct ashlar_limits limits;
 };
 #define ASHLAR_FULL_WAIT_DEFAULT_NS (60 * 1000000000ULL)
 
@@ -302,6 +314,9 @@ int ashlar_co_volume_delete(struct ashlar_pool *p, const char *name, bool force,
 int ashlar_co_volume_resize(struct ashlar_pool *p, const char *name, uint64_t size_bytes, bool force, struct err *e) __must_check;
 int ashlar_co_volume_rename(struct ashlar_pool *p, const char *name, const char *new_name, struct err *e) __must_check;
 int ashlar_co_volume_set_full_wait(struct ashlar_pool *p, const char *name, uint64_t ns, struct err *e) __must_check;
+/* At once, for requests that a limit holds too. Each that is negative stays as it is; without a limit there is no burst of it. Kept in
+ * the volume, and moves with it; snapshots and clones have none of their own until they get some. */
+int ashlar_co_volume_set_limits(struct ashlar_pool *p, const char *name, const struct ashlar_limits *change, struct err *e) __must_check;
 
 /* A volume moves with its snapshots, its clones, theirs: its family; to another layout (to: NULL), or to another pool that is open
  * here. They are in use meanwhile, and keep names, exports, snapshots, policies; what they share they share there. An export that had
@@ -347,6 +362,8 @@ struct ashlar_volume_info {
 	uint64_t reads, writes, bytes_read, bytes_written; /* since the pool was opened */
 	char source[256];      /* as long as it is needed: see ashlar_volume_spec.from; "" */
 	uint64_t source_bytes; /* its size */
+	struct ashlar_limits limits;
+	uint64_t limited, limited_ns, limit_waiting; /* requests that a limit held, how long all together; how many it holds now */
 };
 int ashlar_co_volume_list(struct ashlar_pool *p, struct ashlar_volume_info **out, size_t *n, struct err *e) __must_check;
 int ashlar_co_volume_info(struct ashlar_pool *p, const char *name, struct ashlar_volume_info *out, struct err *e) __must_check;

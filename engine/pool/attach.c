@@ -104,14 +104,18 @@ struct vol_open {
 	struct thin_vol *v;
 	uint64_t size;
 	uint64_t ns;
+	struct thin_limits limits;
 };
 
 static int vol_open_there(void *arg)
 {
 	struct vol_open *o = arg;
+	int r = thin_volume_co_open(o->t, o->v->id, o->v->size_bytes, o->v->cls, o->v->full_wait_ns,
+				    thin_vol_is_fixed(o->v), &o->v->open);
 
-	return thin_volume_co_open(o->t, o->v->id, o->v->size_bytes, o->v->cls, o->v->full_wait_ns,
-				   thin_vol_is_fixed(o->v), &o->v->open);
+	if (r == 0)
+		thin_volume_set_limits(o->v->open, &o->v->limits);
+	return r;
 }
 
 /* Coroutine on the home, under v->admin. */
@@ -155,6 +159,26 @@ static int vol_full_wait_there(void *arg)
 
 	thin_volume_set_full_wait(o->v->open, o->ns);
 	return 0;
+}
+
+static int vol_limits_there(void *arg)
+{
+	struct vol_open *o = arg;
+
+	thin_volume_set_limits(o->v->open, &o->limits);
+	return 0;
+}
+
+void pool_co_vol_set_limits(struct ashlar_pool *p, struct thin_vol *v, const struct thin_limits *l)
+{
+	struct vol_open o = { .v = v, .limits = *l };
+	int r = 0;
+
+	co_mutex_lock(&v->admin);
+	if (v->open)
+		r = reactor_co_call(thin_volume_home(p->thin, v->id), vol_limits_there, &o);
+	co_mutex_unlock(&v->admin);
+	CHECK(r == 0);
 }
 
 void pool_co_vol_set_full_wait(struct ashlar_pool *p, struct thin_vol *v, uint64_t ns)

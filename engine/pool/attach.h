@@ -29,6 +29,7 @@ int pool_co_vol_resize_open(struct ashlar_pool *p, struct thin_vol *v, uint64_t 
 /* Coroutine. Who is attached hears that the bdev has another size. */
 void pool_co_vol_tell_resized(struct ashlar_pool *p, struct thin_vol *v);
 void pool_co_vol_set_full_wait(struct ashlar_pool *p, struct thin_vol *v, uint64_t ns);
+void pool_co_vol_set_limits(struct ashlar_pool *p, struct thin_vol *v, const struct thin_limits *l);
 /* Coroutine under a->admin. Something lies over its data path (mirror.h): its size must not change. */
 bool pool_co_vol_is_forwarded(struct ashlar_pool *p, struct thin_vol *v);
 /* ---- a volume has gone to another pool, and forwards ---- */

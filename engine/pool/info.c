@@ -177,10 +177,14 @@ static void volume_info_fill(struct ashlar_pool *p, const struct thin_vol *v, st
 	x->created_wall_ns = v->created_wall_ns;
 	snprintf(x->source, sizeof(x->source), "%s", pool_adopt_source(v));
 	x->source_bytes = v->source_bytes;
+	pool_limits_get(v, &x->limits);
 	if (!v->open)
 		return;
 	thin_volume_stats_get(v->open, &s);
 	x->full_waiting = s.full_waiting;
+	x->limited = s.limited;
+	x->limited_ns = s.limited_ns;
+	x->limit_waiting = s.limit_waiting;
 	x->reads = s.reads;
 	x->writes = s.writes;
 	x->bytes_read = s.bytes_read;

@@ -189,6 +189,7 @@ static int copy_co_name(struct pool_move *mv, const struct thin_vol *of, struct 
 	to->made_by_policy = of->made_by_policy;
 	to->export_flags = of->export_flags;
 	to->full_wait_ns = of->full_wait_ns;
+	to->limits = of->limits;
 	memcpy(to->name, of->name, sizeof(to->name));
 	memcpy(to->access, of->access, sizeof(to->access));
 	to->max_clients = of->max_clients;
@@ -226,7 +227,10 @@ static int names_co_put(struct pool_move *mv, struct thin_vol *const *v, unsigne
 	for (i = 0; i < n && r == 0; i++) {
 		copy = move_copy_of(mv, v[i]);
 		CHECK(copy);
-		r = copy_co_name(mv, v[i], copy, e);
+		if (pool_vol_is_limited(v[i]))
+			r = pool_co_feature(mv->to, LABEL_INCOMPAT_LIMITS, e);
+		if (r == 0)
+			r = copy_co_name(mv, v[i], copy, e);
 	}
 	return r;
 }
@@ -260,7 +264,11 @@ static void snapshot_co_repoint(struct pool_move *mv, struct thin_vol *v)
 
 static void volume_co_repoint(struct pool_move *mv, struct move_live *l)
 {
+	static const struct thin_limits none;
+
 	pool_co_vol_set_full_wait(mv->to, l->copy, l->v->full_wait_ns);
+	pool_co_vol_set_limits(mv->to, l->copy, &l->v->limits);
+	pool_co_vol_set_limits(mv->p, l->v, &none); /* what still comes by it is the copy's clients' */
 	pool_attach_repoint(mv->p, l->v, mv->to, l->copy);
 	live_co_call(mv, l, go_elsewhere_there, l);
 	live_forget(mv, l);

@@ -139,6 +139,8 @@ static int create_co_locked(struct ashlar_pool *p, const struct thin_vol *as, st
 		r = pool_co_stripe_logs_ensure(p, e);
 	if (r == 0 && pool_vol_is_adopted(as))
 		r = pool_co_source_feature(p, e);
+	if (r == 0 && pool_vol_is_limited(as))
+		r = pool_co_feature(p, LABEL_INCOMPAT_LIMITS, e);
 	return r < 0 ? r : pool_full_sentence(p, thin_co_volume_create_as(p->thin, as, &v), "creating a volume", e);
 }
 
@@ -156,6 +158,8 @@ int ashlar_co_volume_create(struct ashlar_pool *p, const struct ashlar_volume_sp
 		r = check_size(p, s->name, as->size_bytes, e);
 	if (r == 0)
 		r = pool_check_layout(p, s->name, s->layout, &prof, e);
+	if (r == 0)
+		r = pool_limits_change(p, s->name, &s->limits, &as->limits, e);
 	if (r == 0) {
 		as->cls = (struct thin_class){ prof.layout, prof.copies };
 		as->full_wait_ns = s->full_wait_ns;

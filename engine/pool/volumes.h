@@ -29,6 +29,16 @@ int pool_check_export_free(struct ashlar *a, const char *export_name, const stru
 /* Coroutine under a->admin. Hands in a changed copy of the attributes. */
 int pool_co_vol_update(struct ashlar_pool *p, struct thin_vol *v, const struct thin_vol *to, struct err *e) __must_check;
 
+/* ---- limits.c ---- */
+/* The limits that come of a change to those that there are; refused with a sentence. */
+int pool_limits_change(struct ashlar_pool *p, const char *name, const struct ashlar_limits *change, struct thin_limits *limits,
+		       struct err *e) __must_check;
+void pool_limits_get(const struct thin_vol *v, struct ashlar_limits *out);
+static inline bool pool_vol_is_limited(const struct thin_vol *v)
+{
+	return v->limits.iops || v->limits.bps;
+}
+
 /* ---- snapshots.c ---- */
 /* Coroutine. What has been written up to now counts in used_clusters and the like. */
 void pool_co_vols_now(struct ashlar_pool *p);

@@ -93,7 +93,7 @@ static int run_move(struct cli *cl)
 
 int cli_volume_layout(struct cli *cl)
 {
-	if (cl->n_operands > 1 || cli_has(cl, OPT_FULL_WAIT))
+	if (cl->n_operands > 1 || cli_has(cl, OPT_FULL_WAIT) || cl->given & CLI_OPTS_LIMITS)
 		return cli_usage(cl, "--layout moves the volume: give other settings by themselves");
 	return move_run(cl, NULL);
 }

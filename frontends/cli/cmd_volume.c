@@ -1,4 +1,6 @@
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "engine/base/units.h"
@@ -26,6 +28,14 @@ static const struct column volume_cols[] = {
 	{ "writes", "writes", COL_COUNT, false },
 	{ "readbytes", "bytes_read", COL_SIZE, false },
 	{ "writebytes", "bytes_written", COL_SIZE, false },
+	{ "iops", "iops", COL_COUNT, false },
+	{ "bps", "bps", COL_SIZE, false },
+	{ "burstiops", "burst_iops", COL_COUNT, false },
+	{ "burstbps", "burst_bps", COL_SIZE, false },
+	{ "burstseconds", "burst_seconds", COL_COUNT, false },
+	{ "limited", "limited", COL_COUNT, false },
+	{ "limitedms", "limited_ms", COL_COUNT, false },
+	{ "limitwaiting", "limit_waiting", COL_COUNT, false },
 	{ "source", "source", COL_TEXT, false },
 	{ "id", "id", COL_COUNT, false },
 };
@@ -78,6 +88,52 @@ static void changed_print(const struct cli *cl, const json_t *row, const char *w
 	       json_string_value(json_object_get(row, "layout")));
 }
 
+/* ---- limits ---- */
+
+static const struct limit_setting {
+	enum cli_opt opt; /* its name is that of the setting */
+	const char *key;
+	bool is_size;
+} limit_settings[] = {
+	{ OPT_IOPS, "iops", false },
+	{ OPT_BPS, "bps", true },
+	{ OPT_BURST_IOPS, "burst_iops", false },
+	{ OPT_BURST_BPS, "burst_bps", true },
+	{ OPT_BURST_SECONDS, "burst_seconds", false },
+};
+
+static int limit_put(struct cli *cl, const struct limit_setting *s, const char *text, json_t *params)
+{
+	const char *name = cli_opts[s->opt].name;
+	char *end, q[72];
+	uint64_t n = 0;
+	int r = 0;
+
+	if (strcmp(text, "none") && s->is_size) {
+		r = cli_size_text(cl, name, text, &n);
+	} else if (strcmp(text, "none")) {
+		errno = 0;
+		n = strtoull(text, &end, 10);
+		if (*text < '0' || *text > '9' || *end || errno || n > UINT32_MAX)
+			r = cli_usage(cl, "%s must be a number up to %u, or none, not '%s'", name, UINT32_MAX,
+				      control_name_quote(text, q, sizeof(q)));
+	}
+	if (r == 0)
+		json_object_set_new(params, s->key, json_integer((json_int_t)n));
+	return r;
+}
+
+static int limits_put(struct cli *cl, json_t *params)
+{
+	size_t i;
+	int r = 0;
+
+	for (i = 0; i < ARRAY_LEN(limit_settings) && r == 0; i++)
+		if (cli_has(cl, limit_settings[i].opt))
+			r = limit_put(cl, &limit_settings[i], cl->values[limit_settings[i].opt], params);
+	return r;
+}
+
 static int run_create(struct cli *cl)
 {
 	json_t *params, *row, *from = NULL;
@@ -109,6 +165,11 @@ static int run_create(struct cli *cl)
 		json_object_set_new(params, "layout", json_string(cl->values[OPT_LAYOUT]));
 	if (cli_has(cl, OPT_FULL_WAIT))
 		json_object_set_new(params, "full_wait", json_string(cl->values[OPT_FULL_WAIT]));
+	r = limits_put(cl, params);
+	if (r) {
+		json_decref(params);
+		return r;
+	}
 	row = volume_call(cl, "volume.create", params, 0, &r);
 	if (row)
 		changed_print(cl, row, "created");
@@ -166,14 +227,23 @@ static int run_rename(struct cli *cl)
 	return r;
 }
 
+#define SETTINGS "full-wait=TIME, iops=N, bps=SIZE, burst-iops=N, burst-bps=SIZE, burst-seconds=N"
+
 static int set_one(struct cli *cl, const char *text, json_t *params)
 {
 	static const char key[] = "full-wait=";
+	size_t i, n = strcspn(text, "=");
 	char q[72];
 	int r;
 
+	for (i = 0; i < ARRAY_LEN(limit_settings); i++) {
+		const char *name = cli_opts[limit_settings[i].opt].name;
+
+		if (text[n] && strlen(name) == n && !strncmp(text, name, n))
+			return limit_put(cl, &limit_settings[i], text + n + 1, params);
+	}
 	if (strncmp(text, key, sizeof(key) - 1))
-		return cli_usage(cl, "'%s' is not a setting; settings are: full-wait=TIME", control_name_quote(text, q, sizeof(q)));
+		return cli_usage(cl, "'%s' is not a setting; settings are: " SETTINGS, control_name_quote(text, q, sizeof(q)));
 	text += sizeof(key) - 1;
 	r = cli_duration_text(cl, "full-wait", text);
 	if (r == 0)
@@ -196,8 +266,10 @@ static int run_set(struct cli *cl)
 		r = cli_duration_text(cl, "--full-wait", cl->values[OPT_FULL_WAIT]);
 		json_object_set_new(params, "full_wait", json_string(cl->values[OPT_FULL_WAIT]));
 	}
+	if (r == 0)
+		r = limits_put(cl, params);
 	if (r == 0 && json_object_size(params) == 0)
-		r = cli_usage(cl, "nothing to set; settings are: full-wait=TIME");
+		r = cli_usage(cl, "nothing to set; settings are: " SETTINGS);
 	if (r) {
 		json_decref(params);
 		return r;
@@ -245,11 +317,19 @@ static int run_delete(struct cli *cl)
 	return CLI_OK;
 }
 
+#define LIMITS_HELP \
+	"--iops and --bps limit what all clients of the volume do together, reads and writes alike; what is too much waits, and\n" \
+	"nothing fails. A volume at rest saves up, so that it can do --burst-iops and --burst-bps for --burst-seconds. Zeroing and\n" \
+	"discarding cost an I/O, and bytes only if the zeros are to take space; a flush costs nothing. Snapshots and clones have no\n" \
+	"limits of their own; a volume that moves keeps its limits. `volume list -o name,iops,bps,limited,limitedms` shows what\n" \
+	"waited (LIMITED requests, LIMITEDMS milliseconds all together; LIMITWAITING wait now).\n"
+
 const struct cli_command cli_volume_commands[] = {
 	{ "volume", "create", NULL, "POOL/VOL --size SIZE", 1, 1,
-	  OPT(SIZE) | OPT(LAYOUT) | OPT(FULL_WAIT) | OPT(FROM) | OPT(JSON) | OPT(CONTROL), run_create, "make a thin volume",
+	  OPT(SIZE) | OPT(LAYOUT) | OPT(FULL_WAIT) | CLI_OPTS_LIMITS | OPT(FROM) | OPT(JSON) | OPT(CONTROL), run_create, "make a thin volume",
 	  "It takes space as it is written. While the pool is full, writes that need space wait for --full-wait (default 60s)\n"
 	  "and then fail with \"no space\"; all others go on.\n\n"
+	  LIMITS_HELP "\n"
 	  "--from SOURCE adopts what is there: a raw image, a block device, or an NBD export (nbd://HOST/EXPORT,\n"
 	  "nbd+unix:///EXPORT?socket=PATH). The volume has its contents at once and can be used; what has not come over yet is\n"
 	  "read from there, what is written goes to the volume, and a job brings over the rest (`ashlar job list`), also after a\n"
@@ -268,8 +348,12 @@ const struct cli_command cli_volume_commands[] = {
 	  "change a volume's size", "SIZE may be given as --size too. Smaller only with --force: what lies beyond is gone.", NULL },
 	{ "volume", "rename", "mv", "POOL/VOL NEW", 2, 2, OPT(JSON) | OPT(CONTROL), run_rename, "give a volume another name",
 	  "NEW is a volume name, with or without its pool. Attached clients stay.", NULL },
-	{ "volume", "set", NULL, "POOL/VOL full-wait=TIME", 1, -1, OPT(FULL_WAIT) | OPT(LAYOUT) | OPT(DRY_RUN) | OPT(WAIT) | OPT(JSON) | OPT(CONTROL), run_set,
-	  "change settings of a volume", "full-wait: how long writes are held while the pool is full: 0, 30s, 5m, 1h, forever.\n"
+	{ "volume", "set", NULL, "POOL/VOL SETTING=VALUE...", 1, -1,
+	  OPT(FULL_WAIT) | CLI_OPTS_LIMITS | OPT(LAYOUT) | OPT(DRY_RUN) | OPT(WAIT) | OPT(JSON) | OPT(CONTROL), run_set, "change settings of a volume",
+	  "full-wait: how long writes are held while the pool is full: 0, 30s, 5m, 1h, forever.\n\n"
+	  "iops, bps, burst-iops, burst-bps, burst-seconds; none, or 0, takes a limit off, and its burst. Settings may be written as\n"
+	  "options too. They hold at once, also for clients that are attached.\n"
+	  LIMITS_HELP "\n"
 	  "--layout moves the volume, with its snapshots and clones, to another layout while it is in use; `job stop` cancels that.", NULL },
 	{ "volume", "delete", "rm remove", "POOL/VOL", 1, 1, OPT(FORCE) | OPT(SNAPSHOTS) | OPT(DRY_RUN) | OPT(JSON) | OPT(CONTROL),
 	  run_delete, "delete a volume and all its data",

@@ -249,6 +249,12 @@ SHARED(control_co_export_remove)
 #define P_MAX_CONNECTIONS { "max_connections", RPC_SIZE, false, "clients at a time; 0: no limit" }
 #define P_FORCE(text) { "force", RPC_BOOL, false, text }
 #define P_DRY_RUN { "dry_run", RPC_BOOL, false, "check and tell, change nothing" }
+#define P_LIMITS \
+	{ "iops", RPC_SIZE, false, "reads and writes per second; 0: no limit" }, \
+	{ "bps", RPC_SIZE, false, "bytes per second; 0: no limit" }, \
+	{ "burst_iops", RPC_SIZE, false, "the same after a rest, for burst_seconds; 0: no more than iops" }, \
+	{ "burst_bps", RPC_SIZE, false, "likewise" }, \
+	{ "burst_seconds", RPC_SIZE, false, "how long a burst lasts" }
 #define P_FULL_WAIT { "full_wait", RPC_DURATION, false, "how long writes are held while the pool is full" }
 #define P_DISK { "disk", RPC_STRING, true, "path, last part of it, uuid or index" }
 #define P_WAIT { "wait", RPC_BOOL, false, "answer when it has ended" }
@@ -313,7 +319,7 @@ const struct rpc_method control_methods[] = {
 	{ "volume.show", "one volume", PARAMS(P_VOLUME), control_co_volume_show_shared },
 	{ "volume.create", "makes a thin volume",
 	  PARAMS(P_VOLUME, { "size", RPC_SIZE, false, "its size; absent: the source's" },
-		 { "layout", RPC_STRING, false, "absent: the pool's" }, P_FULL_WAIT,
+		 { "layout", RPC_STRING, false, "absent: the pool's" }, P_FULL_WAIT, P_LIMITS,
 		 { "from", RPC_STRING, false, "source that it begins with the contents of: an absolute path or an NBD URI" }),
 	  control_co_volume_create_shared },
 	{ "volume.resize", "changes a volume's size",
@@ -321,7 +327,7 @@ const struct rpc_method control_methods[] = {
 	  control_co_volume_resize_shared },
 	{ "volume.rename", "gives a volume another name",
 	  PARAMS(P_VOLUME, { "new_name", RPC_STRING, true, "NEW or POOL/NEW" }), control_co_volume_rename_shared },
-	{ "volume.set", "changes settings of a volume", PARAMS(P_VOLUME, P_FULL_WAIT), control_co_volume_set_shared },
+	{ "volume.set", "changes settings of a volume", PARAMS(P_VOLUME, P_FULL_WAIT, P_LIMITS), control_co_volume_set_shared },
 	{ "volume.move", "moves a volume, its snapshots and clones to another pool or layout; answers with the job",
 	  PARAMS(P_POOL, { "volume", RPC_STRING, true, "name of the volume, without the pool" },
 		 { "to", RPC_STRING, false, "name of the other pool; absent: the same" },

@@ -1,7 +1,10 @@
+#include "engine/base/units.h"
 #include "engine/io/disk_uri.h"
 #include "frontends/control/handlers.h"
 
 static void set_u64(json_t *o, const char *key, uint64_t v) { json_object_set_new(o, key, control_json_u64(v)); }
+
+static void set_limit(json_t *o, const char *key, int64_t v) { json_object_set_new(o, key, v ? json_integer(v) : json_null()); }
 
 static json_t *volume_json(const char *pool, const struct ashlar_volume_info *v)
 {
@@ -30,6 +33,14 @@ static json_t *volume_json(const char *pool, const struct ashlar_volume_info *v)
 	set_u64(o, "writes", v->writes);
 	set_u64(o, "bytes_read", v->bytes_read);
 	set_u64(o, "bytes_written", v->bytes_written);
+	set_limit(o, "iops", v->limits.iops);
+	set_limit(o, "bps", v->limits.bps);
+	set_limit(o, "burst_iops", v->limits.burst_iops);
+	set_limit(o, "burst_bps", v->limits.burst_bps);
+	set_limit(o, "burst_seconds", v->limits.burst_seconds);
+	set_u64(o, "limited", v->limited);
+	set_u64(o, "limited_ms", v->limited_ns / NS_PER_MS);
+	set_u64(o, "limit_waiting", v->limit_waiting);
 	json_object_set_new(o, "source", *v->source ? json_string(v->source) : json_null());
 	return o;
 }
@@ -74,6 +85,26 @@ int control_co_volume_show(struct rpc_call *c, struct err *e)
 	return r < 0 ? r : control_volume_row(p, &name, &c->result, e);
 }
 
+/* -1: absent. */
+static int64_t limit_param(const struct rpc_call *c, const char *key)
+{
+	return rpc_is_given(c, key) ? (int64_t)MIN(rpc_size(c, key, 0), (uint64_t)INT64_MAX) : -1;
+}
+
+static struct ashlar_limits limits_param(const struct rpc_call *c)
+{
+	return (struct ashlar_limits){ .iops = limit_param(c, "iops"),
+				       .bps = limit_param(c, "bps"),
+				       .burst_iops = limit_param(c, "burst_iops"),
+				       .burst_bps = limit_param(c, "burst_bps"),
+				       .burst_seconds = limit_param(c, "burst_seconds") };
+}
+
+static bool has_limits(const struct ashlar_limits *l)
+{
+	return l->iops >= 0 || l->bps >= 0 || l->burst_iops >= 0 || l->burst_bps >= 0 || l->burst_seconds >= 0;
+}
+
 int control_co_volume_create(struct rpc_call *c, struct err *e)
 {
 	struct volume_name name;
@@ -82,6 +113,7 @@ int control_co_volume_create(struct rpc_call *c, struct err *e)
 		.layout = rpc_string(c, "layout"),
 		.full_wait_ns = rpc_duration(c, "full_wait", ASHLAR_FULL_WAIT_DEFAULT_NS),
 		.from = rpc_string(c, "from"),
+		.limits = limits_param(c),
 	};
 	struct ashlar_pool *p;
 	int r = control_call_volume(c, &name, &p, e);
@@ -137,15 +169,17 @@ int control_co_volume_rename(struct rpc_call *c, struct err *e)
 
 int control_co_volume_set(struct rpc_call *c, struct err *e)
 {
+	struct ashlar_limits limits = limits_param(c);
 	struct volume_name name;
 	struct ashlar_pool *p;
 	int r = control_call_volume(c, &name, &p, e);
 
-	if (r < 0)
-		return r;
-	if (!rpc_is_given(c, "full_wait"))
-		return err_set(e, RPC_ERR_PARAMS, "nothing to set; settings are: full_wait");
-	r = ashlar_co_volume_set_full_wait(p, name.volume, rpc_duration(c, "full_wait", 0), e);
+	if (r == 0 && !rpc_is_given(c, "full_wait") && !has_limits(&limits))
+		r = err_set(e, RPC_ERR_PARAMS, "nothing to set; settings are: full_wait, iops, bps, burst_iops, burst_bps, burst_seconds");
+	if (r == 0 && has_limits(&limits)) /* first: it may refuse what it is given */
+		r = ashlar_co_volume_set_limits(p, name.volume, &limits, e);
+	if (r == 0 && rpc_is_given(c, "full_wait"))
+		r = ashlar_co_volume_set_full_wait(p, name.volume, rpc_duration(c, "full_wait", 0), e);
 	return r < 0 ? r : control_volume_row(p, &name, &c->result, e);
 }
 

@@ -34,9 +34,12 @@ streams_go_on() {
 # Names, modes, limits and rules of exports, but for what has been made since.
 same_exports() { diff exports <("$ashlar" export list -H -o name,volume,readonly,limit,allow | grep -v '^gold/today'); }
 
+# What clients of each volume may do, but for those that have been made since.
+same_limits() { diff limits <("$ashlar" volume list -Hp -o name,iops,bps,burstiops,burstbps,burstseconds | grep -v '^gold/today'); }
+
 for image in "$here"/*.tar.xz; do
 	name=$(basename "$image" .tar.xz)
-	rm -f d? sums resume exports
+	rm -f d? sums resume exports limits
 	tar --sparse -xJf "$image" || exit 1
 	export ASHLAR_DISKS=$dir
 	try "$name: checks before it is opened for writing" "$ashlar" pool check gold
@@ -50,6 +53,7 @@ for image in "$here"/*.tar.xz; do
 	try "$name: and written" volume gold/today fill 9 0 200 3
 	[ ! -e resume ] || try "$name: streams that were cut go on" streams_go_on
 	[ ! -e exports ] || try "$name: exports are as they were" same_exports
+	[ ! -e limits ] || try "$name: limits are as they were" same_limits
 	try "$name: others have not changed" same_sums
 	try "$name: checks while it is served" "$ashlar" pool check gold
 	try "$name: closes" stop TERM

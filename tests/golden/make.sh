@@ -203,6 +203,28 @@ make_receiving() {
 	lists=(sums)
 }
 
-for name in ${*:-clean crashed stale parity-clean parity-crashed snapshots-clean snapshots-crashed receiving access}; do
+# Limits of volumes, changed and taken off; a snapshot and a clone have none. Killed with a part in the journal.
+make_limits() {
+	fresh raid1 2
+	start d1 d2
+	populate
+	"$ashlar" volume create gold/slow --size 1M --iops 100 --bps 1M --burst-iops 700 --burst-bps 3M --burst-seconds 9 >/dev/null
+	"$ashlar" volume create gold/freed --size 1M --iops 7 >/dev/null
+	"$ashlar" snapshot create gold/slow@s >/dev/null
+	"$ashlar" clone gold/slow@s quick >/dev/null
+	stop TERM
+	start d1 d2
+	"$ashlar" volume set gold/freed iops=none >/dev/null
+	"$ashlar" volume set gold/dense bps=2G burst-bps=10G >/dev/null
+	"$ashlar" volume set gold/slow bps=2M >/dev/null
+	sums sums
+	"$ashlar" volume list -Hp -o name,iops,bps,burstiops,burstbps,burstseconds >limits
+	lists=(sums limits)
+	stop KILL || true
+	pack limits d1 d2
+	lists=(sums)
+}
+
+for name in ${*:-clean crashed stale parity-clean parity-crashed snapshots-clean snapshots-crashed receiving access limits}; do
 	"make_${name//-/_}"
 done

@@ -389,10 +389,15 @@ int thin_rig_co_create(struct thin_rig *r, const char *name, uint64_t size_bytes
 static int attach_there(void *arg)
 {
 	struct thin_vol *v = arg;
+	int r;
 
 	v->open_to_merge = false;
-	return v->open ? 0 : thin_volume_co_open(v->thin, v->id, v->size_bytes, v->cls, v->full_wait_ns, thin_vol_is_fixed(v),
-				   &v->open);
+	if (v->open)
+		return 0;
+	r = thin_volume_co_open(v->thin, v->id, v->size_bytes, v->cls, v->full_wait_ns, thin_vol_is_fixed(v), &v->open);
+	if (r == 0)
+		thin_volume_set_limits(v->open, &v->limits);
+	return r;
 }
 
 int thin_rig_co_attach(struct thin_rig *r, struct thin_vol *vol)

@@ -240,6 +240,25 @@ snapshots() {
 	json 'none' 'j == []'
 }
 
+limits() {
+	t 0 'create with limits' volume create demo/vm9 --size 1G --iops 500 --bps 10M --burst-iops 1000 --json
+	json 'its limits' '[j[k] for k in ("iops", "bps", "burst_iops", "burst_bps", "burst_seconds")] == [500, 10 << 20, 1000, None, 60]'
+	t 0 'set limits' volume set demo/vm9 iops=700 bps=none --burst-seconds 5
+	t 0 'show them' volume show demo/vm9 --json
+	json 'what was not named stays' '[j[k] for k in ("iops", "bps", "burst_iops", "burst_seconds")] == [700, None, 1000, 5]'
+	json 'nothing has waited' '[j[k] for k in ("limited", "limited_ms", "limit_waiting")] == [0, 0, 0]'
+	t 1 'a limit above its burst' volume set demo/vm9 iops=1000
+	says 'demo/vm9: a burst of 1000 I/Os per second is not more than the limit of 1000: raise it, or take it off' 'what is wrong'
+	t 1 'a burst without a limit' volume set demo/vm9 --burst-bps 1G
+	t 1 'too few bytes' volume set demo/vm9 bps=1K
+	for bad in -1 1.5 10K '' ten 4294967296; do t 2 "iops=$bad" volume set demo/vm9 "iops=$bad"; done
+	t 2 'bps of no size' volume create demo/x --size 1G --bps fast
+	t 0 'take a limit off' volume set demo/vm9 --iops 0
+	t 0 'list limits' volume list -H -o name,iops,bps,burstiops,burstseconds
+	says '^demo/vm9.-.-.-.-$' 'its burst went with it'
+	t 0 'delete it' volume delete demo/vm9
+}
+
 # Everything here runs twice: in the command's own process, and in a daemon.
 management() {
 	echo "# management, $1"
@@ -302,6 +321,8 @@ management() {
 	t 1 'a move to a pool that is not open' volume move demo/vm1 nowhere
 	t 2 'a move to nowhere' volume move demo/vm1
 	t 0 'a layout for all, tried' pool set demo --layout raid1 --dry-run
+	t 2 'a layout and a limit' volume set demo/vm1 --iops 5 --layout single
+	limits
 	t 0 'rename' volume rename demo/vm1 vm3
 	t 0 'mv' volume mv demo/vm3 demo/vm1
 	t 1 'rename onto another' volume rename demo/vm1 vm2

@@ -2,7 +2,7 @@
  * Families that move from one pool to another while they are in use; power cuts, and pools that are opened in any order, or not at
  * all, afterwards. SEED and SEEDS in the environment.
  */
-#include "engine/pool/label_format.h"
+#include "engine/pool/label.h"
 #include "engine/pool/move_family.h"
 #include "tests/unit/engine_pool__snapshots_rig.h"
 
@@ -674,6 +674,57 @@ static void cancelling_leaves_nothing_there(void)
 	end(env);
 }
 
+/* ---- limits ---- */
+
+static int co_limits(struct env *env)
+{
+	struct ashlar_limits l = { .iops = 20, .burst_iops = 40, .burst_seconds = 1 }, change = { 50, -1, 0, -1, -1 };
+	struct client w = { .env = env, .name = "v" };
+	struct ashlar_volume_info i = { 0 };
+	uint64_t n, job;
+
+	co_open_p(env);
+	co_open_q(env);
+	co_family(env);
+	OK(env, ashlar_co_volume_set_limits(env->p, "v", &l, &e));
+	EXPECT(env, !(q->label->incompat & LABEL_INCOMPAT_LIMITS));
+	OK(env, ashlar_co_attach(env->a, "p/v", &client_ops, &w, &w.at, &e));
+	rng_init(&w.rng, 1);
+	w.b = ashlar_attach_bdev(w.at);
+	w.refuses = true; /* goes on by the old data path */
+	co_spawn(CO_SERVICE, client_co_run, &w, "client");
+	job = co_move_to(env, env->p, "v", q);
+	EXPECT(env, co_wait(env, env->p, job));
+	env->p = q;
+	EXPECT(env, q->label->incompat & LABEL_INCOMPAT_LIMITS);
+	OK(env, ashlar_co_volume_info(q, "v", &i, &e));
+	EXPECT(env, i.limits.iops == 20 && i.limits.burst_iops == 40 && i.limits.burst_seconds == 1);
+	OK(env, ashlar_co_volume_info(q, "c", &i, &e));
+	EXPECT(env, !i.limits.iops);
+	co_sleep_ns(10 * NS_PER_SEC);
+	n = w.n_done;
+	co_sleep_ns(100 * NS_PER_SEC);
+	EXPECT(env, w.n_done - n > 1950 && w.n_done - n < 2050);
+	OK(env, ashlar_co_volume_set_limits(q, "v", &change, &e));
+	co_sleep_ns(10 * NS_PER_SEC);
+	n = w.n_done;
+	co_sleep_ns(100 * NS_PER_SEC);
+	EXPECT(env, w.n_done - n > 4900 && w.n_done - n < 5100); /* it is held there, and nowhere else */
+	w.stop = true;
+	while (!w.ended)
+		co_sleep_ns(NS_PER_MS);
+	ashlar_co_detach(w.at);
+	return 0;
+}
+
+static void limits_go_with_the_volume(void)
+{
+	struct env *env = begin_two(500);
+
+	run_two(env, co_limits, false);
+	end(env);
+}
+
 int main(void)
 {
 	CU_TestInfo tests[] = {
@@ -685,6 +736,7 @@ int main(void)
 		{ "at_every_step_of_the_switch_it_is_in_one_pool_or_the_other", at_every_step_of_the_switch_it_is_in_one_pool_or_the_other },
 		{ "closing_either_pool_stops_it_and_opening_goes_on", closing_either_pool_stops_it_and_opening_goes_on },
 		{ "cancelling_leaves_nothing_there", cancelling_leaves_nothing_there },
+		{ "limits_go_with_the_volume", limits_go_with_the_volume },
 		CU_TEST_INFO_NULL,
 	};
 	CU_SuiteInfo suites[] = { { "pool: moving families to another pool", NULL, NULL, NULL, NULL, tests }, CU_SUITE_INFO_NULL };
