@@ -15,7 +15,7 @@
 #include "thin/volume_internal.h"
 
 #define LIMIT_TICK_NS (200 * NS_PER_US)
-#define LIMIT_SAVE_NS (10 * NS_PER_MS)
+#define LIMIT_SAVE_NS (100 * NS_PER_MS) /* that a busy machine wakes somebody late takes nothing from him */
 #define LIMIT_SAVE_MAX_NS (365 * 24 * 3600 * NS_PER_SEC)
 #define LIMIT_COST_MAX_NS (3600 * NS_PER_SEC) /* a zeroing of terabytes holds up the others no longer */
 

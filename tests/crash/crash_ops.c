@@ -25,6 +25,7 @@ enum op {
 	OP_GROW,
 	OP_RENAME,
 	OP_ACCESS, /* who may see its export */
+	OP_LIMITS,
 	OP_TIME, /* a checkpoint, idle regions are cleaned */
 	OP_NEW_GROUP,
 	OP_LOSE_DISK, /* and writes without it */
@@ -58,7 +59,7 @@ enum op {
 
 static const char *const names[OP_N] = {
 	"write-new", "overwrite",     "write-small", "write-across", "fua-new", "fua-overwrite", "flush",   "discard",
-	"discard-write", "zero",      "write-large", "create",	     "delete",	"shrink",	 "grow",    "rename", "access",
+	"discard-write", "zero",      "write-large", "create",	     "delete",	"shrink",	 "grow",    "rename", "access", "limits",
 	"time",	     "new-group",     "lose-disk",   "recycle",	     "churn", "laps",	"return",	 "rebuild",
 	"late-labels", "leaves",      "snapshots",   "clones",	     "rollbacks", "moves", "transfers",
 	"add", "evacuate", "remove", "replace", "rebalance", "adopt",
@@ -70,7 +71,7 @@ static const enum op mixed_alone[] = {
 	OP_CHURN,   OP_LAPS, OP_WRITE_LARGE, OP_LEAVES, OP_LATE_LABELS, OP_REBUILD, OP_SNAPS, OP_CLONES, OP_ROLLBACKS, OP_MOVES, OP_TRANSFERS, OP_ADOPT,
 	OP_WRITE_NEW, OP_OVERWRITE, OP_WRITE_SMALL,
 	OP_WRITE_ACROSS, OP_FUA_NEW, OP_FUA_OVER, OP_FLUSH, OP_DISCARD, OP_DISCARD_WRITE, OP_ZERO, OP_CREATE, OP_DELETE,
-	OP_SHRINK,  OP_GROW, OP_RENAME, OP_TIME, OP_NEW_GROUP, OP_LOSE_DISK, OP_RECYCLE, OP_RETURN, OP_ACCESS,
+	OP_SHRINK,  OP_GROW, OP_RENAME, OP_TIME, OP_NEW_GROUP, OP_LOSE_DISK, OP_RECYCLE, OP_RETURN, OP_ACCESS, OP_LIMITS,
 	OP_REMOVE,  OP_REPLACE, OP_EVACUATE, OP_ADD, OP_REBALANCE,
 };
 static const enum op parity_alone[] = {
@@ -579,6 +580,8 @@ static int co_admin_op(struct crash_run *c, unsigned op)
 		return v && !model_vol_find(g->model, "other") ? rig_co_vol_rename(g, v, "other") : 0;
 	case OP_ACCESS:
 		return v ? rig_co_vol_rule(g, v, 1 + (uint32_t)rng_below(&c->rng, 100)) : 0;
+	case OP_LIMITS:
+		return v ? rig_co_vol_limit(g, v, rng_chance(&c->rng, 1, 4) ? 0 : 500 + (uint32_t)rng_below(&c->rng, 1000)) : 0;
 	case OP_TIME:
 		co_sleep_ns(14 * NS_PER_SEC);
 		return 0;

@@ -658,6 +658,28 @@ bool model_vol_settle_rule(struct model_vol *v, uint32_t rule)
 	return ok;
 }
 
+void model_vol_limit(struct model_vol *v, uint32_t limits)
+{
+	v->new_limits = limits;
+	v->limiting = true;
+}
+
+void model_vol_limited(struct model_vol *v, bool ok)
+{
+	if (ok)
+		v->limits = v->new_limits;
+	v->limiting = false;
+}
+
+bool model_vol_settle_limits(struct model_vol *v, uint32_t limits)
+{
+	bool ok = limits == v->limits || (v->limiting && limits == v->new_limits);
+
+	v->limits = limits;
+	v->limiting = false;
+	return ok;
+}
+
 void model_vol_resize(struct model *m, struct model_vol *v, uint64_t size_bytes)
 {
 	v->n_changes++;

@@ -78,6 +78,8 @@ struct model_vol {
 	uint32_t rollback_op; /* the newest */
 	bool rolling;	      /* it is under way, or was at the last crash */
 	uint8_t rolled;	      /* then: MODEL_FATE_*, by what has been read since */
+	uint32_t limits, new_limits; /* a number that says all of them; 0: none */
+	bool limiting;		     /* new_limits are being set */
 	bool is_snap;
 	unsigned parent, set; /* of snapshots: index of the volume; those of one call have one set */
 	uint32_t content;     /* likewise: a number; one that was received has its origin's */
@@ -128,6 +130,10 @@ void model_vol_ruled(struct model_vol *v, bool ok);
 bool model_vol_settle_rule(struct model_vol *v, uint32_t rule);
 void model_vol_resize(struct model *m, struct model_vol *v, uint64_t size_bytes);
 void model_vol_resized(struct model *m, struct model_vol *v, bool ok);
+void model_vol_limit(struct model_vol *v, uint32_t limits);
+void model_vol_limited(struct model_vol *v, bool ok);
+/* These have come through. False: they cannot have. */
+bool model_vol_settle_limits(struct model_vol *v, uint32_t limits);
 /* ---- snapshots: model_family.c. They are not among the volumes. ---- */
 
 unsigned model_n_snaps(const struct model *m);

@@ -84,6 +84,15 @@ static void co_rename(struct sim_run *s, struct rng *rng)
 		rig_co_vol_rename(&s->rig, v, name);
 }
 
+/* None; hardly anything; what is felt; what is not. */
+static uint32_t any_limits(struct rng *rng)
+{
+	static const uint32_t most[] = { 0, 10, 1000, 100000 };
+	uint32_t n = most[rng_below(rng, ARRAY_LEN(most))];
+
+	return n ? 1 + (uint32_t)rng_below(rng, n) : 0;
+}
+
 static void co_set(struct sim_run *s, struct rng *rng)
 {
 	struct model_vol *v = admin_any_volume(s, rng);
@@ -94,6 +103,10 @@ static void co_set(struct sim_run *s, struct rng *rng)
 		return;
 	if (s->seed % 4 == 3 && rng_chance(rng, 1, 2)) { /* the other seeds keep their runs */
 		rig_co_vol_rule(&s->rig, v, rng_chance(rng, 1, 3) ? 0 : 1 + (uint32_t)rng_below(rng, 1000));
+		return;
+	}
+	if (s->seed % 4 == 1 && rng_chance(rng, 2, 3)) { /* the other seeds keep their runs */
+		rig_co_vol_limit(&s->rig, v, any_limits(rng));
 		return;
 	}
 	r = ashlar_co_volume_set_full_wait(s->rig.p, v->name, any_wait(s, rng), &e);
