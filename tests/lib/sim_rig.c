@@ -144,28 +144,6 @@ static void co_settle_rules(struct rig *g)
 	xfree(x);
 }
 
-/* All limits follow from one number. */
-static struct ashlar_limits limits_of(uint32_t n)
-{
-	struct ashlar_limits l = { .iops = n };
-
-	if (!n)
-		return l;
-	l.bps = n % 3 ? n * 64 * (int64_t)KIB : 0;
-	l.burst_iops = n % 2 ? 2 * (int64_t)n + 1 : 0;
-	l.burst_bps = l.bps && n % 5 == 0 ? 3 * l.bps : 0;
-	l.burst_seconds = l.burst_iops || l.burst_bps ? 1 + n % 100 : 0;
-	return l;
-}
-
-static void settle_limits(struct rig *g, struct model_vol *mv, const struct ashlar_limits *l)
-{
-	struct ashlar_limits want = limits_of((uint32_t)l->iops);
-
-	if (!model_vol_settle_limits(mv, (uint32_t)l->iops) || memcmp(&want, l, sizeof(want)))
-		rig_fail(g, "volume %s: its limits are those of %" PRId64 ", not of %u", mv->name, l->iops, mv->limits);
-}
-
 /* Which volumes came through. */
 static void co_settle(struct rig *g)
 {
@@ -190,7 +168,7 @@ static void co_settle(struct rig *g)
 		seen[mv->index] = true;
 		if (!model_vol_settle(g->model, mv, v[k].name, v[k].size_bytes))
 			rig_fail(g, "volume %s is not as it should be", v[k].name);
-		settle_limits(g, mv, &v[k].limits);
+		rig_settle_limits(g, mv, &v[k].limits);
 	}
 	for (i = 0; i < model_n_vols(g->model); i++) {
 		mv = model_vol(g->model, i);
@@ -763,28 +741,6 @@ int rig_co_vol_rule(struct rig *g, struct model_vol *v, uint32_t rule)
 	v->n_busy--;
 	if (!rig_is_unknown(g, r, &e, "export set", v->name))
 		model_vol_ruled(v, r == 0);
-	return r;
-}
-
-int rig_co_vol_limit(struct rig *g, struct model_vol *v, uint32_t limits)
-{
-	struct ashlar_limits l = limits_of(limits);
-	struct ashlar_volume_info info;
-	struct err e = { 0 };
-	int r;
-
-	if (v->n_busy || v->limiting)
-		return 0;
-	rig_note(g, "limits of %u for %s", limits, v->name);
-	model_vol_limit(v, limits);
-	v->n_busy++;
-	r = ashlar_co_volume_set_limits(g->p, v->name, &l, &e);
-	rig_note(g, "limits of %u for %s: %d", limits, v->name, r);
-	v->n_busy--;
-	if (!rig_is_unknown(g, r, &e, "limits", v->name))
-		model_vol_limited(v, r == 0);
-	if (r == 0 && ashlar_co_volume_info(g->p, v->name, &info, NULL) == 0)
-		settle_limits(g, v, &info.limits);
 	return r;
 }
 

@@ -132,6 +132,8 @@ int rig_co_io_once(struct rig *g, struct model_vol *v, enum rig_op op, uint64_t 
 int rig_co_vol_create(struct rig *g, const char *name, uint64_t size_bytes, const char *layout, uint64_t full_wait_ns);
 int rig_co_vol_delete(struct rig *g, struct model_vol *v);
 int rig_co_vol_rename(struct rig *g, struct model_vol *v, const char *name);
+/* What has come through is what may have. */
+void rig_settle_limits(struct rig *g, struct model_vol *v, const struct ashlar_limits *l);
 /* So many I/Os per second, from which other limits follow; 0: none. */
 int rig_co_vol_limit(struct rig *g, struct model_vol *v, uint32_t limits);
 int rig_co_vol_resize(struct rig *g, struct model_vol *v, uint64_t size_bytes);
