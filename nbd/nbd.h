@@ -66,6 +66,8 @@ struct nbd_server;
 struct nbd_server *nbd_server_create(struct world *w, const struct nbd_provider *p, const struct nbd_options *o);
 /* Adds a listening address ("unix:PATH", "HOST:PORT"). */
 int nbd_server_listen(struct nbd_server *s, const char *addr, struct err *e) __must_check;
+/* The same; *bound: where it is, with the port that it got for 0; valid as long as the server. */
+int nbd_server_listen_at(struct nbd_server *s, const char *addr, const char **bound, struct err *e) __must_check;
 /* The same on a socket that listens already; *addr: where, valid as long as the server. */
 int nbd_server_listen_fd(struct nbd_server *s, int fd, const char **addr, struct err *e) __must_check;
 /* Coroutine. Stops listening, ends all sessions (replies in flight are sent), waits for them; then frees. */

@@ -65,15 +65,23 @@ static void listener_keep(struct nbd_server *s, struct listener *l)
 	s->listeners[s->n_listeners++] = l;
 }
 
-int nbd_server_listen(struct nbd_server *s, const char *addr, struct err *e)
+int nbd_server_listen_at(struct nbd_server *s, const char *addr, const char **bound, struct err *e)
 {
 	struct listener *l;
-	int r;
+	int r = listener_open(s->world, addr, &listen_ops, s, &l, e);
 
-	r = listener_open(s->world, addr, &listen_ops, s, &l, e);
-	if (r == 0)
-		listener_keep(s, l);
-	return r;
+	if (r < 0)
+		return r;
+	listener_keep(s, l);
+	*bound = listener_addr(l);
+	return 0;
+}
+
+int nbd_server_listen(struct nbd_server *s, const char *addr, struct err *e)
+{
+	const char *bound;
+
+	return nbd_server_listen_at(s, addr, &bound, e);
 }
 
 int nbd_server_listen_fd(struct nbd_server *s, int fd, const char **addr, struct err *e)

@@ -136,6 +136,8 @@ struct ashlar_disk_info {
 	uint64_t latency_ns; /* of reads, smoothed; 0: none yet */
 };
 int ashlar_co_disk_list(struct ashlar_pool *p, struct ashlar_disk_info **out, size_t *n, struct err *e) __must_check;
+/* One of them. */
+int ashlar_co_disk_info(struct ashlar_pool *p, const char *disk, struct ashlar_disk_info *out, struct err *e) __must_check;
 /* A disk is named by its path, the last part of it if that is unambiguous, its uuid, or its index. */
 /* Takes a disk out, as if it had failed: durable when it returns. Refused if data would be lost, unless force; dry_run says what
  * redundancy would be left. */
@@ -143,7 +145,7 @@ int ashlar_co_disk_fail(struct ashlar_pool *p, const char *disk, bool force, boo
 /* Takes a disk that is away or out into service again, at `path` if it has moved (NULL: where it was last seen). Returns when
  * writes go to it; what it missed is resynced by a job. One that has been overwritten, belongs elsewhere, or went on without
  * the pool is refused. */
-/* One that is leaving stays. */
+/* One that is leaving stays; one that is online is left alone. */
 int ashlar_co_disk_online(struct ashlar_pool *p, const char *disk, const char *path, struct err *e) __must_check;
 
 /* Disks join the pool, usable at once; what is there stays where it is (ashlar_co_pool_rebalance()). Like creating a pool: foreign
@@ -428,6 +430,7 @@ struct ashlar_transfer {
 	char base[ASHLAR_VOLUME_NAME_MAX + 1];	       /* SNAP that it began from; "": whole */
 	uint64_t size_bytes, start_bytes;	       /* of the volume; where this stream began */
 	uint64_t data_bytes, zero_bytes;	       /* in this stream */
+	uint64_t stream_bytes;			       /* received: so long was the stream; what followed it in the input has not been looked at */
 };
 
 struct ashlar_send_spec {

@@ -152,6 +152,19 @@ int ashlar_co_disk_list(struct ashlar_pool *p, struct ashlar_disk_info **out, si
 	return 0;
 }
 
+int ashlar_co_disk_info(struct ashlar_pool *p, const char *disk, struct ashlar_disk_info *out, struct err *e)
+{
+	unsigned i;
+	int r = pool_disk_find(p, disk, &i, e);
+
+	memset(out, 0, sizeof(*out));
+	if (r < 0)
+		return r;
+	pool_space_expire(p);
+	disk_info_fill(p, i, out);
+	return 0;
+}
+
 static void volume_info_fill(struct ashlar_pool *p, const struct thin_vol *v, struct ashlar_volume_info *x)
 {
 	struct thin_volume_stats s = { 0 };

@@ -576,6 +576,7 @@ int ashlar_co_receive(struct ashlar_pool *p, const struct ashlar_receive_spec *s
 		out->start_bytes = x->h.start_bytes;
 		out->data_bytes = x->st.data_bytes;
 		out->zero_bytes = x->st.zero_bytes;
+		out->stream_bytes = x->in.n_bytes;
 	}
 	stream_reader_fini(&x->in);
 	pool_transfer_end(&x->t);

@@ -107,6 +107,7 @@ int stream_reader_co_read(struct stream_reader *r, void *buf, size_t len)
 
 	memcpy(to, r->buf + r->at, k);
 	r->at += k;
+	r->n_bytes += len;
 	for (to += k, len -= k; len; to += n, len -= (size_t)n) {
 		n = reader_co_some(r, to, len);
 		if (n <= 0)

@@ -39,6 +39,7 @@ struct stream_reader {
 	struct stream *io;
 	uint8_t *buf;
 	size_t at, len;
+	uint64_t n_bytes; /* that have been asked for and were there */
 };
 void stream_reader_init(struct stream_reader *r, struct stream *io);
 void stream_reader_fini(struct stream_reader *r);

@@ -1,5 +1,6 @@
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "frontends/cli/progress.h"
@@ -77,6 +78,21 @@ static int run_fail(struct cli *cl)
 	return CLI_OK;
 }
 
+/* By what it was before. */
+static void online_print(const struct cli *cl, const json_t *row)
+{
+	const char *disk = cl->operands[1], *was = json_string_value(json_object_get(row, "was"));
+
+	if (json_object_get(row, "job"))
+		printf("disk %s is in service again: %s\n", disk, json_string_value(json_object_get(row, "result")));
+	else if (was && !strcmp(was, "online"))
+		printf("disk %s is online already; nothing was changed\n", disk);
+	else if (was && (!strcmp(was, "leaving") || !strcmp(was, "empty")))
+		printf("disk %s stays, and takes new data again\n", disk);
+	else
+		printf("disk %s takes writes again; what it missed is being copied (`ashlar job list %s`)\n", disk, cl->operands[0]);
+}
+
 static int run_online(struct cli *cl)
 {
 	json_t *params = json_pack("{s:b}", "wait", cli_has(cl, OPT_WAIT)), *row;
@@ -93,10 +109,8 @@ static int run_online(struct cli *cl)
 		return r;
 	if (cli_has(cl, OPT_JSON))
 		cli_print_json(row);
-	else if (json_object_get(row, "job"))
-		printf("disk %s is in service again: %s\n", cl->operands[1], json_string_value(json_object_get(row, "result")));
 	else
-		printf("disk %s takes writes again; what it missed is being copied (`ashlar job list %s`)\n", cl->operands[1], cl->operands[0]);
+		online_print(cl, row);
 	json_decref(row);
 	return CLI_OK;
 }

@@ -3,6 +3,7 @@
  * to our standard input or output. So a pipe that is cut, a terminal that stops, or the end of this process reaches the engine
  * as the end of the socket.
  */
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -17,6 +18,7 @@
 #include "frontends/control/names.h"
 
 #define RELAY_BYTES (256 * 1024)
+#define INPUT_WAIT_MS 1000
 
 /* ---- carrying ---- */
 
@@ -25,6 +27,7 @@ struct relay {
 	int from, to, sock; /* sock is one of the two */
 	char *buf;
 	int error; /* of reading or writing what is not the socket */
+	uint64_t n_read;
 };
 
 static bool all_write(int fd, const char *p, ssize_t len)
@@ -54,6 +57,7 @@ static void *relay_run(void *arg)
 			y->error = errno;
 		if (n <= 0)
 			break;
+		y->n_read += (uint64_t)n;
 		if (!all_write(y->to, y->buf, n)) {
 			if (y->to != y->sock)
 				y->error = errno;
@@ -87,6 +91,16 @@ static void relay_end(struct relay *y, bool failed)
 	xfree(y->buf);
 }
 
+/* Does the input go on behind the stream, which was so long? After the relay's end. Whoever sends is about to end as a rule: we give him
+ * a moment, and wait for nobody who holds a pipe open. */
+static bool input_goes_on(const struct relay *y, uint64_t stream_bytes)
+{
+	struct pollfd p = { .fd = y->from, .events = POLLIN };
+	char c;
+
+	return y->n_read > stream_bytes || (poll(&p, 1, INPUT_WAIT_MS) > 0 && read(y->from, &c, 1) == 1);
+}
+
 /* ---- one call with data ---- */
 
 struct transfer {
@@ -94,6 +108,7 @@ struct transfer {
 	json_t *params; /* taken over */
 	unsigned flags;
 	bool is_send;
+	bool goes_on; /* out: the input does, behind the stream that was received */
 };
 
 static int transfer_run(struct cli *cl, struct transfer *t, json_t **row)
@@ -113,6 +128,8 @@ static int transfer_run(struct cli *cl, struct transfer *t, json_t **row)
 		json_object_set_new(t->params, "stream", json_integer(number));
 		r = cli_session_call(s, t->pool, t->method, t->params, t->flags, row, &e);
 		relay_end(&y, r < 0);
+		if (r == 0 && !t->is_send)
+			t->goes_on = input_goes_on(&y, (uint64_t)json_integer_value(json_object_get(*row, "stream_bytes")));
 		cli_progress_end();
 		if (y.error && (r < 0 || t->is_send)) {
 			json_decref(r < 0 ? NULL : *row);
@@ -232,15 +249,19 @@ static int run_receive(struct cli *cl)
 		cli_print_json(row);
 	else
 		printf("%s received, %s of data\n", text_of(row, "snapshot"), got);
+	if (t.goes_on)
+		r = cli_failf("%s has been received, and the input goes on behind that stream: nothing of the rest has been; give each stream to a "
+			      "`receive` of its own", text_of(row, "snapshot"));
 	json_decref(row);
-	return CLI_OK;
+	return r;
 }
 
 const struct cli_command cli_send_commands[] = {
 	{ NULL, "send", NULL, "POOL/VOL@SNAP", 1, 1, OPT(FROM) | OPT(RESUME) | OPT(PROGRESS) | OPT(CONTROL), run_send,
 	  "write a snapshot to standard output, for `ashlar receive`",
 	  "With --from SNAP only what differs from that snapshot, which the receiving volume must have; SNAP of the same volume, or\n"
-	  "VOL@SNAP of one that it was cloned from. A stream that was cut goes on with --resume TOKEN.",
+	  "VOL@SNAP of one that it was cloned from. A stream that was cut goes on with --resume TOKEN. From a pool into itself only where\n"
+	  "a daemon has it open: two commands cannot have its disks at the same time.",
 	  NULL },
 	{ NULL, "receive", "recv", "POOL/VOL", 0, 1,
 	  OPT(LAYOUT) | OPT(FORCE) | OPT(NO_RESUME) | OPT(ABORT) | OPT(LIST) | OPT(PROGRESS) | OPTS_LIST | OPT(CONTROL), run_receive,
@@ -248,7 +269,7 @@ const struct cli_command cli_send_commands[] = {
 	  "A whole stream makes a new volume, of the pool's layout or --layout, and its snapshot; one sent --from a snapshot changes the\n"
 	  "volume that has that one: refused if it has been written to since or is in use, unless --force. Both appear at the stream's\n"
 	  "end, at once; before, nothing is to be seen. What came of a stream that was cut is kept for --resume, until --abort, or a\n"
-	  "new whole stream; --list shows it. What follows the end of a stream is not read: one `receive` for each.",
+	  "new whole stream; --list shows it. One `receive` takes one stream; if more follows in its input, it says so and fails.",
 	  &receive_table },
 	{ .verb = NULL },
 };

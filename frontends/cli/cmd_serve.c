@@ -268,7 +268,7 @@ static int nbd_start(struct daemon *d)
 	nbd_provider_from_ashlar(d->a, &provider);
 	d->nbd_server = nbd_server_create(d->world, &provider, &o);
 	for (i = 0; i < d->n_nbd; i++) {
-		r = nbd_server_listen(d->nbd_server, d->nbd[i], &d->e);
+		r = nbd_server_listen_at(d->nbd_server, d->nbd[i], &d->nbd[i], &d->e);
 		if (r < 0)
 			return err_default(&d->e, r, d->nbd[i]);
 		say("nbd %s\n", d->nbd[i]);

@@ -186,12 +186,16 @@ static int run_rename(struct cli *cl)
 {
 	const char *to = cl->operands[1], *at = strrchr(to, '@');
 	struct err e = { 0 };
+	char q[72];
 	json_t *row;
 	int r;
 
 	/* POOL/VOL@NEW is understood too, if it is the same volume. */
 	if (at && strcspn(cl->operands[0], "@") == (size_t)(at - to) && !strncmp(cl->operands[0], to, (size_t)(at - to)))
 		to = at + 1;
+	else if (at || strchr(to, '/'))
+		return cli_failf("a snapshot stays with its volume: '%s' is not of %.*s; give its new name alone", control_name_quote(to, q, sizeof(q)),
+				 (int)strcspn(cl->operands[0], "@"), cl->operands[0]);
 	if (control_check_snapshot(to, &e) < 0)
 		return cli_fail(&e);
 	row = snapshot_call(cl, "snapshot.rename", json_pack("{s:s}", "new_name", to), 0, &r);

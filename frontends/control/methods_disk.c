@@ -251,12 +251,15 @@ static int resync_co_find(struct rpc_call *c, uint64_t *id, struct err *e)
 int control_co_disk_online(struct rpc_call *c, struct err *e)
 {
 	struct control_env *env = c->env;
+	struct ashlar_disk_info was = { .state = "" };
 	struct ashlar_pool *p;
 	uint64_t id = 0;
 	int r;
 
 	control_gate_co_enter(env);
 	r = control_call_pool(c, &p, e);
+	if (r == 0)
+		r = ashlar_co_disk_info(p, rpc_string(c, "disk"), &was, e);
 	if (r == 0)
 		r = ashlar_co_disk_online(p, rpc_string(c, "disk"), rpc_string(c, "path"), e);
 	control_gate_leave(env);
@@ -265,7 +268,7 @@ int control_co_disk_online(struct rpc_call *c, struct err *e)
 	if (r == 0 && id)
 		r = control_job_co_wait(c, id, UINT64_MAX, e);
 	if (r == 0 && !id)
-		c->result = json_pack("{s:s, s:s}", "pool", rpc_string(c, "pool"), "disk", rpc_string(c, "disk"));
+		c->result = json_pack("{s:s, s:s, s:s}", "pool", rpc_string(c, "pool"), "disk", rpc_string(c, "disk"), "was", was.state);
 	return r;
 }
 

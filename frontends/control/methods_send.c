@@ -115,9 +115,10 @@ static void progress_say(void *arg, uint64_t done, uint64_t total)
 
 static json_t *transfer_json(const char *pool, const struct ashlar_transfer *x)
 {
-	return json_pack("{s:o, s:o, s:I, s:I, s:I, s:I}", "snapshot", json_sprintf("%s/%s", pool, x->snapshot), "from",
+	return json_pack("{s:o, s:o, s:I, s:I, s:I, s:I, s:I}", "snapshot", json_sprintf("%s/%s", pool, x->snapshot), "from",
 			 *x->base ? control_json_text(x->base) : json_null(), "size_bytes", (json_int_t)x->size_bytes, "start_bytes",
-			 (json_int_t)x->start_bytes, "data_bytes", (json_int_t)x->data_bytes, "zero_bytes", (json_int_t)x->zero_bytes);
+			 (json_int_t)x->start_bytes, "data_bytes", (json_int_t)x->data_bytes, "zero_bytes", (json_int_t)x->zero_bytes,
+			 "stream_bytes", (json_int_t)x->stream_bytes);
 }
 
 /* ---- the calls: they do not hold the gate while they run. The pool knows of them and waits for them when it closes. ---- */

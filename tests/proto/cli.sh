@@ -199,6 +199,7 @@ snapshots() {
 	t 0 'snapshot mv, the other form' snapshot mv demo/vm1@z demo/vm1@a
 	t 1 'rename onto another' snapshot rename demo/vm1@a b
 	t 1 'rename to another volume' snapshot rename demo/vm1@a demo/vm2@z
+	says "a snapshot stays with its volume: 'demo/vm2@z' is not of demo/vm1" 'why not'
 	t 0 'policy: none' snapshot policy demo/vm2
 	says 'no snapshot policy' 'it says so'
 	t 1 'policy: too often' snapshot policy demo/vm2 --every 1s --keep 2
@@ -225,6 +226,16 @@ snapshots() {
 	"$ashlar" receive demo/vm9 <garbage >out 2>err
 	[ $? = 1 ] && ok 'garbage is not received' || not_ok 'garbage is not received'
 	says 'not an ashlar stream: .*ashlar send' 'what it is not, and what to do'
+	"$ashlar" send demo/vm1@b >stream 2>err && "$ashlar" receive demo/vm9 <stream >out 2>err && ok 'send to a file, receive from it' ||
+		not_ok 'send to a file, receive from it'
+	t 0 'delete what was received' volume delete demo/vm9 --snapshots
+	cat stream stream | "$ashlar" receive demo/vm9 >out 2>err
+	[ $? = 1 ] && ok 'two streams to one receive' || not_ok 'two streams to one receive'
+	says 'demo/vm9@b has been received, and the input goes on behind that stream' 'it says what is not there'
+	t 0 'the first is' volume delete demo/vm9 --snapshots
+	{ cat stream; sleep 0.2; echo; } | "$ashlar" receive demo/vm9 >out 2>err
+	[ $? = 1 ] && ok 'something after a while' || not_ok 'something after a while'
+	t 0 'delete that too' volume delete demo/vm9 --snapshots
 	t 0 'snapshot delete, dry run' snapshot delete demo/vm1@a demo/vm1@b --dry-run
 	says 'would be deleted' 'it says so'
 	t 0 'snapshot delete of two' snapshot delete demo/vm1@b demo/vm1@a --json
@@ -271,6 +282,8 @@ management() {
 	t 0 'pool show' pool show demo
 	t 0 'disk list' disk list demo --json
 	json 'disk list JSON' 'len(j) == 2 and all(d["state"] == "online" and d["path"].startswith("/") for d in j)'
+	t 0 'a disk that is online' disk online demo 0
+	says '^disk 0 is online already; nothing was changed$' 'and it says so'
 	t 0 'volume create' volume create demo/vm1 --size 10G
 	t 0 'option before the command' --size 512M volume create demo/vm2 --json --full-wait forever
 	json 'volume create JSON' 'j["name"] == "demo/vm2" and j["size_bytes"] == 512 << 20 and j["full_wait"] == "forever"'
@@ -416,15 +429,16 @@ t 1 'without a daemon, too' pool list --io magic
 t 1 'serve: too small a cache' serve --metadata-cache 1 disks
 
 echo "# with a daemon"
-if daemon_start --nbd "unix:$dir/nbd.sock" --reactors 2 --metadata-cache 64M; then
+if daemon_start --nbd "unix:$dir/nbd.sock" --nbd 127.0.0.1:0 --reactors 2 --metadata-cache 64M; then
 	ok 'the daemon is ready'
 	cp daemon.out out; cp daemon.err err
 	says '^pool demo: ' 'it says which pool it serves'
 	says '^nbd unix:' 'and where'
+	says '^nbd 127\.0\.0\.1:[1-9][0-9]+$' 'with the port that it got'
 	[ "$(stat -c %a control.sock)" = 600 ] && ok 'the control socket has mode 0600' || not_ok 'the control socket has mode 0600'
 	t 0 'daemon status' daemon status --json
 	json 'it says how disks are read' 'j["io"] in ("uring", "aio")'
-	json 'status JSON' 'j["pools"] == 1 and j["reactors"] == 2 and len(j["nbd"]) == 1'
+	json 'status JSON' 'j["pools"] == 1 and j["reactors"] == 2 and len(j["nbd"]) == 2 and not j["nbd"][1].endswith(":0")'
 	t 0 'connection list' connection list --json
 	json 'no connections' 'j == []'
 	t 1 'a second daemon on the pool is refused' serve --control "$dir/second.sock" --nbd "unix:$dir/second-nbd.sock" disks
