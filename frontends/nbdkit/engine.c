@@ -7,9 +7,12 @@
 #include "engine/base/units.h"
 #include "engine/io/co.h"
 
+#define LOCKED_RETRY_NS (20 * NS_PER_MS)
+
 struct plugin_engine {
 	const struct plugin_options *o;
 	bool read_only;
+	uint64_t locked_wait_ns;
 	struct world *w;
 	struct ashlar *a;
 	struct list volumes; /* open ones; of reactor 0 */
@@ -52,25 +55,37 @@ static int pools_co_close(struct plugin_engine *g, struct err *e)
 	return result;
 }
 
+/* Commands hold a pool for a moment, also between get_ready and after_fork, when nobody else does. */
+static int pool_co_open(struct plugin_engine *g, const char *name, const char *const *paths, size_t n_paths, struct err *e)
+{
+	uint64_t end = world_now_ns(g->w) + g->locked_wait_ns;
+	struct ashlar_pool *p;
+	int r;
+
+	while ((r = ashlar_co_pool_open(g->a, name, paths, n_paths, g->read_only ? ASHLAR_OPEN_RDONLY : 0, &p, e)) == -ERR_LOCKED) {
+		if (world_now_ns(g->w) >= end)
+			break;
+		co_sleep_ns(LOCKED_RETRY_NS);
+	}
+	return r;
+}
+
 /* POOL of POOL/VOL. */
 static int named_co_open(struct plugin_engine *g, struct err *e)
 {
 	const char *slash = strchr(g->o->volume, '/');
 	char pool[ASHLAR_POOL_NAME_MAX + 1] = "";
-	struct ashlar_pool *p;
 
 	CHECK(slash);
 	if ((size_t)(slash - g->o->volume) > ASHLAR_POOL_NAME_MAX)
 		return err_set(e, -ENOENT, "there is no pool of a name that long");
 	memcpy(pool, g->o->volume, (size_t)(slash - g->o->volume));
-	return ashlar_co_pool_open(g->a, pool, (const char *const *)g->o->disks, g->o->n_disks,
-				   g->read_only ? ASHLAR_OPEN_RDONLY : 0, &p, e);
+	return pool_co_open(g, pool, (const char *const *)g->o->disks, g->o->n_disks, e);
 }
 
 static int all_co_open(struct plugin_engine *g, struct err *e)
 {
 	struct ashlar_found *f;
-	struct ashlar_pool *p;
 	size_t i, n;
 	int r = ashlar_co_discover(g->a, (const char *const *)g->o->disks, g->o->n_disks, &f, &n, NULL, e);
 
@@ -79,8 +94,7 @@ static int all_co_open(struct plugin_engine *g, struct err *e)
 	if (n == 0)
 		r = err_set(e, -ENOENT, "no pool found on these disks; make one by `ashlar pool create`");
 	for (i = 0; i < n && r == 0; i++)
-		r = ashlar_co_pool_open(g->a, f[i].name, (const char *const *)f[i].paths, f[i].n_paths,
-					g->read_only ? ASHLAR_OPEN_RDONLY : 0, &p, e);
+		r = pool_co_open(g, f[i].name, (const char *const *)f[i].paths, f[i].n_paths, e);
 	ashlar_found_free(f, n);
 	return r;
 }
@@ -125,7 +139,7 @@ static int life_co_end(void *arg)
 	return r;
 }
 
-int plugin_engine_start(const struct plugin_options *o, bool read_only, struct plugin_engine **out, struct err *e)
+int plugin_engine_start(const struct plugin_options *o, bool read_only, uint64_t locked_wait_ns, struct plugin_engine **out, struct err *e)
 {
 	struct real_options ro = { .n_reactors = o->n_reactors, .io = o->io };
 	struct plugin_engine *g = xcalloc(1, sizeof(*g));
@@ -135,6 +149,7 @@ int plugin_engine_start(const struct plugin_options *o, bool read_only, struct p
 	list_init(&g->volumes);
 	g->o = o;
 	g->read_only = read_only;
+	g->locked_wait_ns = locked_wait_ns;
 	r = real_world_create(&ro, &g->w, e);
 	if (r < 0) {
 		err_default(e, r, "starting the engine");

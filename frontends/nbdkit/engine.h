@@ -24,8 +24,9 @@ struct plugin_options {
 
 struct plugin_engine;
 
-/* Opens the pools; on an error nothing is left. */
-int plugin_engine_start(const struct plugin_options *o, bool read_only, struct plugin_engine **out, struct err *e) __must_check;
+/* Opens the pools; on an error nothing is left. A pool that somebody else has is waited for so long. */
+int plugin_engine_start(const struct plugin_options *o, bool read_only, uint64_t locked_wait_ns, struct plugin_engine **out, struct err *e)
+	__must_check;
 /* Closes them, and volumes that are still open. */
 int plugin_engine_stop(struct plugin_engine *g, struct err *e);
 

@@ -3,8 +3,9 @@
  * work on a volume or a snapshot.
  *
  * The pools are opened twice: read-only before nbdkit goes into the background (get_ready), so that whoever started it hears what is
- * wrong; and in the process that serves (after_fork), for threads do not survive a fork. They are closed when nbdkit ends (cleanup);
- * if it is killed, the pool recovers when it is opened next, as after a power cut.
+ * wrong; and in the process that serves (after_fork), for threads do not survive a fork. Whoever started it may be told that it is in the
+ * background before that, and clients wait until then; what has the pool in between is waited for. They are closed when nbdkit ends
+ * (cleanup); if it is killed, the pool recovers when it is opened next, as after a power cut.
  */
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
@@ -19,6 +20,8 @@
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 #define EXTENTS_AT_ONCE 128
 #define REQUEST_MAX (32u << 20) /* as other servers have it */
+#define READY_WAIT_NS (2 * NS_PER_SEC)	 /* for a pool that a command has for a moment */
+#define FORKED_WAIT_NS (20 * NS_PER_SEC) /* it was free a moment ago, and there is nobody any more to hear that it is not */
 
 static struct plugin_options options;
 static struct plugin_engine *engine;
@@ -154,7 +157,7 @@ static int plugin_get_ready(void)
 	struct plugin_volume *v;
 	struct plugin_engine *g;
 	struct err e = { 0 }, ignored;
-	int r = plugin_engine_start(&options, true, &g, &e);
+	int r = plugin_engine_start(&options, true, READY_WAIT_NS, &g, &e);
 
 	if (r < 0)
 		return refuse(r, &e);
@@ -170,7 +173,7 @@ static int plugin_get_ready(void)
 static int plugin_after_fork(void)
 {
 	struct err e = { 0 };
-	int r = plugin_engine_start(&options, options.read_only, &engine, &e);
+	int r = plugin_engine_start(&options, options.read_only, FORKED_WAIT_NS, &engine, &e);
 
 	return r < 0 ? refuse(r, &e) : 0;
 }

@@ -101,15 +101,15 @@ serve() {
 }
 # The process that was started is the daemon itself or, under $serve_under, becomes it by exec.
 daemon_kill() {
-	local i
 	kill -KILL "$daemon_pid"
 	wait "$daemon_pid" 2>/dev/null
 	daemon_pid=
-	# The kernel lets go of a ring, and of the locks of the files registered with it, a moment after its process is gone.
-	for i in $(seq 100); do
-		flock -n "${1:-d1}" true && return
-		sleep 0.02
-	done
+	locks_gone "${1:-d1}"
+}
+# The kernel lets go of a ring, and of the locks of the files registered with it, a moment after its process is gone. (Not flock(1):
+# on a file that is another kind of lock.)
+locks_gone() {
+	[ ! -f "$1" ] || timeout 10 "$py" -c 'import fcntl, sys; fcntl.lockf(open(sys.argv[1], "r+b"), fcntl.LOCK_EX)' "$1"
 }
 daemon_stop() {
 	local r

@@ -10,11 +10,13 @@ plugin=$build/nbdkit-ashlar-plugin.so
 [ -f "$plugin" ] || { echo "# skipped: the plugin was not built (nbdkit-plugin-dev)"; done_; }
 
 kit=()
-# kit_start ARG...: in the background, as nbdkit does it by default; its process is the daemon of lib.sh
+# kit_start ARG...: in the background, as nbdkit does it by default; its process is the daemon of lib.sh. It has the pool for good
+# when it answers, which is later than that it is in the background.
 kit_start() {
 	rm -f "$nbd" pid
 	timeout 60 nbdkit -U "$nbd" -P pid "$@" >out 2>err </dev/null || return 1
 	daemon_pid=$(cat pid)
+	timeout 60 nbdinfo --list "nbd+unix:///?socket=$nbd" >out 2>err
 }
 # Not a child of ours, so it is looked at until it is gone.
 kit_end() {
@@ -80,6 +82,20 @@ except nbd.Error as e:
 kit_end TERM && ok 'it ends' || not_ok 'it ends'
 t 0 'the pool is clean' "$ashlar" pool check demo
 
+# Who reads the pool lets it start, but not write: once in the background it waits.
+"$py" -c 'import fcntl, time
+f = open("d1", "rb")
+fcntl.lockf(f, fcntl.LOCK_SH)
+print("held", flush=True)
+time.sleep(3)' >held &
+pids=($!)
+until grep -q held held; do sleep 0.02; done
+kit_start "${kit[@]}" demo/v && ok 'a reader of the pool is waited for' || not_ok 'a reader of the pool is waited for'
+wait "${pids[0]}"
+pids=()
+t 0 'then it serves' nbdinfo --can trim "$(uri demo/v)"
+kit_end TERM && ok 'it ends' || not_ok 'it ends'
+
 # Killed under load, and opened again.
 kit_start "${kit[@]}" io=aio && ok 'all of the pool, by AIO' || not_ok 'all of the pool, by AIO'
 "$py" "$here/stamp.py" write "$(uri demo/stamp)" state 20 1 >stamp.out 2>&1 &
@@ -88,7 +104,7 @@ sleep 1.5
 kit_end KILL
 wait "${pids[0]}"
 pids=()
-for _ in $(seq 100); do flock -n d1 true && break; sleep 0.02; done
+locks_gone d1
 t 0 'after kill -9 the pool is whole' "$ashlar" pool check demo
 t 0 'a snapshot' "$ashlar" snapshot create demo/v@s
 kit_start "${kit[@]}" && ok 'it starts again' || not_ok 'it starts again'
