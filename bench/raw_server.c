@@ -21,7 +21,7 @@ static struct {
 	struct err e;
 } me;
 
-static int attach(void *arg, const char *name, struct nbd_session *s, struct nbd_attach *out, struct err *e)
+static int attach(void *arg, const char *name, const struct nbd_client *c, struct nbd_attach *out, struct err *e)
 {
 	if (*name && strcmp(name, "disk"))
 		return -ENOENT;
@@ -33,7 +33,8 @@ static int attach(void *arg, const char *name, struct nbd_session *s, struct nbd
 
 static void detach(void *arg, struct nbd_attach *at) {}
 
-static int list(void *arg, void (*each)(void *each_arg, const char *name, const char *description), void *each_arg)
+static int list(void *arg, const struct nbd_client *c, void (*each)(void *each_arg, const char *name, const char *description),
+		void *each_arg)
 {
 	each(each_arg, "disk", "a raw disk");
 	return 0;

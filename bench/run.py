@@ -7,27 +7,33 @@ Servers:
   bare         the same NBD server and the same disk layer on a raw disk (bench/raw_server.c)
   qemu-uring   qemu-nbd --cache=none --aio=io_uring, raw
   qemu-native  qemu-nbd --cache=none --aio=native, raw
-  nbdkit       nbdkit's file plugin: answers from the page cache, so it is the floor, not a rival
+  qsd-uring    qemu-storage-daemon, cache.direct=on, aio=io_uring (in its main loop: with an I/O thread, 7.2 ends
+               itself when a client leaves)
+  qsd-native   the same, aio=native
+  nbdkit       nbdkit's file plugin, nbdkit-mem its memory plugin, nbd-server as it comes: they answer from the page cache, without
+               disk I/O, so they are the floor, not rivals
 
 Each has a disk of its own of the same kind and size. In each round every job runs on every server in turn, so that what
 else the machine does falls on all alike; figures are medians over the rounds, ratios medians of the ratios of each round.
-CPU is the server's user and system time, threads and kernel workers of its own included; work that the kernel does for it
-elsewhere (write-back, loop devices) is not.
+CPU is the server's user and system time, threads, children and kernel workers of its own included; work that the kernel does for it
+elsewhere (write-back, loop devices) is not. "x4": four connections, each with that depth.
 """
 import argparse
+import glob
 import json
 import os
 import platform
 import shutil
 import signal
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
-# name, fio's rw, block size, queue depth, more arguments
-JOBS = [
+# name, fio's rw, block size, queue depth, connections, more arguments
+KINDS = [
     ("randread qd1", "randread", "4k", 1, []),
     ("randread qd32", "randread", "4k", 32, []),
     ("randwrite qd1", "randwrite", "4k", 1, []),
@@ -36,13 +42,18 @@ JOBS = [
     ("read 1M qd8", "read", "1m", 8, []),
     ("write 1M qd8", "write", "1m", 8, []),
 ]
-SMOKE_JOBS = ("randread qd32", "randwrite qd32")
-SERVERS = ("thin", "thin-aio", "bare", "qemu-uring", "qemu-native", "nbdkit")
+JOBS = [(name + (" x%d" % n if n > 1 else ""), rw, bs, depth, n, more) for n in (1, 4) for name, rw, bs, depth, more in KINDS]
+SMOKE_JOBS = ("randread qd32", "randwrite qd32 x4")
+SERVERS = ("thin", "thin-aio", "bare", "qemu-uring", "qemu-native", "qsd-uring", "qsd-native", "nbdkit", "nbdkit-mem", "nbd-server")
 THIN = ("thin", "thin-aio")
-QEMU = ("qemu-uring", "qemu-native")
+QEMU = ("qemu-uring", "qemu-native", "qsd-uring", "qsd-native") # the peers
+PROGRAMS = {"qemu": "qemu-nbd", "qsd": "qemu-storage-daemon", "nbdkit": "nbdkit", "nbd": "nbd-server"}
+QD32 = tuple(j[0] for j in JOBS if j[3] == 32)
 BUDGETS = [  # numerator, denominator, figure, jobs, at least (+) or at most (-)
-    ("thin", "qemu", "iops", ("randread qd32", "randwrite qd32"), +1.3),
-    ("thin", "qemu", "cpu", ("randread qd32", "randwrite qd32"), -0.7),
+    ("thin", "qemu", "iops", QD32, +1.3),
+    ("thin", "qemu", "cpu", QD32, -0.7),
+    ("thin", "qemu", "iops", tuple(j[0] for j in JOBS if j[3] != 32), +1.0),
+    ("thin", "qemu", "cpu", tuple(j[0] for j in JOBS if j[3] != 32), -1.0),
     ("thin", "bare", "iops", None, +0.95),
 ]
 TICK = os.sysconf("SC_CLK_TCK")
@@ -157,28 +168,43 @@ def disk(where):
 
 # ---- servers ----
 
+def stat_ticks(pid):
+    """User and system time, and those of children that have ended."""
+    try:
+        with open("/proc/%s/stat" % pid) as f:
+            return [int(x) for x in f.read().rsplit(")", 1)[1].split()[11:15]]
+    except OSError:
+        return [0]
+
+
 class Server:
     def __init__(self, name, opt, disks, tmp):
         self.name = name
         self.sock = os.path.join(tmp, name + ".sock")
-        self.uri = "nbd+unix:///%s?socket=%s" % ("bench/vol" if name in THIN else "disk" if name != "nbdkit" else "", self.sock)
+        self.uri = "nbd+unix:///%s?socket=%s" % ("bench/vol" if name in THIN else "disk" if not name.startswith("nbdkit") else "",
+                                                 self.sock)
         self.log = open(os.path.join(tmp, name + ".log"), "w+")
         size = opt.size << 20
         dev = disks.make(2 * size if name in THIN else size)
         cmd = getattr(self, "cmd_" + name.replace("-", "_"))(opt, dev, tmp, size)
         self.p = subprocess.Popen(cmd, stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL)
+        self.pid = self.p.pid
         end = time.monotonic() + 20
         while not self.ready():
-            if self.p.poll() is not None or time.monotonic() > end:
+            if self.p.poll() or time.monotonic() > end:
                 self.log.seek(0)
                 raise Failed("%s did not start: %s" % (name, self.log.read()[-500:]))
             time.sleep(0.05)
+        if name == "nbd-server":
+            with open(os.path.join(tmp, "nbd-server.pid")) as f:
+                self.pid = int(f.read())
 
     def ready(self):
         if self.name in THIN + ("bare",):
             with open(self.log.name) as f:
                 return "ready\n" in f.read()
-        return os.path.exists(self.sock)
+        return os.path.exists(self.sock) and not subprocess.run(["nbdinfo", "--size", self.uri], stdout=subprocess.DEVNULL,
+                                                                stderr=subprocess.DEVNULL, check=False).returncode
 
     def thin(self, opt, dev, tmp, size, io):
         ashlar = os.path.join(opt.build, "ashlar")
@@ -210,12 +236,42 @@ class Server:
     def cmd_nbdkit(self, opt, dev, tmp, size):
         return ["nbdkit", "-f", "-U", self.sock, "file", dev]
 
+    def cmd_nbdkit_mem(self, opt, dev, tmp, size):
+        return ["nbdkit", "-f", "-U", self.sock, "memory", str(size), "allocator=malloc"]
+
+    def qsd(self, dev, aio):
+        what = "host_device" if dev.startswith("/dev/") and not dev.startswith("/dev/shm/") else "file"
+        return ["qemu-storage-daemon", "--blockdev", "driver=%s,node-name=disk,filename=%s,cache.direct=on,aio=%s,discard=unmap" % (what, dev, aio),
+                "--nbd-server", "addr.type=unix,addr.path=%s,max-connections=16" % self.sock,
+                "--export", "type=nbd,id=disk,node-name=disk,name=disk,writable=on"]
+
+    def cmd_qsd_uring(self, opt, dev, tmp, size):
+        return self.qsd(dev, "io_uring")
+
+    def cmd_qsd_native(self, opt, dev, tmp, size):
+        return self.qsd(dev, "native")
+
+    def cmd_nbd_server(self, opt, dev, tmp, size):
+        conf = os.path.join(tmp, "nbd-server.conf")
+        with socket.socket() as k: # it will have a TCP port, too
+            k.bind(("127.0.0.1", 0))
+            port = k.getsockname()[1]
+        with open(conf, "w") as f:
+            f.write("[generic]\n\tunixsock = %s\n\tlistenaddr = 127.0.0.1\n\tport = %d\n\tallowlist = true\n"
+                    "[disk]\n\texportname = %s\n\tfilesize = %d\n\tflush = true\n\tfua = true\n" % (self.sock, port, dev, size))
+        return ["nbd-server", "-C", conf, "-p", os.path.join(tmp, "nbd-server.pid")]
+
     def cpu_us(self):
-        with open("/proc/%d/stat" % self.p.pid) as f:
-            fields = f.read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) * 1e6 / TICK
+        """nbd-server has a child for each connection."""
+        ticks = 0
+        for task in glob.glob("/proc/%d/task/*/children" % self.pid):
+            with open(task) as f:
+                ticks += sum(sum(stat_ticks(pid)[:2]) for pid in f.read().split())
+        return (ticks + sum(stat_ticks(self.pid))) * 1e6 / TICK
 
     def stop(self):
+        if self.pid != self.p.pid:
+            os.kill(self.pid, signal.SIGTERM)
         if self.p.poll() is None:
             self.p.send_signal(signal.SIGTERM)
             try:
@@ -226,9 +282,9 @@ class Server:
         self.log.close()
 
 
-def fio(server, rw, bs, depth, more, tmp):
+def fio(server, rw, bs, depth, connections, more, tmp):
     cmd = ["fio", "--name=bench", "--ioengine=nbd", "--uri=" + server.uri, "--rw=" + rw, "--bs=" + bs, "--iodepth=%d" % depth,
-           "--randrepeat=0", "--norandommap", "--thread", "--output-format=json", *more]
+           "--randrepeat=0", "--norandommap", "--thread", "--numjobs=%d" % connections, "--group_reporting", "--output-format=json", *more]
     before = server.cpu_us()
     out = run(*cmd, cwd=tmp).decode()
     cpu = server.cpu_us() - before
@@ -271,9 +327,9 @@ def shown(v, form):
 
 
 def table(results, jobs, servers):
-    head = "%-15s %-12s %9s %9s %9s %9s | %9s %9s %9s %9s"
+    head = "%-18s %-12s %9s %9s %9s %9s | %9s %9s %9s %9s"
     print(head % ("job", "server", "IOPS", "MiB/s", "p99 us", "CPU us/IO", "IOPS/qemu", "CPU/qemu", "IOPS/bare", "CPU/bare"))
-    for name, _, bs, _, _ in jobs:
+    for name, _, bs, *_ in jobs:
         for s in servers:
             iops = median(results, s, name, "iops")
             if iops is None:
@@ -305,19 +361,22 @@ def budgets(results, jobs):
 def prepare(servers, opt, tmp):
     """Everything is written once, by the server itself."""
     for s in servers:
-        fio(s, "write", "1m", 8, ["--size=%dm" % opt.size, "--end_fsync=1"], tmp)
+        fio(s, "write", "1m", 8, 1, ["--size=%dm" % opt.size, "--end_fsync=1"], tmp)
 
 
 def measure(servers, jobs, opt, tmp):
     results = {}
     order = list(servers)
     for i in range(opt.rounds):
-        for name, rw, bs, depth, more in jobs:
+        for name, rw, bs, depth, connections, more in jobs:
+            part = connections if bs == "1m" else 1 # each its own part of the disk
             for s in order:
-                extra = ["--size=%dm" % opt.size, "--time_based", "--runtime=%g" % opt.seconds, *more]
+                extra = ["--size=%dm" % (opt.size // part), "--time_based", "--runtime=%g" % opt.seconds, *more]
+                if part > 1:
+                    extra.append("--offset_increment=%dm" % (opt.size // part))
                 if "read" != rw and "randread" != rw:
                     extra.append("--end_fsync=1")
-                results.setdefault((s.name, name), []).append(fio(s, rw, bs, depth, extra, tmp))
+                results.setdefault((s.name, name), []).append(fio(s, rw, bs, depth, connections, extra, tmp))
             order = order[1:] + order[:1]  # nobody is always first
         note("round %d of %d done" % (i + 1, opt.rounds))
     return results
@@ -328,7 +387,7 @@ def backend(disks, jobs, opt):
     servers = []
     try:
         for name in opt.servers:
-            program = {"thin": None, "thin-aio": None, "bare": None, "nbdkit": "nbdkit"}.get(name, "qemu-nbd")
+            program = PROGRAMS.get(name.split("-")[0])
             if program and not shutil.which(program):
                 note("%s is left out: there is no %s" % (name, program))
                 continue
