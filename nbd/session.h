@@ -21,6 +21,8 @@
 #define NBD_PAYLOAD_MAX (32 * MIB)	 /* of one read or write; advertised */
 #define NBD_DRAIN_MAX (2 * NBD_PAYLOAD_MAX) /* a longer payload is not even read to the end: the connection is dropped */
 #define NBD_RECV_BYTES (256 * KIB)
+#define NBD_LARGE_BYTES (32 * KIB) /* payload of a write that is worth a receive of its own */
+#define NBD_TURN_REQUESTS 64	   /* taken from one session before the others' turn */
 #define NBD_RESERVE_BYTES (256 * KIB)
 #define NBD_STALL_NS (10 * NS_PER_SEC)	 /* and a second for each MiB that is on its way */
 #define NBD_LINGER_NS (10 * NS_PER_SEC) /* a closing session waits that long for a client that does not read */
@@ -122,6 +124,7 @@ struct nbd_session {
 	struct net_op recv_op;
 	struct iovec recv_iov[2];
 	bool receiving, stalled;
+	bool large;		/* the newest request had a large payload */
 	struct list wait_link;	/* shard's waiting */
 	size_t recv_direct;	/* bytes of it that go to rx */
 	uint8_t *rbuf;

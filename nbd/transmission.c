@@ -1,10 +1,13 @@
 /*
  * The transmission phase: receiving, admission, and the session's end. No coroutine and no allocation per request.
  *
- * A receive fills one big buffer and every request in it is taken at once. Payload of a write is copied once, into the
- * aligned buffer that the device gets; what of it has not arrived yet is received there directly, and whatever follows
- * goes to the big buffer in the same receive. A request is taken only if its memory fits the limits (session.h); until
- * then the session is stalled: nothing more is received, and the peer's socket fills up.
+ * A receive fills one big buffer and every request in it is taken at once, up to NBD_TURN_REQUESTS: then the other sessions of
+ * the reactor have their turn, so that a client who asks for little does not wait for all of what another asks for. Payload of
+ * a small write is copied once, into the aligned buffer that the device gets; what of it has not arrived yet is received there
+ * directly, and whatever follows goes to the big buffer in the same receive. After a large write nothing but a header may
+ * follow: the next is likely to be as large, and its payload then arrives where the device gets it. A request is taken only
+ * if its memory fits the limits (session.h); until then the session is stalled: nothing more is received, and the peer's
+ * socket fills up.
  *
  * The end, for whatever reason (DISC, end of stream, nonsense, volume or server going away): no more requests are taken;
  * what is in flight completes and is answered; then the socket is shut down, which ends a receive in flight; then the
@@ -244,6 +247,7 @@ static bool take_header(struct nbd_session *s)
 	r->rx_bytes = (uint32_t)h.payload_bytes;
 	r->result = bad;
 	s->rpos += header_bytes(s);
+	s->large = r->rx_bytes >= NBD_LARGE_BYTES;
 	if (r->rx_bytes || h.cmd == NBD_CMD_WRITE) {
 		payload_expect(s, r, need);
 	} else if (bad) {
@@ -276,16 +280,33 @@ static bool take_payload(struct nbd_session *s)
 
 static void take_requests(struct nbd_session *s)
 {
+	unsigned n;
+
 	s->stalled = false;
-	while (!s->closing) {
+	for (n = 0; !s->closing; n++) {
 		if (s->rx && !take_payload(s))
 			break;
-		if (s->rlen - s->rpos < header_bytes(s) || !take_header(s))
+		if (s->rlen - s->rpos < header_bytes(s))
+			break;
+		if (n == NBD_TURN_REQUESTS) {
+			s->stalled = true;
+			nbd_session_kick(s);
+			break;
+		}
+		if (!take_header(s))
 			break;
 	}
 }
 
 /* ---- receiving ---- */
+
+/* How much may be received into the big buffer. */
+static size_t recv_room(const struct nbd_session *s)
+{
+	if (s->large && (!s->rx || s->rx->buf) && s->rlen < header_bytes(s))
+		return header_bytes(s) - s->rlen;
+	return NBD_RECV_BYTES - s->rlen;
+}
 
 static void recv_start(struct nbd_session *s)
 {
@@ -303,7 +324,7 @@ static void recv_start(struct nbd_session *s)
 		s->recv_direct = s->rx->rx_bytes - s->rx_got;
 		s->recv_iov[n++] = (struct iovec){s->rx->buf + s->rx_got, s->recv_direct};
 	}
-	s->recv_iov[n++] = (struct iovec){s->rbuf + s->rlen, NBD_RECV_BYTES - s->rlen};
+	s->recv_iov[n++] = (struct iovec){s->rbuf + s->rlen, recv_room(s)};
 	s->recv_op.iov = s->recv_iov;
 	s->recv_op.iov_n = n;
 	s->receiving = true;

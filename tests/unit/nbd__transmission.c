@@ -7,8 +7,7 @@
 #include "engine/base/alloc_hold.h"
 #include "engine/base/units.h"
 #include "nbd/session.h"
-#include "tests/lib/nbd_run.h"
-#include "tests/lib/pipe_stream.h"
+#include "tests/lib/nbd_pipe_client.h"
 
 static struct nbd_script in;
 static struct nbd_run run;
@@ -549,70 +548,6 @@ static void errors_have_one_mapping(void)
 
 /* ---- clients in time ---- */
 
-struct client {
-	struct nbd_run *run;
-	struct stream *mine, *theirs;
-	bool served;
-};
-
-static void serve_co(void *arg)
-{
-	struct client *c = arg;
-
-	nbd_server_co_serve(c->run->server, c->theirs);
-	c->served = true;
-}
-
-static int client_send(struct client *c, struct nbd_script *s, uint64_t deadline_ns)
-{
-	int r = stream_co_send_all(c->mine, &(struct iovec){s->p, s->len}, 1, deadline_ns);
-
-	script_free(s);
-	return r;
-}
-
-static int client_recv(struct client *c, size_t len, uint64_t deadline_ns)
-{
-	void *p = xmalloc(len);
-	int r = stream_co_recv_all(c->mine, p, len, deadline_ns);
-
-	xfree(p);
-	return r;
-}
-
-static void client_connect(struct client *c, struct nbd_run *r, const char *name)
-{
-	struct nbd_script s = {0};
-
-	c->run = r;
-	c->served = false;
-	pipe_stream_pair(64 * KIB, &c->mine, &c->theirs);
-	co_spawn(CO_SERVICE, serve_co, c, "serve");
-	script_flags(&s, 3);
-	script_option(&s, NBD_OPT_EXPORT_NAME, name, strlen(name));
-	CU_ASSERT_EQUAL(client_send(c, &s, UINT64_MAX), 0);
-	CU_ASSERT_EQUAL(client_recv(c, 18 + 10, UINT64_MAX), 0);
-}
-
-/* One read and its reply. */
-static int client_reads(struct client *c, uint32_t len, uint64_t within_ns)
-{
-	uint64_t deadline = reactor_now_ns() + within_ns;
-	struct nbd_script s = {0};
-	int r;
-
-	script_request(&s, NBD_CMD_READ, 0, 7, 0, len);
-	r = client_send(c, &s, deadline);
-	return r ? r : client_recv(c, 16 + len, deadline);
-}
-
-static void client_end(struct client *c)
-{
-	stream_close(c->mine);
-	co_sleep_ns(100 * NS_PER_MS);
-	CU_ASSERT_TRUE(c->served);
-}
-
 static void in_time(void (*body)(struct nbd_run *r))
 {
 	nbd_run_free(&run);
@@ -625,21 +560,21 @@ static void in_time(void (*body)(struct nbd_run *r))
 static void unread_body(struct nbd_run *r)
 {
 	struct nbd_script s = {0};
-	struct client bad, good;
+	struct pipe_client bad, good;
 	unsigned i;
 
-	client_connect(&bad, r, "delay");
-	client_connect(&good, r, "delay");
+	pipe_client_co_connect(&bad, r, "delay", NULL);
+	pipe_client_co_connect(&good, r, "delay", NULL);
 	for (i = 0; i < 1000; i++)
 		script_request(&s, NBD_CMD_READ, 0, i, 0, 1 << 20);
-	CU_ASSERT_EQUAL(client_send(&bad, &s, UINT64_MAX), 0); /* 28 KB fit into the pipe and the server's buffer */
+	CU_ASSERT_EQUAL(pipe_client_co_send(&bad, &s, UINT64_MAX), 0); /* 28 KB fit into the pipe and the server's buffer */
 	co_sleep_ns(NS_PER_SEC);
 	CU_ASSERT_TRUE(mem_bdev_in_flight_bytes_max(nbd_mem_export(r->exports, RUN_DELAY)) <= 4 * MIB);
 	CU_ASSERT_TRUE(mem_bdev_count(nbd_mem_export(r->exports, RUN_DELAY), IO_READ) <= 4);
 	for (i = 0; i < 10; i++)
-		CU_ASSERT_EQUAL(client_reads(&good, 1 << 20, NS_PER_SEC), 0);
-	client_end(&bad);
-	client_end(&good);
+		CU_ASSERT_EQUAL(pipe_client_co_read(&good, 1 << 20, NS_PER_SEC), 0);
+	pipe_client_co_end(&bad);
+	pipe_client_co_end(&good);
 }
 
 #define HOGS 6
@@ -648,26 +583,26 @@ static void unread_body(struct nbd_run *r)
  * turn when the hogs have stood still for too long. */
 static void hogs_body(struct nbd_run *r)
 {
-	static struct client hog[HOGS];
+	static struct pipe_client hog[HOGS];
 	struct nbd_script s = {0};
-	struct client good;
+	struct pipe_client good;
 	unsigned i;
 
 	for (i = 0; i < HOGS; i++) {
-		client_connect(&hog[i], r, "delay");
+		pipe_client_co_connect(&hog[i], r, "delay", NULL);
 		if (i % 2)
 			script_request(&s, NBD_CMD_READ, 0, i, 0, 4 << 20);
 		else
 			script_request(&s, NBD_CMD_WRITE, 0, i, 0, 4 << 20);
-		CU_ASSERT_EQUAL(client_send(&hog[i], &s, UINT64_MAX), 0);
+		CU_ASSERT_EQUAL(pipe_client_co_send(&hog[i], &s, UINT64_MAX), 0);
 	}
-	client_connect(&good, r, "delay");
+	pipe_client_co_connect(&good, r, "delay", NULL);
 	for (i = 0; i < 20; i++)
-		CU_ASSERT_EQUAL(client_reads(&good, 4096, 100 * NS_PER_MS), 0);
-	CU_ASSERT_EQUAL(client_reads(&good, 2 << 20, 80 * NS_PER_SEC), 0);
+		CU_ASSERT_EQUAL(pipe_client_co_read(&good, 4096, 100 * NS_PER_MS), 0);
+	CU_ASSERT_EQUAL(pipe_client_co_read(&good, 2 << 20, 80 * NS_PER_SEC), 0);
 	for (i = 0; i < HOGS; i++)
 		stream_close(hog[i].mine);
-	client_end(&good);
+	pipe_client_co_end(&good);
 	co_sleep_ns(NS_PER_SEC);
 	for (i = 0; i < HOGS; i++)
 		CU_ASSERT_TRUE(hog[i].served);
@@ -676,12 +611,12 @@ static void hogs_body(struct nbd_run *r)
 static void linger_body(struct nbd_run *r)
 {
 	struct nbd_script s = {0};
-	struct client c;
+	struct pipe_client c;
 
-	client_connect(&c, r, "mem");
+	pipe_client_co_connect(&c, r, "mem", NULL);
 	script_request(&s, NBD_CMD_READ, 0, 1, 0, 1 << 20);
 	script_request(&s, NBD_CMD_DISC, 0, 1, 0, 0);
-	CU_ASSERT_EQUAL(client_send(&c, &s, UINT64_MAX), 0);
+	CU_ASSERT_EQUAL(pipe_client_co_send(&c, &s, UINT64_MAX), 0);
 	co_sleep_ns(NS_PER_SEC);
 	CU_ASSERT_FALSE(c.served); /* the reply is still on its way */
 	co_sleep_ns(30 * NS_PER_SEC);
@@ -692,16 +627,16 @@ static void linger_body(struct nbd_run *r)
 static void gone_body(struct nbd_run *r)
 {
 	struct nbd_script s = {0};
-	struct client c;
+	struct pipe_client c;
 
-	client_connect(&c, r, "delay");
+	pipe_client_co_connect(&c, r, "delay", NULL);
 	script_request(&s, NBD_CMD_READ, 0, 1, 0, 4096);
-	CU_ASSERT_EQUAL(client_send(&c, &s, UINT64_MAX), 0);
+	CU_ASSERT_EQUAL(pipe_client_co_send(&c, &s, UINT64_MAX), 0);
 	co_sleep_ns(NS_PER_MS / 2);
 	CU_ASSERT_EQUAL(mem_bdev_in_flight(nbd_mem_export(r->exports, RUN_DELAY)), 1);
 	nbd_mem_export_gone(r->exports, RUN_DELAY);
-	CU_ASSERT_EQUAL(client_recv(&c, 16 + 4096, UINT64_MAX), 0);
-	CU_ASSERT_EQUAL(client_recv(&c, 1, UINT64_MAX), -ECONNRESET);
+	CU_ASSERT_EQUAL(pipe_client_co_recv(&c, 16 + 4096, UINT64_MAX), 0);
+	CU_ASSERT_EQUAL(pipe_client_co_recv(&c, 1, UINT64_MAX), -ECONNRESET);
 	co_sleep_ns(NS_PER_MS);
 	CU_ASSERT_TRUE(c.served);
 	CU_ASSERT_EQUAL(nbd_mem_export_attached(r->exports, RUN_DELAY), 0);
@@ -710,20 +645,20 @@ static void gone_body(struct nbd_run *r)
 
 static void stop_body(struct nbd_run *r)
 {
-	static struct client c[20];
+	static struct pipe_client c[20];
 	struct nbd_script s = {0};
 	unsigned i;
 
 	for (i = 0; i < ARRAY_LEN(c); i++) {
-		client_connect(&c[i], r, i % 2 ? "mem" : "delay");
+		pipe_client_co_connect(&c[i], r, i % 2 ? "mem" : "delay", NULL);
 		script_request(&s, NBD_CMD_READ, 0, 1, 0, 4096);
-		CU_ASSERT_EQUAL(client_send(&c[i], &s, UINT64_MAX), 0);
+		CU_ASSERT_EQUAL(pipe_client_co_send(&c[i], &s, UINT64_MAX), 0);
 	}
 	co_sleep_ns(NS_PER_MS / 2);
 	nbd_server_co_destroy(r->server);
 	r->server = NULL;
 	for (i = 0; i < ARRAY_LEN(c); i++) {
-		CU_ASSERT_EQUAL(client_recv(&c[i], 16 + 4096, UINT64_MAX), 0);
+		CU_ASSERT_EQUAL(pipe_client_co_recv(&c[i], 16 + 4096, UINT64_MAX), 0);
 		CU_ASSERT_TRUE(c[i].served);
 		stream_close(c[i].mine);
 	}
@@ -733,19 +668,19 @@ static void stop_body(struct nbd_run *r)
 static void vanish_body(struct nbd_run *r)
 {
 	struct nbd_script s = {0};
-	struct client c;
+	struct pipe_client c;
 	unsigned i;
 
 	for (i = 0; i < 50; i++) {
-		client_connect(&c, r, i % 2 ? "mem" : "delay");
+		pipe_client_co_connect(&c, r, i % 2 ? "mem" : "delay", NULL);
 		script_write(&s, 0, 1, 0, 20 << 10, 1);
 		script_request(&s, NBD_CMD_READ, 0, 2, 0, 1 << 20);
 		script_request(&s, NBD_CMD_WRITE, 0, 3, 0, 1 << 20);
 		script_add(&s, "x", i % 3);
-		CU_ASSERT_EQUAL(client_send(&c, &s, UINT64_MAX), 0);
+		CU_ASSERT_EQUAL(pipe_client_co_send(&c, &s, UINT64_MAX), 0);
 		if (i % 5)
 			co_sleep_ns(i * 100 * NS_PER_US);
-		client_end(&c);
+		pipe_client_co_end(&c);
 	}
 }
 

@@ -1,0 +1,160 @@
+/*
+ * What a session takes in its turn, and where the payload of writes arrives.
+ */
+#include <CUnit/Basic.h>
+
+#include "engine/base/units.h"
+#include "nbd/session.h"
+#include "tests/lib/nbd_pipe_client.h"
+
+static struct nbd_run run;
+
+static void in_time(void (*body)(struct nbd_run *r))
+{
+	unsigned seed;
+
+	for (seed = 1; seed <= 8; seed++) {
+		run = (struct nbd_run){.seed = seed, .co_body = body, .o = {.max_in_flight = 4096}};
+		nbd_run(&run);
+		CU_ASSERT_EQUAL(run.result, 0);
+		CU_ASSERT_EQUAL(run.leaked, 0);
+		nbd_run_free(&run);
+	}
+}
+
+#define HOG_REQUESTS 2000
+
+static unsigned n_reads(struct nbd_run *r, unsigned export)
+{
+	return (unsigned)mem_bdev_count(nbd_mem_export(r->exports, export), IO_READ);
+}
+
+/* Their requests arrive together; the one request does not wait for the two thousand. */
+static void hog_body(struct nbd_run *r)
+{
+	struct pipe_client hog, good;
+	struct nbd_script s = {0};
+	unsigned i;
+
+	pipe_client_co_connect(&hog, r, "mem", NULL);
+	pipe_client_co_connect(&good, r, "block4k", NULL);
+	for (i = 0; i < HOG_REQUESTS; i++)
+		script_request(&s, NBD_CMD_READ, 0, i, 0, 512);
+	CU_ASSERT_EQUAL(pipe_client_co_send(&hog, &s, UINT64_MAX), 0);
+	CU_ASSERT_EQUAL(pipe_client_co_read(&good, 4096, NS_PER_SEC), 0);
+	CU_ASSERT_TRUE(n_reads(r, RUN_MEM) <= 6 * NBD_TURN_REQUESTS);
+	CU_ASSERT_EQUAL(pipe_client_co_recv(&hog, HOG_REQUESTS * (16 + 512), UINT64_MAX), 0);
+	CU_ASSERT_EQUAL(n_reads(r, RUN_MEM), HOG_REQUESTS);
+	pipe_client_co_end(&hog);
+	pipe_client_co_end(&good);
+}
+
+/* ---- where payload arrives ---- */
+
+/* A stream that notes how much each receive offers besides a payload's own memory. */
+struct noting {
+	struct stream s;
+	struct stream *inner;
+};
+
+static size_t rooms[256];
+static unsigned n_rooms;
+
+static void noting_submit(struct stream *s, struct net_op *op)
+{
+	if (op->kind == NET_RECV && op->iov_n == 2 && n_rooms < ARRAY_LEN(rooms))
+		rooms[n_rooms++] = op->iov[1].iov_len;
+	stream_submit(container_of(s, struct noting, s)->inner, op);
+}
+
+static void noting_shutdown(struct stream *s)
+{
+	stream_shutdown(container_of(s, struct noting, s)->inner);
+}
+
+static void noting_close(struct stream *s)
+{
+	struct noting *n = container_of(s, struct noting, s);
+
+	stream_close(n->inner);
+	xfree(n);
+}
+
+static const struct stream_ops noting_ops = {.submit = noting_submit, .shutdown = noting_shutdown, .close = noting_close};
+
+static struct stream *noting_wrap(struct stream *inner)
+{
+	struct noting *n = xcalloc(1, sizeof(*n));
+
+	n->s = *inner;
+	n->s.ops = &noting_ops;
+	n->inner = inner;
+	return &n->s;
+}
+
+/* Sends writes of this length, then reads one block; what receives into their payload offered for what follows. */
+static void write_and_note(struct nbd_run *r, uint32_t len, unsigned n)
+{
+	struct nbd_script s = {0};
+	struct pipe_client c;
+	uint8_t b = 0;
+	unsigned i;
+
+	pipe_client_co_connect(&c, r, "mem", noting_wrap);
+	n_rooms = 0;
+	for (i = 0; i < n; i++)
+		script_write(&s, 0, i, (uint64_t)i * len, len, (uint8_t)(i + 1));
+	CU_ASSERT_EQUAL(pipe_client_co_send(&c, &s, UINT64_MAX), 0);
+	CU_ASSERT_EQUAL(pipe_client_co_recv(&c, n * 16, UINT64_MAX), 0);
+	CU_ASSERT_EQUAL(pipe_client_co_read(&c, 4096, NS_PER_SEC), 0);
+	for (i = 0; i < n; i++) {
+		mem_bdev_peek(nbd_mem_export(r->exports, RUN_MEM), (uint64_t)i * len + len - 1, &b, 1);
+		CU_ASSERT_EQUAL(b, i + 1);
+	}
+	pipe_client_co_end(&c);
+}
+
+static void large_body(struct nbd_run *r)
+{
+	unsigned i;
+
+	write_and_note(r, 1 << 20, 6);
+	CU_ASSERT_TRUE(n_rooms > 6);
+	for (i = 0; i < n_rooms; i++)
+		CU_ASSERT_TRUE(rooms[i] <= sizeof(struct nbd_request));
+}
+
+static void small_body(struct nbd_run *r)
+{
+	unsigned i;
+
+	write_and_note(r, 4096, 60);
+	for (i = 0; i < n_rooms; i++)
+		CU_ASSERT_TRUE(rooms[i] > NBD_RECV_BYTES / 2);
+}
+
+static void one_request_does_not_wait_for_thousands_of_others(void) { in_time(hog_body); }
+static void nothing_but_a_header_follows_a_large_payload(void) { in_time(large_body); }
+static void many_small_writes_are_received_at_once(void) { in_time(small_body); }
+
+#define T(f) {#f, f}
+
+int main(void)
+{
+	CU_TestInfo tests[] = {
+		T(one_request_does_not_wait_for_thousands_of_others),
+		T(nothing_but_a_header_follows_a_large_payload),
+		T(many_small_writes_are_received_at_once),
+		CU_TEST_INFO_NULL,
+	};
+	CU_SuiteInfo suites[] = {{"nbd turns", NULL, NULL, NULL, NULL, tests}, CU_SUITE_INFO_NULL};
+	unsigned failed;
+
+	if (CU_initialize_registry() || CU_register_suites(suites))
+		return 1;
+	CU_basic_set_mode(CU_BRM_NORMAL);
+	CU_basic_run_tests();
+	failed = CU_get_number_of_failures();
+	CU_cleanup_registry();
+	return failed != 0;
+}
