@@ -1,7 +1,8 @@
 /*
  * Replies: everything that became ready in one turn of the loop goes out in one send. Headers are packed into one small
  * buffer of the session, payload is sent from where the device put it; a request without payload is over as soon as its
- * header is packed, one with payload when the send is.
+ * header is packed, one with payload when the send is. What the peer's socket takes at once, mostly all, is sent by a call;
+ * only what is left waits for it.
  */
 #include "nbd/session.h"
 
@@ -120,18 +121,36 @@ void nbd_req_finish(struct nbd_req *r, int result)
 	nbd_session_kick(s);
 }
 
-static void sent_done(struct net_op *op)
+static void sent(struct nbd_session *s, int64_t result)
 {
-	struct nbd_session *s = op->owner;
 	struct list *n;
 
 	s->sending = false;
 	while ((n = list_pop_front(&s->sent)))
 		nbd_req_put(list_entry(n, struct nbd_req, link));
-	if (op->result < 0)
+	if (result < 0)
 		nbd_session_kill(s);
 	else if (s->closing || !list_is_empty(&s->ready))
 		nbd_session_kick(s);
+}
+
+static void sent_done(struct net_op *op)
+{
+	sent(op->owner, op->result);
+}
+
+/* Takes what has been sent off the front. Returns the first iovec of the rest; n if there is none. */
+static unsigned iov_advance(struct iovec *iov, unsigned n, uint64_t bytes)
+{
+	unsigned i;
+
+	for (i = 0; i < n && bytes >= iov[i].iov_len; i++)
+		bytes -= iov[i].iov_len;
+	if (i < n) {
+		iov[i].iov_base = (uint8_t *)iov[i].iov_base + bytes;
+		iov[i].iov_len -= bytes;
+	}
+	return i;
 }
 
 static void ready_drop(struct nbd_session *s)
@@ -175,6 +194,8 @@ static unsigned gather(struct nbd_session *s)
 void nbd_reply_send(struct nbd_session *s)
 {
 	struct net_op *op = &s->send_op;
+	unsigned n, first;
+	int64_t r;
 
 	if (s->sending || list_is_empty(&s->ready))
 		return;
@@ -182,9 +203,15 @@ void nbd_reply_send(struct nbd_session *s)
 		ready_drop(s);
 		return;
 	}
-	*op = (struct net_op){.kind = NET_SEND, .fd = s->st->fd, .iov = s->send_iov, .done = sent_done, .owner = s};
-	op->iov_n = gather(s);
+	n = gather(s);
 	s->sending = true;
+	r = stream_try_send(s->st, s->send_iov, n);
+	first = r < 0 ? n : iov_advance(s->send_iov, n, (uint64_t)r);
+	if (first == n) {
+		sent(s, r);
+		return;
+	}
+	*op = (struct net_op){.kind = NET_SEND, .fd = s->st->fd, .iov = s->send_iov + first, .iov_n = n - first, .done = sent_done, .owner = s};
 	s->send_ns = reactor_now_ns();
 	stream_submit(s->st, op);
 }

@@ -31,6 +31,16 @@ static void sock_submit(struct stream *s, struct net_op *op)
 	k->w->ops->net_submit(k->w, op);
 }
 
+static int64_t sock_try_send(struct stream *s, struct iovec *iov, unsigned n)
+{
+	struct msghdr mh = { .msg_iov = iov, .msg_iovlen = n };
+	ssize_t r = sendmsg(s->fd, &mh, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+	if (r >= 0)
+		return r;
+	return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+}
+
 static void sock_shutdown(struct stream *s)
 {
 	shutdown(s->fd, SHUT_RDWR);
@@ -42,7 +52,10 @@ static void sock_close(struct stream *s)
 	xfree(container_of(s, struct sock_stream, s));
 }
 
-static const struct stream_ops sock_ops = { .submit = sock_submit, .shutdown = sock_shutdown, .close = sock_close };
+static const struct stream_ops sock_ops = { .submit = sock_submit,
+					    .try_send = sock_try_send,
+					    .shutdown = sock_shutdown,
+					    .close = sock_close };
 
 static void set_up_unix(struct stream *s)
 {

@@ -26,6 +26,8 @@ struct net_op {
 struct stream;
 struct stream_ops {
 	void (*submit)(struct stream *s, struct net_op *op);
+	/* NULL: see stream_try_send() */
+	int64_t (*try_send)(struct stream *s, struct iovec *iov, unsigned n);
 	void (*shutdown)(struct stream *s); /* both directions; pending operations end with 0 or an error */
 	void (*close)(struct stream *s);    /* no operation in flight; frees */
 };
@@ -45,6 +47,12 @@ struct stream {
 };
 
 static inline void stream_submit(struct stream *s, struct net_op *op) { s->ops->submit(s, op); }
+/* Sends at once what can be sent without waiting, while no send is in flight: the number of bytes, perhaps 0, or -errno. Streams that
+ * cannot do that say 0. For most replies it is all there is to it: nothing completes later, and the loop need not look. */
+static inline int64_t stream_try_send(struct stream *s, struct iovec *iov, unsigned n)
+{
+	return s->ops->try_send ? s->ops->try_send(s, iov, n) : 0;
+}
 /* Coroutine. Some bytes (at least 1), 0 at end, or -errno. */
 int64_t stream_co_recv(struct stream *s, void *buf, size_t len);
 /* Coroutine. Exactly len bytes: 0, -ECONNRESET on early end, -errno, -ETIMEDOUT after deadline_ns (UINT64_MAX: none).

@@ -112,6 +112,11 @@ static void loop(struct ur *u)
 		r->now_ns = clock_ns(CLOCK_MONOTONIC);
 		reactor_turn(r);
 		done = u->aio.n | u->aio.inflight ? ur_aio_poll(u) : 0;
+		if (done) { /* what these lead to goes to the kernel together with what was there before */
+			r->now_ns = clock_ns(CLOCK_MONOTONIC);
+			reactor_turn(r);
+			done = u->aio.n;
+		}
 		if (done || reactor_has_work(r)) {
 			u->w->ops->submit(u);
 		} else {

@@ -133,6 +133,24 @@ static void pipe_submit(struct stream *s, struct net_op *op)
 	dir_move(d);
 }
 
+/* As a socket, into what room there is. */
+static int64_t pipe_try_send(struct stream *s, struct iovec *iov, unsigned n)
+{
+	struct pipe_stream *x = container_of(s, struct pipe_stream, s);
+	struct dir *d = &x->p->dir[x->side];
+	struct net_op op = {.iov = iov, .iov_n = n};
+	size_t len;
+
+	CHECK(!d->wr.op && !d->wr.complete);
+	if (d->no_reader || d->no_writer)
+		return -EPIPE;
+	len = MIN(total(&op), d->cap - d->len);
+	copy(&op, 0, d->buf + d->len, len, false);
+	d->len += len;
+	dir_move(d);
+	return (int64_t)len;
+}
+
 static void pipe_shutdown(struct stream *s)
 {
 	struct pipe_stream *x = container_of(s, struct pipe_stream, s);
@@ -159,7 +177,7 @@ static void pipe_close(struct stream *s)
 	xfree(p);
 }
 
-static const struct stream_ops pipe_ops = {.submit = pipe_submit, .shutdown = pipe_shutdown, .close = pipe_close};
+static const struct stream_ops pipe_ops = {.submit = pipe_submit, .try_send = pipe_try_send, .shutdown = pipe_shutdown, .close = pipe_close};
 
 static struct stream *end_create(struct pipe_pair *p, unsigned side, size_t cap)
 {
