@@ -14,7 +14,8 @@ Servers:
                disk I/O, so they are the floor, not rivals
 
 Each has a disk of its own of the same kind and size. In each round every job runs on every server in turn, so that what
-else the machine does falls on all alike; figures are medians over the rounds, ratios medians of the ratios of each round.
+else the machine does falls on all alike; figures are medians over the rounds, ratios medians of the ratios of each round. The best
+peer is the one with the worst median ratio for us. What is written is one byte over and over, so that a zram has nothing to compress.
 CPU is the server's user and system time, threads, children and kernel workers of its own included; work that the kernel does for it
 elsewhere (write-back, loop devices) is not. "x4": four connections, each with that depth.
 """
@@ -284,7 +285,7 @@ class Server:
 
 def fio(server, rw, bs, depth, connections, more, tmp):
     cmd = ["fio", "--name=bench", "--ioengine=nbd", "--uri=" + server.uri, "--rw=" + rw, "--bs=" + bs, "--iodepth=%d" % depth,
-           "--randrepeat=0", "--norandommap", "--thread", "--numjobs=%d" % connections, "--group_reporting", "--output-format=json", *more]
+           "--randrepeat=0", "--norandommap", "--thread", "--buffer_pattern=0x5a", "--numjobs=%d" % connections, "--group_reporting", "--output-format=json", *more]
     before = server.cpu_us()
     out = run(*cmd, cwd=tmp).decode()
     cpu = server.cpu_us() - before
@@ -304,21 +305,12 @@ def median(results, server, job, figure):
     return statistics.median(v) if v else None
 
 
-def best_qemu(results, job, figure, i):
-    v = [results[s, job][i][figure] for s in QEMU if len(results.get((s, job), [])) > i]
-    return (max(v) if figure == "iops" else min(v)) if v else None
-
-
 def ratio(results, job, a, b, figure):
-    """Median over the rounds of a's figure by b's; b may be "qemu": the better of the two."""
-    v = []
-    for i, r in enumerate(results.get((a, job), [])):
-        if b == "qemu":
-            d = best_qemu(results, job, figure, i)
-        else:
-            d = results[b, job][i][figure] if len(results.get((b, job), [])) > i else None
-        if d:
-            v.append(r[figure] / d)
+    """Median over the rounds of a's figure by b's; b may be "qemu": the peer that is best by this."""
+    if b == "qemu":
+        v = [x for x in (ratio(results, job, a, peer, figure) for peer in QEMU) if x is not None]
+        return (min(v) if figure == "iops" else max(v)) if v else None
+    v = [x[figure] / y[figure] for x, y in zip(results.get((a, job), []), results.get((b, job), [])) if y[figure]]
     return statistics.median(v) if v else None
 
 

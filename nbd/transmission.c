@@ -1,7 +1,7 @@
 /*
  * The transmission phase: receiving, admission, and the session's end. No coroutine and no allocation per request.
  *
- * A receive fills one big buffer and every request in it is taken at once, up to NBD_TURN_REQUESTS: then the other sessions of
+ * A receive fills one big buffer and every request in it is taken at once, up to NBD_TURN_REQUESTS and NBD_TURN_BYTES: then the other sessions of
  * the reactor have their turn, so that a client who asks for little does not wait for all of what another asks for. Payload of
  * a small write is copied once, into the aligned buffer that the device gets; what of it has not arrived yet is received there
  * directly, and whatever follows goes to the big buffer in the same receive. After a large write nothing but a header may
@@ -280,6 +280,7 @@ static bool take_payload(struct nbd_session *s)
 
 static void take_requests(struct nbd_session *s)
 {
+	uint64_t most = s->n_bytes + NBD_TURN_BYTES;
 	unsigned n;
 
 	s->stalled = false;
@@ -288,7 +289,7 @@ static void take_requests(struct nbd_session *s)
 			break;
 		if (s->rlen - s->rpos < header_bytes(s))
 			break;
-		if (n == NBD_TURN_REQUESTS) {
+		if (n == NBD_TURN_REQUESTS || s->n_bytes >= most) {
 			s->stalled = true;
 			nbd_session_kick(s);
 			break;
