@@ -22,6 +22,8 @@
 #include "engine/io/worker.h"
 
 #define UR_SLOTS 256 /* disks with a place in the table of registered files */
+#define UR_PIN_BYTES (1u << 20) /* of the arena, with the kernel as one registered buffer; no block of buf.h lies in two */
+#define UR_PINS 64
 #define AIO_BATCH 128
 #define AIO_EVENTS 1024
 #define EPOLL_EVENTS 64
@@ -106,7 +108,8 @@ struct ur {
 	uint64_t kick_value;
 	char *arena;
 	size_t arena_len;
-	size_t arena_registered; /* bytes from its start that the kernel has pinned */
+	unsigned n_pins; /* parts of the arena that the kernel may pin */
+	uint8_t pins[UR_PINS]; /* enum ur_pin_state */
 	struct list soon; /* requests that complete at the next turn: io.link */
 	struct task soon_task;
 	struct ur_aio aio;
@@ -184,13 +187,6 @@ static inline struct ur *ur_self(void)
 static inline struct uio *uio_of(struct io *io)
 {
 	return (struct uio *)(void *)io->scratch;
-}
-
-static inline bool ur_is_pinned(const struct ur *u, const void *p, size_t len)
-{
-	size_t at = (size_t)((const char *)p - u->arena);
-
-	return at < u->arena_registered && len <= u->arena_registered - at;
 }
 
 /* real_aio.c */

@@ -1,7 +1,8 @@
 /*
  * The ring of a reactor: set up on its own thread (it is the single issuer), with the best flags the kernel knows, files
- * and buffers registered as far as the memlock limit goes, and restricted to the operations in use. And its part of the loop:
- * while there is work the kernel is entered only to submit, or to have it run completions that it has announced.
+ * and buffers registered as far as the memlock limit goes, and restricted to the operations in use. Registered memory is pinned,
+ * so of the arena a part is registered when it is first used: a reactor that has nothing to do takes next to no memory. And its
+ * part of the loop: while there is work the kernel is entered only to submit, or to have it run completions that it has announced.
  */
 #include <stdio.h>
 #include <string.h>
@@ -22,7 +23,7 @@ static const uint8_t ops_in_use[] = {
 	IORING_OP_STATX,      IORING_OP_POLL_ADD,
 };
 
-static const uint8_t registers_in_use[] = { IORING_REGISTER_FILES_UPDATE, IORING_UNREGISTER_RING_FDS };
+static const uint8_t registers_in_use[] = { IORING_REGISTER_FILES_UPDATE, IORING_REGISTER_BUFFERS_UPDATE, IORING_UNREGISTER_RING_FDS };
 
 /* Two calls that some builds of liburing do not export. */
 static int ring_register_raw(struct io_uring *ring, unsigned op, void *arg, unsigned n)
@@ -52,15 +53,21 @@ static void ring_restrict(struct io_uring *ring)
 
 static void ring_register(struct ur *u)
 {
-	struct iovec iov = { .iov_base = u->arena, .iov_len = u->arena_len };
+	unsigned n = (unsigned)MIN(u->arena_len / UR_PIN_BYTES, (size_t)UR_PINS);
 
-	for (; iov.iov_len >= (256u << 10); iov.iov_len /= 2) {
-		if (io_uring_register_buffers(&u->ring, &iov, 1) == 0) {
-			u->arena_registered = iov.iov_len;
-			break;
-		}
-	}
+	if (n && io_uring_register_buffers_sparse(&u->ring, n) == 0) /* Linux 5.19 */
+		u->n_pins = n;
 	u->files_registered = io_uring_register_files_sparse(&u->ring, UR_SLOTS) == 0;
+}
+
+bool ur_pin(struct ur *u, unsigned part)
+{
+	struct iovec iov = { .iov_base = u->arena + (size_t)part * UR_PIN_BYTES, .iov_len = UR_PIN_BYTES };
+	__u64 tag = 0;
+
+	if (u->pins[part] == UR_PIN_NOT_YET)
+		u->pins[part] = io_uring_register_buffers_update_tag(&u->ring, part, &iov, &tag, 1) == 1 ? UR_PINNED : UR_PIN_REFUSED;
+	return u->pins[part] == UR_PINNED;
 }
 
 /* A disk that does not answer keeps a worker for each request that has none of the kernel's asynchronous ways. By default there

@@ -43,13 +43,16 @@ void uring_rw(struct ur *u, struct io *io)
 	const struct iovec *iov;
 	struct iovec one;
 	unsigned n = uio_left(io, &one, &iov);
+	int pinned = n == 1 ? ur_pinned(u, iov->iov_base, iov->iov_len) : -1;
 
 	sqe = ur_sqe(u);
 	if (n == 1) {
 		io_uring_prep_rw(write ? IORING_OP_WRITE : IORING_OP_READ, sqe, s->disk->fd, iov->iov_base,
 				 (unsigned)iov->iov_len, io->off_bytes + s->at_bytes);
-		if (ur_is_pinned(u, iov->iov_base, iov->iov_len))
-			sqe->opcode = write ? IORING_OP_WRITE_FIXED : IORING_OP_READ_FIXED; /* buf_index is 0 */
+		if (likely(pinned >= 0)) {
+			sqe->opcode = write ? IORING_OP_WRITE_FIXED : IORING_OP_READ_FIXED;
+			sqe->buf_index = (uint16_t)pinned;
+		}
 	} else {
 		io_uring_prep_rw(write ? IORING_OP_WRITEV : IORING_OP_READV, sqe, s->disk->fd, iov, n,
 				 io->off_bytes + s->at_bytes);
