@@ -337,7 +337,8 @@ static bool help_closing(struct real_world *w)
 
 static int open_fd(struct udisk *d, struct err *e)
 {
-	int mode = O_CLOEXEC | O_DIRECT | (d->flags & DISK_RDONLY ? O_RDONLY : O_RDWR), tries, r;
+	/* When it was read last, nobody wants to know; and a file that is written too would be told at nearly every read. */
+	int mode = O_CLOEXEC | O_DIRECT | O_NOATIME | (d->flags & DISK_RDONLY ? O_RDONLY : O_RDWR), tries, r;
 	const char *path = d->disk.path;
 
 	if (d->disk.is_block && !(d->flags & (DISK_RDONLY | DISK_NO_LOCK)))
@@ -349,6 +350,10 @@ static int open_fd(struct udisk *d, struct err *e)
 		if (d->fd >= 0)
 			return 0;
 		r = -errno;
+		if (r == -EPERM && (mode & O_NOATIME)) { /* it is somebody else's file */
+			mode &= ~O_NOATIME;
+			continue;
+		}
 		if (r != -EBUSY || tries >= BUSY_TRIES || (!closing && tries > 5))
 			break;
 		usleep(1000); /* file references go a moment after the last close */

@@ -267,6 +267,46 @@ static int co_listen_unix(void *arg)
 	return 0;
 }
 
+/* What the socket takes goes at once; nothing waits; and it all arrives in order. */
+static int co_try_send(void *arg)
+{
+	const size_t len = 8 * MIB;
+	char *out = xmalloc(len), *in = xmalloc(len);
+	struct stream *a, *b;
+	struct rng rng;
+	size_t sent = 0, got = 0;
+	int64_t n;
+
+	rng_init(&rng, 7);
+	rng_fill(&rng, out, len);
+	pair(&a, &b);
+	while (got < len) {
+		struct iovec v[2] = { { out + sent, MIN(1000, len - sent) }, { out + sent, 0 } };
+
+		v[1].iov_base = out + sent + v[0].iov_len;
+		v[1].iov_len = len - sent - v[0].iov_len;
+		n = stream_try_send(a, v, 2);
+		CU_ASSERT_TRUE_FATAL(n >= 0 && n < (int64_t)len);
+		sent += (size_t)n;
+		if (sent < len)
+			CU_ASSERT_EQUAL(stream_try_send(a, v + 1, 1), 0); /* it is full */
+		CU_ASSERT_EQUAL_FATAL(stream_co_recv_all(b, in + got, sent - got, UINT64_MAX), 0);
+		got = sent;
+	}
+	CU_ASSERT_EQUAL(memcmp(out, in, len), 0);
+	stream_close(b);
+	CU_ASSERT_EQUAL(stream_try_send(a, &(struct iovec){ out, 1 }, 1), -EPIPE);
+	stream_close(a);
+	xfree(out);
+	xfree(in);
+	return 0;
+}
+
+static void what_can_be_sent_at_once_is(void)
+{
+	run(co_try_send, NULL);
+}
+
 static void unix_listener_serves_and_cleans_up(void)
 {
 	run(co_listen_unix, NULL);
@@ -442,6 +482,7 @@ static void add_suite(const char *name, CU_InitializeFunc init)
 #define T(f) CU_add_test(s, #f, f)
 	T(big_sends_arrive_whole);
 	T(deadlines_end_operations);
+	T(what_can_be_sent_at_once_is);
 	T(idle_streams_change_reactors);
 	T(unix_listener_serves_and_cleans_up);
 	T(tcp_listener_serves);
