@@ -23,7 +23,7 @@
 #define NBD_RECV_BYTES (256 * KIB)
 #define NBD_LARGE_BYTES (32 * KIB) /* payload of a write that is worth a receive of its own */
 #define NBD_TURN_REQUESTS 64	   /* taken from one session before the others' turn, */
-#define NBD_TURN_BYTES MIB	   /* or when so much memory has been taken for them */
+#define NBD_TURN_BYTES (512 * KIB)  /* or when so much memory has been taken for them */
 #define NBD_RESERVE_BYTES (256 * KIB)
 #define NBD_STALL_NS (10 * NS_PER_SEC)	 /* and a second for each MiB that is on its way */
 #define NBD_LINGER_NS (10 * NS_PER_SEC) /* a closing session waits that long for a client that does not read */

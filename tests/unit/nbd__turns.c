@@ -49,7 +49,7 @@ static void hog_meets(struct nbd_run *r, unsigned n, uint32_t len)
 }
 
 static void hog_body(struct nbd_run *r) { hog_meets(r, 2000, 512); }
-static void glutton_body(struct nbd_run *r) { hog_meets(r, 50, MIB); }
+static void glutton_body(struct nbd_run *r) { hog_meets(r, 60, NBD_TURN_BYTES); }
 
 /* ---- where payload arrives ---- */
 
