@@ -49,7 +49,7 @@ static void *chunk_hdr(void *out, const struct nbd_req *r, uint16_t flags, uint1
 		h->len_bytes = be32_make(len);
 		return h + 1;
 	}
-	x->off_bytes = be64_make(r->off_bytes);
+	x->off_bytes = be64_make(r->request_off_bytes);
 	x->len_bytes = be64_make(len);
 	return x + 1;
 }
@@ -101,17 +101,44 @@ static size_t encode(const struct nbd_req *r, uint8_t *out)
 	} else if (r->cmd == NBD_CMD_BLOCK_STATUS) {
 		end = out; /* the payload is whole chunks */
 	} else {
-		data = chunk_hdr(out, r, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_OFFSET_DATA, (uint32_t)sizeof(*data) + r->payload_bytes);
+		data = chunk_hdr(out, r, r->more ? 0 : NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_OFFSET_DATA,
+				 (uint32_t)sizeof(*data) + r->payload_bytes);
 		data->off_bytes = be64_make(r->off_bytes);
 		end = (uint8_t *)(data + 1);
 	}
 	return (size_t)(end - out);
 }
 
+/* A part has been read, or not. Which of the two has an answer, and which: the part's chunk, of which the last says that it is; or,
+ * if any has failed, in the end the error of the whole. NULL: neither, it waits for other parts. */
+static struct nbd_req *part_finish(struct nbd_req *part, int *result)
+{
+	struct nbd_req *whole = part->whole;
+	bool more = --whole->n_parts > 0;
+
+	if (*result && !whole->result)
+		whole->result = *result;
+	if (*result || (!more && whole->result)) {
+		nbd_req_put(part);
+		*result = whole->result;
+		return more ? NULL : whole;
+	}
+	if (!more)
+		nbd_req_put(whole);
+	part->whole = NULL;
+	part->more = more;
+	return part;
+}
+
 void nbd_req_finish(struct nbd_req *r, int result)
 {
 	struct nbd_session *s = r->s;
 
+	if (unlikely(r->whole)) {
+		r = part_finish(r, &result);
+		if (!r)
+			return;
+	}
 	r->result = result;
 	if (result)
 		r->payload_bytes = 0;

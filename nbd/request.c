@@ -361,6 +361,37 @@ static void status_start(struct nbd_req *r)
 
 /* ---- start ---- */
 
+/* The device reads while the socket sends; and a part's memory is free again as soon as it is sent. */
+static bool is_read_in_parts(const struct nbd_req *r)
+{
+	return unlikely(r->len_bytes > NBD_WHOLE_BYTES) && r->s->structured && !(r->flags & NBD_CMD_FLAG_DF);
+}
+
+/* All at once: admission has counted their memory. */
+static void read_parts(struct nbd_req *whole)
+{
+	uint64_t at, len = whole->len_bytes;
+	struct nbd_req *r;
+
+	whole->payload_bytes = 0;
+	whole->n_parts = (unsigned)DIV_UP(len, (uint64_t)NBD_PART_BYTES);
+	for (at = 0; at < len; at += NBD_PART_BYTES) { /* the last to end takes the whole with it */
+		r = nbd_req_get(whole->s);
+		r->whole = whole;
+		r->cmd = whole->cmd;
+		r->flags = whole->flags;
+		r->cookie = whole->cookie;
+		r->request_off_bytes = whole->off_bytes;
+		r->off_bytes = whole->off_bytes + at;
+		r->len_bytes = MIN(len - at, (uint64_t)NBD_PART_BYTES);
+		r->rx_bytes = 0;
+		r->payload_bytes = (uint32_t)r->len_bytes;
+		r->again = false;
+		nbd_req_buf_get(r, r->payload_bytes);
+		request_submit(r);
+	}
+}
+
 static void request_submit(struct nbd_req *r)
 {
 	if (r->cmd == NBD_CMD_FLUSH || r->len_bytes <= piece_bytes(r))
@@ -381,11 +412,15 @@ void nbd_request_start(struct nbd_req *r)
 
 	switch (r->cmd) {
 	case NBD_CMD_READ:
+		count(&s->reads, 1);
+		count(&s->bytes_read, r->len_bytes);
+		if (is_read_in_parts(r)) {
+			read_parts(r);
+			return;
+		}
 		nbd_req_buf_get(r, (uint32_t)r->len_bytes);
 		r->again = false;
 		r->payload_bytes = (uint32_t)r->len_bytes;
-		count(&s->reads, 1);
-		count(&s->bytes_read, r->len_bytes);
 		break;
 	case NBD_CMD_WRITE:
 		count(&s->writes, 1);

@@ -27,6 +27,8 @@
 #define NBD_RESERVE_BYTES (256 * KIB)
 #define NBD_STALL_NS (10 * NS_PER_SEC)	 /* and a second for each MiB that is on its way */
 #define NBD_LINGER_NS (10 * NS_PER_SEC) /* a closing session waits that long for a client that does not read */
+#define NBD_WHOLE_BYTES (2 * MIB) /* a longer read is answered in parts, each sent as it comes, where the protocol has that */
+#define NBD_PART_BYTES MIB
 #define NBD_SPLIT_WINDOW 8		/* pieces of one split request in flight */
 #define NBD_CACHE_PIECE (256 * KIB)
 #define NBD_CACHE_MAX (8 * MIB)		/* a longer CACHE succeeds and does nothing */
@@ -62,7 +64,7 @@ struct nbd_header {
 	uint64_t payload_bytes; /* that follow it */
 };
 
-/* One request, from its header's arrival until its reply is sent. From the session's free list. */
+/* One request, from its header's arrival until its reply is sent; or a part of a long read. From the session's free list. */
 struct nbd_req {
 	struct io io;	   /* of a request in one piece */
 	struct nbd_session *s;
@@ -71,7 +73,11 @@ struct nbd_req {
 	uint16_t contexts; /* block status: bits of those to answer */
 	uint32_t rx_bytes; /* payload that comes with it */
 	uint64_t off_bytes, len_bytes;
+	uint64_t request_off_bytes; /* of the read that it is a part of; else off_bytes */
 	be64 cookie;
+	struct nbd_req *whole;	    /* of a part that has not been read */
+	unsigned n_parts;	    /* of a whole: not read */
+	bool more;		    /* the reply has more chunks after this */
 	int result;
 	uint32_t payload_bytes; /* of the reply, in buf */
 	uint32_t buf_bytes;
@@ -134,7 +140,7 @@ struct nbd_session {
 	uint64_t rx_got, rx_ns;	/* bytes so far; since when */
 
 	/* requests */
-	unsigned n_reqs;
+	unsigned n_reqs; /* parts count */
 	uint64_t n_bytes;	/* payload memory */
 	struct list free_reqs;
 	struct nbd_req_slab *slabs;
@@ -198,6 +204,8 @@ static inline void nbd_session_kick(struct nbd_session *s) { reactor_hook(&s->ho
 void nbd_session_close(struct nbd_session *s);
 /* Nothing more can be sent or received. */
 void nbd_session_kill(struct nbd_session *s);
+/* A request that counts in the session. */
+struct nbd_req *nbd_req_get(struct nbd_session *s);
 /* Payload memory of a request, counted. */
 void nbd_req_buf_get(struct nbd_req *r, uint32_t len);
 void nbd_req_buf_put(struct nbd_req *r);
@@ -210,7 +218,7 @@ int nbd_request_check(const struct nbd_session *s, const struct nbd_header *h, u
 void nbd_request_start(struct nbd_req *r);
 
 /* reply.c */
-/* The request is done; its reply goes out at the end of this loop. */
+/* The request or part is done; its reply goes out at the end of this loop. */
 void nbd_req_finish(struct nbd_req *r, int result);
 /* A chunk of block status at `out`, before its extents; returns the length of both. */
 uint32_t nbd_reply_status_chunk(const struct nbd_req *r, void *out, unsigned context, uint32_t n_extents, bool last);

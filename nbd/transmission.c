@@ -69,7 +69,7 @@ static void slab_add(struct nbd_session *s)
 		list_push_back(&s->free_reqs, &slab->req[i].link);
 }
 
-static struct nbd_req *req_get(struct nbd_session *s)
+struct nbd_req *nbd_req_get(struct nbd_session *s)
 {
 	struct nbd_req *r;
 
@@ -79,6 +79,8 @@ static struct nbd_req *req_get(struct nbd_session *s)
 	r->s = s;
 	r->buf = NULL;
 	r->split = NULL;
+	r->whole = NULL;
+	r->more = false;
 	r->result = 0;
 	r->payload_bytes = 0;
 	r->contexts = UINT16_MAX;
@@ -238,11 +240,11 @@ static bool take_header(struct nbd_session *s)
 		s->stalled = true;
 		return false;
 	}
-	r = req_get(s);
+	r = nbd_req_get(s);
 	r->cmd = h.cmd;
 	r->flags = h.flags;
 	r->cookie = h.cookie;
-	r->off_bytes = h.off_bytes;
+	r->off_bytes = r->request_off_bytes = h.off_bytes;
 	r->len_bytes = h.len_bytes;
 	r->rx_bytes = (uint32_t)h.payload_bytes;
 	r->result = bad;

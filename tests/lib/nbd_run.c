@@ -304,7 +304,8 @@ static bool chunk_header(struct nbd_run *run, struct run_reply *r)
 	r->len = r->extended ? (uint32_t)be64_get(x->len_bytes) : be32_get(h->len_bytes);
 	if (r->extended)
 		r->request_off = be64_get(x->off_bytes);
-	return r->done || r->type == (r->extended ? NBD_REPLY_TYPE_BLOCK_STATUS_EXT : NBD_REPLY_TYPE_BLOCK_STATUS);
+	return r->done || r->type == NBD_REPLY_TYPE_OFFSET_DATA ||
+	       r->type == (r->extended ? NBD_REPLY_TYPE_BLOCK_STATUS_EXT : NBD_REPLY_TYPE_BLOCK_STATUS);
 }
 
 static bool chunk_reply(struct nbd_run *run, struct run_reply *r)

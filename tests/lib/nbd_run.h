@@ -77,7 +77,7 @@ struct run_reply {
 	bool structured, extended;
 	uint16_t type;	  /* of the chunk */
 	uint64_t request_off; /* extended: of the request, in the header */
-	bool done;	  /* its last one; chunks of block status are several */
+	bool done;	  /* its last one; chunks of block status and of long reads are several */
 	uint32_t context; /* of block status */
 	const uint8_t *data; /* payload of the chunk after its fixed part, or of a simple reply to a read */
 	uint32_t len;

@@ -1,5 +1,5 @@
 /*
- * What a session takes in its turn, and where the payload of writes arrives.
+ * What a session takes in its turn, where the payload of writes arrives, and long reads, which are answered in parts.
  */
 #include <CUnit/Basic.h>
 
@@ -135,6 +135,121 @@ static void small_body(struct nbd_run *r)
 		CU_ASSERT_TRUE(rooms[i] > NBD_RECV_BYTES / 2);
 }
 
+/* ---- long reads ---- */
+
+#define LONG_OFF (1u << 20)
+#define LONG_BYTES ((5u << 20) + 4096)
+
+static uint8_t pattern(uint64_t at) { return (uint8_t)(at * 7 + (at >> 12) + (at >> 20)); }
+
+static void fill(struct nbd_run *r)
+{
+	uint8_t *p = xmalloc(LONG_BYTES);
+	uint32_t i;
+
+	for (i = 0; i < LONG_BYTES; i++)
+		p[i] = pattern(i);
+	mem_bdev_poke(nbd_mem_export(r->exports, RUN_MEM), LONG_OFF, p, LONG_BYTES);
+	xfree(p);
+}
+
+struct answer {
+	unsigned n_chunks, n_data, n_done;
+	bool done_is_last;
+	uint32_t error;
+	uint64_t bytes; /* that are as they should be */
+};
+
+/* All that came for cookie 1; what came for others is looked over. */
+static struct answer answer_of(uint32_t read_len)
+{
+	struct answer a = {0};
+	struct run_reply r;
+	uint32_t i;
+
+	while (run_reply(&run, read_len, &r)) {
+		if (r.cookie != 1)
+			continue;
+		a.n_chunks++;
+		a.n_done += r.done;
+		a.done_is_last = r.done;
+		a.error = r.error ? r.error : a.error;
+		if (r.error || !r.len)
+			continue;
+		a.n_data++;
+		if (r.extended)
+			CU_ASSERT_EQUAL(r.request_off, LONG_OFF);
+		for (i = 0; i < r.len && r.data[i] == pattern((r.structured ? r.off - LONG_OFF : 0) + i); i++)
+			a.bytes++;
+	}
+	CU_ASSERT_EQUAL(run.at, run.out_len);
+	return a;
+}
+
+static struct answer read_long(const char *name, bool structured, bool extended, uint16_t flags, uint64_t seed)
+{
+	struct nbd_script in = {0};
+	struct answer a;
+
+	run = (struct nbd_run){.seed = seed, .co_before = fill};
+	if (extended)
+		script_handshake_extended(&in, name, NULL, 0);
+	else
+		script_handshake(&in, name, structured);
+	script_request(&in, NBD_CMD_READ, flags, 1, LONG_OFF, LONG_BYTES);
+	script_request(&in, NBD_CMD_FLUSH, 0, 2, 0, 0);
+	script_request(&in, NBD_CMD_DISC, 0, 3, 0, 0);
+	run.in = in.p;
+	run.in_len = in.len;
+	nbd_run(&run);
+	CU_ASSERT_EQUAL(run.result, 0);
+	CU_ASSERT_EQUAL(run.leaked, 0);
+	script_free(&in);
+	CU_ASSERT_TRUE(run_skip_handshake(&run));
+	a = answer_of(structured || extended ? 0 : LONG_BYTES);
+	nbd_run_free(&run);
+	return a;
+}
+
+static void a_long_read_is_answered_in_parts(void)
+{
+	struct answer a;
+	uint64_t seed;
+
+	for (seed = 1; seed <= 8; seed++) {
+		a = read_long("mem", true, seed % 2, 0, seed);
+		CU_ASSERT_EQUAL(a.n_data, DIV_UP(LONG_BYTES, NBD_PART_BYTES));
+		CU_ASSERT_EQUAL(a.n_done, 1);
+		CU_ASSERT_TRUE(a.done_is_last);
+		CU_ASSERT_EQUAL(a.bytes, LONG_BYTES);
+		CU_ASSERT_EQUAL(a.error, 0);
+	}
+}
+
+static void but_not_where_the_client_cannot_have_that(void)
+{
+	struct answer a = read_long("mem", true, false, NBD_CMD_FLAG_DF, 1);
+
+	CU_ASSERT_TRUE(a.n_chunks == 1 && a.bytes == LONG_BYTES);
+	a = read_long("mem", false, false, 0, 1);
+	CU_ASSERT_TRUE(a.n_chunks == 1 && a.bytes == LONG_BYTES);
+}
+
+/* The first part cannot be read. */
+static void a_part_that_fails_is_an_error_at_the_end(void)
+{
+	struct answer a;
+	uint64_t seed;
+
+	for (seed = 1; seed <= 8; seed++) {
+		a = read_long("faulty", true, seed % 2, 0, seed);
+		CU_ASSERT_EQUAL(a.error, NBD_EIO);
+		CU_ASSERT_EQUAL(a.n_done, 1);
+		CU_ASSERT_TRUE(a.done_is_last);
+		CU_ASSERT_TRUE(a.n_data < DIV_UP(LONG_BYTES, NBD_PART_BYTES));
+	}
+}
+
 static void one_request_does_not_wait_for_thousands_of_others(void) { in_time(hog_body); }
 static void nor_for_many_large_ones(void) { in_time(glutton_body); }
 static void nothing_but_a_header_follows_a_large_payload(void) { in_time(large_body); }
@@ -149,6 +264,9 @@ int main(void)
 		T(nor_for_many_large_ones),
 		T(nothing_but_a_header_follows_a_large_payload),
 		T(many_small_writes_are_received_at_once),
+		T(a_long_read_is_answered_in_parts),
+		T(but_not_where_the_client_cannot_have_that),
+		T(a_part_that_fails_is_an_error_at_the_end),
 		CU_TEST_INFO_NULL,
 	};
 	CU_SuiteInfo suites[] = {{"nbd turns", NULL, NULL, NULL, NULL, tests}, CU_SUITE_INFO_NULL};
