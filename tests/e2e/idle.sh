@@ -1,23 +1,23 @@
 #!/bin/bash
 # A daemon with nothing to do: one volume, as many reactors as on a larger machine, before its first client and after one that has
-# gone: its resident memory stays under 64 MiB, and it uses no CPU.
+# gone: its resident memory stays under 64 MiB, and it uses no CPU: at most 0.4 % of one, a checkpoint included.
 # usage: idle.sh BUILD
 set -u
 # shellcheck disable=SC2046
 . "$(dirname "$0")/lib.sh"
 need qemu-io
 
-# Ticks of 10 ms that the daemon has used, children none.
-ticks() { awk '{ sub(/.*\) /, ""); print $12 + $13 }' "/proc/$daemon_pid/stat"; }
+# What its threads have used, in us.
+cpu_us() { cat "/proc/$daemon_pid"/task/*/schedstat | awk '{ ns += $1 } END { print int(ns / 1000) }'; }
 # idles WHEN
 idles() {
 	local rss before used
-	before=$(ticks)
+	before=$(cpu_us)
 	sleep 5
-	used=$(($(ticks) - before))
+	used=$(($(cpu_us) - before))
 	rss=$(rss_kib "$daemon_pid")
-	echo "# $1: RSS $((rss / 1024)) MiB, $used ticks in 5 s"
-	[ "$used" -le 1 ] && ok "$1: no CPU" || not_ok "$1: no CPU ($used ticks in 5 s)"
+	echo "# $1: RSS $((rss / 1024)) MiB, $used us of CPU in 5 s"
+	[ "$used" -lt 20000 ] && ok "$1: no CPU" || not_ok "$1: no CPU ($used us in 5 s)"
 	[ "$rss" -lt 65536 ] && ok "$1: less than 64 MiB" || not_ok "$1: less than 64 MiB ($((rss / 1024)) MiB)"
 }
 
