@@ -24,6 +24,7 @@ e2e: all $(NO_URING)
 	[ -z "$$bad" ] || { echo "failed:$$bad"; exit 1; }; \
 	echo "$$n passed, 0 failed (end-to-end tests)"
 
-# Slow: boots a virtual machine three times.
+# Slow: boots a virtual machine three times, and once.
 vm: all
 	@bash tests/e2e/vm.sh $(BUILD)
+	@bash tests/e2e/vm_nbd.sh $(BUILD)

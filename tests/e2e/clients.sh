@@ -1,6 +1,6 @@
 #!/bin/bash
 # The clients that people have, each over unix sockets and TCP, in the clear and with TLS by keys and by certificates: qemu-img, qemu-io,
-# nbdinfo, nbdcopy, nbdsh, fio, nbdfuse. What one has written, another one reads. Guests are in vm.sh.
+# nbdinfo, nbdcopy, nbdsh, fio, nbdfuse. What one has written, another one reads. Guests are in vm.sh and vm_nbd.sh.
 # usage: clients.sh BUILD
 set -u
 # shellcheck disable=SC2046
