@@ -14,8 +14,8 @@ $(BUILD)/bench/co_bench: $(BUILD)/bench/co_bench.o $(BENCH_LOWER)
 	@echo "  LD    $@"
 	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-# BENCH="--rounds 5 --seconds 3 --backend zram": see bench/run.py --help; RAID_BENCH, SNAPSHOT_BENCH, EVACUATE_BENCH: see
-# bench/raid.py, bench/snapshot.py, bench/evacuate.py
+# BENCH="--rounds 5 --seconds 3 --backend zram": see bench/run.py --help; RAID_BENCH, SNAPSHOT_BENCH, EVACUATE_BENCH, FAIR_BENCH: see
+# bench/raid.py, bench/snapshot.py, bench/evacuate.py, bench/fair.py
 .PHONY: bench bench-smoke micro
 bench: deps-bench
 	@+$(MAKE) --no-print-directory all $(RAW_SERVER)
@@ -23,12 +23,14 @@ bench: deps-bench
 	@bench/raid.py --build $(BUILD) $(RAID_BENCH)
 	@bench/snapshot.py --build $(BUILD) $(SNAPSHOT_BENCH)
 	@bench/evacuate.py --build $(BUILD) $(EVACUATE_BENCH)
+	@bench/fair.py --build $(BUILD) $(FAIR_BENCH)
 
 bench-smoke: all $(RAW_SERVER)
 	@bench/run.py --build $(BUILD) --smoke $(BENCH)
 	@bench/raid.py --build $(BUILD) --smoke $(RAID_BENCH)
 	@bench/snapshot.py --build $(BUILD) --smoke $(SNAPSHOT_BENCH)
 	@bench/evacuate.py --build $(BUILD) --smoke $(EVACUATE_BENCH)
+	@bench/fair.py --build $(BUILD) --smoke $(FAIR_BENCH)
 
 micro: $(patsubst %,$(BUILD)/bench/%_bench,$(MICRO))
 	@for b in $^; do echo "== $${b##*/}"; $$b || exit 1; done

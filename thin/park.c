@@ -88,6 +88,7 @@ bool thin_park(struct thin_volume *v, struct io *io, uint64_t gen)
 	}
 	thin_req_unchanging(q);
 	list_push_back(&v->parked, &io->link);
+	thin_share_end(v, io);
 	if (gen != v->tr->space_gen)
 		v->retry_wanted = true; /* the word came while it was asking */
 	thin_park_check(v); /* may fail it at once */

@@ -26,6 +26,7 @@ struct thin_reactor *thin_reactor_create(struct thin *t, unsigned reactor)
 	tr->t = t;
 	tr->unshare_gen = 1;
 	tr->conf = c;
+	tr->share_max = c->share_max ? c->share_max : THIN_SHARE_MAX;
 	tr->space = c->space[reactor];
 	tr->cluster_bytes = c->cluster_bytes;
 	tr->sub_bytes = c->cluster_bytes / THIN_SUBS;

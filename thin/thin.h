@@ -66,6 +66,9 @@ struct thin_conf {
 	uint64_t cache_bytes; /* for leaf copies, all reactors together */
 	uint64_t journal_bytes;
 	bool read_only;
+	/* So many requests of one volume are under way, or so much of large ones, while another of its reactor wants something too: the
+	 * rest waits, or who has one request at a time would wait for all of them. 0: 64. */
+	unsigned share_max;
 	struct reactor *home;
 	const struct thin_hooks *hooks;
 	void *ctx;

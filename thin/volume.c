@@ -39,6 +39,7 @@ void thin_req_end(struct io *io, int result)
 	if (q->counted)
 		thin_grace_leave(v, q);
 	thin_req_unchanging(q);
+	thin_share_end(v, io);
 	if (unlikely(--v->n_inflight == 0 && v->closing))
 		co_queue_wake_all(&v->idle);
 	io_done(io, result);
@@ -145,6 +146,11 @@ static void slow_submit(struct thin_volume *v, struct io *io)
 
 static void volume_start(struct thin_volume *v, struct io *io)
 {
+	if (likely(!thin_req_of(io)->inner)) {
+		if (unlikely(v->begun >= v->tr->share_max) && thin_share_wait(v, io))
+			return;
+		thin_share_begin(v, io);
+	}
 	if (io->op == IO_READ) {
 		if (likely(thin_read_try(v, io)))
 			thin_count(&v->fast, 1);
@@ -322,6 +328,7 @@ int thin_volume_co_open(struct thin *t, uint64_t id, uint64_t size_bytes, struct
 	list_init(&v->flushes);
 	list_init(&v->parked);
 	list_init(&v->held);
+	list_init(&v->line);
 	co_queue_init(&v->still);
 	v->park_timer.fire = thin_park_timer_fired;
 	co_queue_init(&v->idle);
@@ -343,6 +350,7 @@ void thin_volume_co_close(struct thin_volume *v)
 	while (v->n_inflight)
 		co_queue_wait(&v->idle);
 	CHECK(!v->gate && range_lock_is_idle(&v->alloc_lock) && list_is_empty(&v->flushes) && list_is_empty(&v->parked));
+	CHECK(!v->begun && list_is_empty(&v->line));
 	thin_grace_fini(&v->grace);
 	thin_leaves_drop(v);
 	hash_fini(&v->leaves);

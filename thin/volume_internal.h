@@ -9,6 +9,7 @@
  *   park.c           writes that wait for space
  *   forward.c        requests that go somewhere else instead
  *   limit.c          requests that a limit holds
+ *   share.c          how many requests of a volume are under way while others want something too
  *   read.c write.c discard.c status.c
  *
  * A request is on one of two paths. The fast one does not suspend, so what it looks up is true until it has submitted;
@@ -72,6 +73,9 @@ struct thin_reactor {
 	struct thin_credits credits[2]; /* by grow */
 	struct list free_children;
 	struct list volumes;
+	unsigned share_max; /* thin_conf's, or its default */
+	unsigned n_busy;    /* volumes with something under way */
+	uint64_t shared_ns; /* when one of several had nothing any more */
 	uint64_t space_gen; /* counts thin_reactor_space_changed() */
 	uint64_t unshare_gen; /* counts thin_reactor_unshared(), from 1 */
 	_Atomic uint64_t latency[THIN_LATENCY_BUCKETS]; /* requests by how long they took; single writer */
@@ -111,6 +115,9 @@ struct thin_volume {
 	bool no_parking;       /* what waits for space, or would, is sent back */
 	uint64_t share_epoch; /* counts snapshots */
 	uint8_t gate;	       /* THIN_GATE_*: what is held back */
+	unsigned begun;	       /* of clients' requests that are under way: thin_share_weight() of each */
+	struct list line;      /* of ios, by io.link: those that wait for that to become less; not empty: begun >= tr->share_max */
+	bool is_lining;
 	bool detour;	       /* there is one of the next two */
 	struct bdev *forward;  /* clients' requests go there; NULL */
 	struct thin_limiter *limiter; /* they may have to wait before that, or before anything else; NULL */
@@ -151,6 +158,7 @@ struct thin_req {
 	bool counted; /* in grace.n[phase] */
 	bool changing; /* in n_changing */
 	bool inner;    /* not a client's: by the inner bdev */
+	bool begun;    /* it counts in v->begun */
 	uint64_t start_ns;
 };
 _Static_assert(sizeof(struct thin_req) <= sizeof(((struct io *)0)->scratch), "io.scratch");
@@ -187,6 +195,35 @@ void thin_forward_submit(struct thin_volume *v, struct io *io);
 bool thin_limit_pass(struct thin_volume *v, struct io *io);
 /* Nothing waits any more, and there are no limits. */
 void thin_limit_end(struct thin_volume *v);
+
+/* ---- share.c ---- */
+#define THIN_SHARE_MAX 64
+static inline unsigned thin_share_weight(const struct io *io)
+{
+	return io->op > IO_WRITE ? 1 : 1 + (unsigned)(io->len_bytes / (128 * KIB));
+}
+/* There is much under way. False: it may begin all the same. */
+bool thin_share_wait(struct thin_volume *v, struct io *io);
+/* Less is under way: who waits goes on. */
+void thin_share_next(struct thin_volume *v);
+static inline void thin_share_begin(struct thin_volume *v, struct io *io)
+{
+	thin_req_of(io)->begun = true;
+	v->tr->n_busy += !v->begun;
+	v->begun += thin_share_weight(io);
+}
+/* It has ended, or waits for something. */
+static inline void thin_share_end(struct thin_volume *v, struct io *io)
+{
+	if (!thin_req_of(io)->begun)
+		return;
+	thin_req_of(io)->begun = false;
+	v->begun -= thin_share_weight(io);
+	if (!v->begun && unlikely(--v->tr->n_busy))
+		v->tr->shared_ns = reactor_now_ns();
+	if (unlikely(!list_is_empty(&v->line)))
+		thin_share_next(v);
+}
 
 /* ---- units ---- */
 static inline uint64_t thin_leaf_bytes(const struct thin_volume *v)

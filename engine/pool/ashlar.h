@@ -26,6 +26,9 @@ struct ashlar_pool;
 
 struct ashlar_options {
 	uint64_t metadata_cache_bytes; /* all pools together; 0: 256 MiB */
+	/* Requests of one volume that are under way, of those of 128 KiB and more fewer, while another of the same reactor is in use too: the
+	 * rest waits. 0: 64. */
+	unsigned share_max;
 	/* One line for the log or the terminal; NULL: silent. Any reactor. */
 	void (*log)(void *arg, const char *line);
 	void *log_arg;

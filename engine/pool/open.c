@@ -142,6 +142,7 @@ static void stores_open(struct ashlar_pool *p)
 		.cluster_bytes = p->label->cluster_bytes,
 		.block_bytes = p->label->block_bytes,
 		.cache_bytes = cache / 2,
+		.share_max = p->a->opt.share_max,
 		.journal_bytes = p->label->journal_bytes,
 		.read_only = p->read_only,
 		.home = p->w->reactors[0],

@@ -72,7 +72,7 @@ void rig_world_drop(struct rig *g)
 
 static void engine_start(struct rig *g)
 {
-	struct ashlar_options o = { .metadata_cache_bytes = g->cache_bytes, .log = rig_log, .log_arg = g };
+	struct ashlar_options o = { .metadata_cache_bytes = g->cache_bytes, .share_max = g->share_max, .log = rig_log, .log_arg = g };
 
 	if (!g->a)
 		g->a = ashlar_create(g->w, &o);

@@ -34,6 +34,7 @@ struct rig {
 	const char *layout;
 	uint32_t block_bytes, cluster_bytes;
 	uint64_t group_bytes, cache_bytes;
+	unsigned share_max; /* as in ashlar_options */
 	struct rig_source sources[RIG_SOURCES];
 	uint64_t source_stall_ns; /* how long they may take for a request */
 	struct ashlar_pool_settings settings; /* given to a new pool, unless all zero */
