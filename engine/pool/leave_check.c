@@ -3,7 +3,7 @@
  *
  * The group table is gone over, and every column that lies on the disk is put, in thought, where the worker would put it: on the
  * disk with most room that redundancy allows. So it is known how much will be copied, and what is missing if something cannot go:
- * room, or disks. Clients go on writing meanwhile, so this is not a promise; the worker waits for room that has gone.
+ * room, or disks. Groups that hold nothing need no place: the worker has them destroyed for their room. Clients go on writing meanwhile, so this is not a promise; the worker waits for room that has gone.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +23,7 @@ struct try {
 	struct ashlar_pool *p;
 	struct leave_check *c;
 	uint64_t left[LABEL_DISKS_MAX]; /* free extents */
+	uint64_t n_free;		/* of them, at the beginning */
 	unsigned n_staying, n_disks;	/* disks of the pool then; of the tables here */
 	struct item *v;
 	size_t n, cap;
@@ -73,10 +74,15 @@ static int try_group(void *arg, const struct pool_group_disk *rec)
 {
 	struct try *t = arg;
 	struct raid_desc *d = xmalloc(sizeof(*d));
+	uint64_t clusters = 1;
 	bool kept = false;
 	int r = pool_group_decode(t->p, rec, d, NULL);
 
-	if (r == 0)
+	if (r == 0 && rec->kind == THIN_GROUP_DATA)
+		r = thin_co_group_used(t->p->thin, d->group, &clusters);
+	if (r == 0 && !clusters)
+		pool_space_add_columns(t->p, d, t->left);
+	else if (r == 0)
 		r = item_add(t, d, rec->kind, &kept);
 	if (!kept)
 		xfree(d);
@@ -138,15 +144,12 @@ static int item_order(const void *a, const void *b)
 
 static int refuse_room(const struct try *t, uint64_t extents, struct err *e)
 {
-	uint64_t ext = t->p->label->extent_bytes, need = 0, left = 0;
+	uint64_t ext = t->p->label->extent_bytes, need = 0, left = t->n_free;
 	char needs[16], has[16];
 	size_t i;
-	unsigned k;
 
 	for (i = 0; i < t->n; i++)
 		need += t->v[i].extents;
-	for (k = 0; k < t->n_disks; k++)
-		left += k == t->c->added ? t->c->added_extents : k == t->c->disk ? 0 : pool_space_free_extents(t->p, k, false);
 	return err_set(e, -ENOSPC, "pool %s has no room for what disk %s holds: %s must go to other disks, and %s are free there%s: add a "
 		       "disk, or delete something", t->p->label->name, pool_disk_path(t->p, t->c->disk),
 		       size_format(need * ext, needs, sizeof(needs)), size_format(left * ext, has, sizeof(has)),
@@ -247,6 +250,7 @@ int pool_co_table_settle(struct ashlar_pool *p)
 int pool_co_leave_check(struct ashlar_pool *p, struct leave_check *c, struct err *e)
 {
 	struct try *t = xcalloc(1, sizeof(*t));
+	unsigned i;
 	int r;
 
 	t->p = p;
@@ -258,6 +262,9 @@ int pool_co_leave_check(struct ashlar_pool *p, struct leave_check *c, struct err
 		r = pool_co_each_group(p, try_group, t);
 	if (r < 0)
 		err_set(e, r, "pool %s: the group table cannot be read: %s", p->label->name, err_text(r));
+	t->left[c->disk] = 0;
+	for (i = 0; i < t->n_disks; i++)
+		t->n_free += t->left[i];
 	if (r == 0)
 		r = check_layouts(t, e);
 	if (r == 0)

@@ -248,6 +248,7 @@ static int move_co_locked(struct ashlar_pool *p, const struct ashlar_move_spec *
 	struct thin_vol *v = pool_vol_find(p, s->volume, e);
 	const char *layout = s->layout;
 	struct raid_profile prof;
+	struct pool_move *mv;
 	int r;
 
 	if (!v)
@@ -265,27 +266,16 @@ static int move_co_locked(struct ashlar_pool *p, const struct ashlar_move_spec *
 		r = move_co_check(p, to, v, prof, info, e);
 	if (r < 0 || s->dry_run)
 		return r;
-	return move_co_begin(p, to, v, prof, e);
-}
-
-/* Coroutine. The worker has seen it. */
-static uint64_t job_co_of(struct ashlar_pool *p, uint64_t family)
-{
-	struct pool_move *mv;
-	unsigned i;
-
-	for (i = 0; i < 100 && !p->stopping && !p->failed; i++) {
-		mv = pool_move_find(p, family);
-		if (mv)
-			return mv->job->info.id;
-		co_sleep_ns(NS_PER_MS);
-	}
-	return 0;
+	r = move_co_begin(p, to, v, prof, e);
+	if (r == 0)
+		pool_move_begin(p, v, info->used_bytes);
+	mv = r == 0 ? pool_move_find(p, v->family) : NULL;
+	info->job = mv ? mv->job->info.id : 0;
+	return r;
 }
 
 int ashlar_co_volume_move(struct ashlar_pool *p, const struct ashlar_move_spec *s, struct ashlar_move_info *info, struct err *e)
 {
-	struct thin_vol *v;
 	int r = s->dry_run ? 0 : pool_check_writable(p, e);
 
 	memset(info, 0, sizeof(*info));
@@ -293,10 +283,7 @@ int ashlar_co_volume_move(struct ashlar_pool *p, const struct ashlar_move_spec *
 		return r;
 	co_mutex_lock(&p->a->admin);
 	r = move_co_locked(p, s, info, e);
-	v = r == 0 ? thin_vol_find(p->thin, s->volume) : NULL;
 	co_mutex_unlock(&p->a->admin);
-	if (r == 0 && !s->dry_run && info->n_volumes && v)
-		info->job = job_co_of(p, v->family);
 	return r;
 }
 

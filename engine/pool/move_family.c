@@ -249,6 +249,32 @@ static bool all_equal(const struct pool_move *mv)
 	return n == mv->n_live && n == family_volumes(mv);
 }
 
+/* Coroutine under a->admin. How much there is to be copied, and how much of that has been, before the pool was opened. Only for the
+ * job: an error is none. */
+static void move_co_count(struct pool_move *mv)
+{
+	struct thin_vol **v, *copy;
+	uint64_t all = 0, done = 0;
+	unsigned n, i, k;
+
+	mv->counted = true;
+	v = pool_family_members(mv->p, mv->family, &n);
+	pool_co_vols_now(mv->p);
+	if (pool_co_freed_bytes(mv->p, v, n, &all) < 0)
+		all = 0;
+	for (i = k = 0; i < n; i++) {
+		copy = move_copy_of(mv, v[i]);
+		if (copy)
+			v[k++] = copy;
+	}
+	if (k && pool_co_freed_bytes(mv->to, v, k, &done) < 0)
+		done = 0;
+	xfree(v);
+	mv->job->info.total_bytes = all;
+	if (done)
+		pool_job_progress(mv->job, MIN(done, all));
+}
+
 /* Coroutine. One step; 1: it is over; 0: there is more to do. */
 static int move_co_step(struct pool_move *mv, struct err *e)
 {
@@ -257,6 +283,8 @@ static int move_co_step(struct pool_move *mv, struct err *e)
 
 	if (!move_co_admin(mv))
 		return -ECANCELED;
+	if (!mv->counted)
+		move_co_count(mv);
 	r = family_volumes(mv) ? move_co_tidy(mv, e) : -ENOENT;
 	v = r == 0 ? next_point(mv) : NULL;
 	if (v)
@@ -368,6 +396,18 @@ static struct pool_move *move_new(struct ashlar_pool *p, const struct thin_vol *
 	pool_family_name(p, v->family, name, sizeof(name));
 	mv->job = pool_job_start(p, ASHLAR_JOB_MOVE, "%s", name);
 	return mv;
+}
+
+void pool_move_begin(struct ashlar_pool *p, const struct thin_vol *v, uint64_t bytes)
+{
+	struct pool_move *mv = pool_move_find(p, v->family);
+
+	if (!mv && pool_is_usable(p))
+		mv = move_new(p, v);
+	if (!mv)
+		return;
+	mv->job->info.total_bytes = MAX(bytes, mv->job->info.done_bytes);
+	mv->counted = true;
 }
 
 /* Does not suspend. One for each family that is to be moved. */

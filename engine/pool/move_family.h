@@ -37,6 +37,7 @@ struct pool_move {
 	struct thin_class cls;
 	struct pool_job *job;
 	bool seen, runs, paused;
+	bool counted;	   /* the job knows how much there is to be copied */
 	bool let_go;	   /* somebody needs a volume that it keeps, and holds a->admin */
 	bool holds;	   /* it keeps some */
 	uint64_t retry_ns; /* not before that; 0: at once */
@@ -49,6 +50,8 @@ struct pool_move {
 void pool_moves_co_yield(struct ashlar_pool *p, const struct thin_vol *v);
 /* Coroutine under a->admin: the pool is about to be closed. No move from or to it goes on; they are there again when it is open again. */
 void pool_moves_co_stop(struct ashlar_pool *p);
+/* Does not suspend. The family of v is to be moved, as its record says: the job is there from now on, with so much to be copied. */
+void pool_move_begin(struct ashlar_pool *p, const struct thin_vol *v, uint64_t bytes);
 /* The move of a family; NULL. */
 struct pool_move *pool_move_find(struct ashlar_pool *p, uint64_t family);
 bool pool_is_usable(const struct ashlar_pool *p); /* by moves; NULL: no */

@@ -250,7 +250,9 @@ void pool_space_target_drop(struct ashlar_pool *p, const struct raid_col *target
 void pool_space_hold(struct ashlar_pool *p, const struct raid_col *col, uint64_t col_bytes);
 void pool_space_release(struct ashlar_pool *p, const struct raid_col *col);
 uint64_t pool_free_bytes(struct ashlar_pool *p); /* any time */
-/* Coroutine. The same for one layout: free clusters in its groups, and groups still to be made. */
+/* Adds the extents of a group's columns to those of their disks (LABEL_DISKS_MAX), where they could be used again. */
+void pool_space_add_columns(const struct ashlar_pool *p, const struct raid_desc *d, uint64_t *extents);
+/* Coroutine. The same for one layout: free clusters in its groups, and groups still to be made, if need be in place of empty ones. */
 int pool_co_free_bytes_of(struct ashlar_pool *p, struct raid_profile prof, uint64_t *bytes) __must_check;
 
 /* regions.c */

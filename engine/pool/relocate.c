@@ -378,7 +378,7 @@ static void mover_co_run(void *arg)
 			continue;
 		}
 		r = todo_co_do(rl, &t, &moved);
-		if (r == -ERR_POOL_FULL && pool_co_group_reclaim(p) == 0)
+		while (r == -ERR_POOL_FULL && pool_co_group_reclaim(p) == 0)
 			r = todo_co_do(rl, &t, &moved);
 		rl->n_moved += moved;
 		if (r == -ERR_POOL_FULL) {
@@ -422,6 +422,7 @@ static void give_up(struct relocate *rl, unsigned disk)
 static uint64_t leaving_co_finish(struct relocate *rl, unsigned disk)
 {
 	struct ashlar_pool *p = rl->p;
+	char path[160];
 	bool wiped;
 	int r;
 
@@ -430,11 +431,12 @@ static uint64_t leaving_co_finish(struct relocate *rl, unsigned disk)
 			 "puts it to use again");
 		return UINT64_MAX;
 	}
+	snprintf(path, sizeof(path), "%s", pool_disk_path(p, disk)); /* of a replacement, this one, not the new one */
 	r = pool_co_take_out(p, disk, &wiped);
 	if (r < 0)
 		return reactor_now_ns() + SOON_NS;
-	job_over(rl, disk, ASHLAR_JOB_DONE, "it is no disk of the pool any more%s", wiped ? "" : "; its labels could not be wiped, and are "
-		 "ignored");
+	job_over(rl, disk, ASHLAR_JOB_DONE, "%s is no disk of the pool any more%s", path, wiped ? "" : "; its labels could not be wiped, and "
+		 "are ignored");
 	return 0;
 }
 

@@ -551,13 +551,17 @@ static void placement_keep(struct placement *pl, unsigned copies, uint64_t exten
 	}
 }
 
-/* The reserve, and the stripe logs if they are yet to come. */
-static uint64_t parity_room(struct ashlar_pool *p, struct raid_profile prof, bool all)
+/* The reserve, and the stripe logs if they are yet to come. more: per disk, NULL: none. */
+static uint64_t parity_room(struct ashlar_pool *p, struct raid_profile prof, bool all, const uint64_t *more)
 {
+	unsigned i;
+
 	struct placement *pl = xmalloc(sizeof(*pl));
 	uint64_t keep = reserve_groups(p) + !p->label->log_group_plus_1, n;
 
 	placement_fill(p, prof, all, pl);
+	for (i = 0; more && i < p->n_disks; i++)
+		pl->disks[i].free += more[i];
 	while (keep--)
 		placement_keep(pl, pool_metadata_copies(p), DIV_UP(p->label->group_bytes, p->label->extent_bytes));
 	n = placement_capacity(pl);
@@ -570,16 +574,17 @@ static bool disk_is_counted(const struct pdisk *d, bool all)
 	return d->state != PDISK_FREE && !d->joining && !d->leaving && (all || d->state == PDISK_ONLINE);
 }
 
-/* Logical bytes of groups that could still be made. all: on disks that are not ONLINE, too. */
-static uint64_t room_for_groups(struct ashlar_pool *p, struct raid_profile prof, bool all)
+/* Logical bytes of groups that could still be made. all: on disks that are not ONLINE, too. more: extents per disk that would be free
+ * besides; NULL: none. */
+static uint64_t room_for_groups(struct ashlar_pool *p, struct raid_profile prof, bool all, const uint64_t *more)
 {
 	uint64_t extents = 0, reserve, cols;
 	unsigned i, n = 0;
 
 	if (pool_layout_is_parity(prof.layout))
-		return parity_room(p, prof, all);
+		return parity_room(p, prof, all, more);
 	for (i = 0; i < p->n_disks; i++) {
-		extents += disk_free_extents(&p->disks[i], all);
+		extents += disk_free_extents(&p->disks[i], all) + (more ? more[i] : 0);
 		n += disk_is_counted(&p->disks[i], all);
 	}
 	reserve = reserve_groups(p) * pool_metadata_copies(p) * DIV_UP(p->label->group_bytes, p->label->extent_bytes);
@@ -593,12 +598,12 @@ static uint64_t room_for_groups(struct ashlar_pool *p, struct raid_profile prof,
 /* What a volume of the pool's layout can still take: free clusters in its groups, and groups still to be made. */
 uint64_t pool_free_bytes(struct ashlar_pool *p)
 {
-	uint64_t logical = room_for_groups(p, p->label->profile, false);
+	uint64_t logical = room_for_groups(p, p->label->profile, false, NULL);
 	struct thin_space s;
 
 	thin_space_get(p->thin, &s);
 	if (!logical && raid_profile_tolerates(p->label->profile))
-		logical = room_for_groups(p, p->label->profile, true);
+		logical = room_for_groups(p, p->label->profile, true, NULL);
 	return s.clusters_free * p->label->cluster_bytes + logical;
 }
 
@@ -613,16 +618,60 @@ bool pool_space_is_empty(struct ashlar_pool *p, unsigned disk)
 	return p->disks[disk].used == 0;
 }
 
+void pool_space_add_columns(const struct ashlar_pool *p, const struct raid_desc *d, uint64_t *extents)
+{
+	const struct pdisk *disk;
+	unsigned c;
+
+	for (c = 0; c < d->n_cols; c++) {
+		disk = &p->disks[d->cols[c].disk];
+		if (disk->state == PDISK_ONLINE && !disk->joining && !disk->leaving)
+			extents[d->cols[c].disk] += d->col_bytes / p->label->extent_bytes;
+	}
+}
+
+struct empties {
+	struct ashlar_pool *p;
+	struct raid_profile but;
+	uint64_t extents[LABEL_DISKS_MAX];
+};
+
+static int empty_add(void *arg, const struct pool_group_disk *rec)
+{
+	struct empties *x = arg;
+	struct raid_desc *d;
+	uint64_t clusters;
+	int r;
+
+	if (rec->kind != THIN_GROUP_DATA)
+		return 0;
+	d = xmalloc(sizeof(*d));
+	r = pool_group_decode(x->p, rec, d, NULL);
+	if (r == 0)
+		r = thin_co_group_used(x->p->thin, d->group, &clusters);
+	if (r == 0 && !clusters && (d->layout != x->but.layout || d->copies != x->but.copies))
+		pool_space_add_columns(x->p, d, x->extents);
+	xfree(d);
+	return r;
+}
+
+/* Groups of other layouts that hold nothing are destroyed when their space is needed (pool_co_group_make()): it counts as free. */
 int pool_co_free_bytes_of(struct ashlar_pool *p, struct raid_profile prof, uint64_t *bytes)
 {
+	struct empties *x = xcalloc(1, sizeof(*x));
 	uint64_t clusters;
 	int r = thin_co_class_free(p->thin, (struct thin_class){ prof.layout, prof.copies }, &clusters);
 
-	if (r < 0)
-		return r;
-	*bytes = room_for_groups(p, prof, false);
-	if (!*bytes && raid_profile_tolerates(prof))
-		*bytes = room_for_groups(p, prof, true);
-	*bytes += clusters * p->label->cluster_bytes;
-	return 0;
+	x->p = p;
+	x->but = prof;
+	if (r == 0)
+		r = pool_co_each_group(p, empty_add, x);
+	if (r == 0) {
+		*bytes = room_for_groups(p, prof, false, x->extents);
+		if (!*bytes && raid_profile_tolerates(prof))
+			*bytes = room_for_groups(p, prof, true, x->extents);
+		*bytes += clusters * p->label->cluster_bytes;
+	}
+	xfree(x);
+	return r;
 }

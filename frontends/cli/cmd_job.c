@@ -47,7 +47,7 @@ int cli_job_ended_print(const struct cli *cl, const json_t *row)
 {
 	const char *state = json_string_value(json_object_get(row, "state"));
 	const char *result = json_string_value(json_object_get(row, "result"));
-	bool bad = !strcmp(state, "failed") || json_integer_value(json_object_get(row, "problems")) > 0;
+	bool bad = strcmp(state, "done") || json_integer_value(json_object_get(row, "problems")) > 0;
 
 	if (cli_has(cl, OPT_JSON))
 		cli_print_json(row);
@@ -263,7 +263,7 @@ const struct cli_command cli_job_commands[] = {
 	  "What is under way, and the last that ended. RATE is of the last seconds, LEFT an estimate, SURVIVES how many more disks\n"
 	  "may be lost now.", &job_table },
 	{ "job", "wait", NULL, "POOL JOB", 2, 2, OPT(JSON) | OPT(CONTROL), run_wait, "wait for a job's end",
-	  "Exit status 1 if it failed or found problems.", NULL },
+	  "Exit status 1 if it failed, was stopped, or found problems; so have commands with --wait.", NULL },
 	{ "job", "stop", "cancel", "POOL JOB", 2, 2, OPT(JSON) | OPT(CONTROL), run_stop,
 	  "stop a scrub, a move of data between disks, or of a volume",
 	  "A disk that was to leave stays, and takes data again; what has moved to other disks stays where it is. A volume stays where\n"

@@ -3,6 +3,7 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/base/units.h"
 #include "frontends/cli/progress.h"
@@ -16,7 +17,7 @@ static void plan_print(const struct cli *cl, const json_t *row, const char *wher
 	char need[16], have[16];
 
 	if (!number(row, "volumes")) {
-		printf("it has layout %s already; nothing is to be done\n", json_string_value(json_object_get(row, "layout")));
+		printf("%s has layout %s already; nothing is to be done\n", cl->operands[0], json_string_value(json_object_get(row, "layout")));
 		return;
 	}
 	printf("%lld volume%s and %lld snapshot%s would move to %s, layout %s; that needs %s there until it is over, %s are free; nothing was "
@@ -81,9 +82,13 @@ static int move_run(struct cli *cl, const char *to)
 /* No pool's name has a slash; paths of devices and URIs do. */
 static int run_move(struct cli *cl)
 {
+	struct volume_name name;
+
 	if (strchr(cl->operands[1], '/')) {
 		if (cli_has(cl, OPT_LAYOUT))
 			return cli_usage(cl, "--layout is for a move to another pool");
+		if (!control_name_split(cl->operands[1], &name, NULL) && access(cl->operands[1], F_OK) < 0)
+			return cli_usage(cl, "the other pool is named by itself, a file as ./%s", cl->operands[1]);
 		return cli_run_move_out(cl);
 	}
 	if (cli_has(cl, OPT_FORCE))

@@ -75,8 +75,8 @@ static void plan_print(const struct cli *cl, const json_t *row, const char *what
 	long long left = number(row, "redundancy");
 	char size[16];
 
-	printf("%s would copy %s (%lld columns of groups)", what, size_format((uint64_t)number(row, "copy_bytes"), size, sizeof(size)),
-	       number(row, "columns"));
+	printf("%s would copy %s (%lld column%s of groups)", what, size_format((uint64_t)number(row, "copy_bytes"), size, sizeof(size)),
+	       number(row, "columns"), number(row, "columns") == 1 ? "" : "s");
 	if (left > 0)
 		printf("; meanwhile %lld disk%s can be lost, as now", left, left == 1 ? "" : "s");
 	else

@@ -83,6 +83,21 @@ for i in $(seq "$kills"); do
 		not_ok "every byte is right after kill $i"
 	rm -f back.img
 done
+
+# ---- cancelled by somebody else: who waits is told that it is not done ----
+t 0 'slow moves again' "$ashlar" pool set $from pace-floor=2M pace-ceiling=2M
+"$ashlar" volume set $from/v --layout raid0 --wait >wait.out 2>&1 &
+wait_pid=$!
+pids+=("$wait_pid")
+for j in $(seq 100); do
+	"$ashlar" job list $from --json >out 2>err
+	[ "$(value 'any(x["kind"] == "move" and x["state"] == "running" and 0 < x["done_bytes"] < x["total_bytes"] for x in j)')" = True ] && break
+	sleep 0.1
+done
+[ "$j" -lt 100 ] && ok 'the job says how much there is to be copied' || not_ok 'the job says how much there is to be copied'
+t 0 'it is cancelled' "$ashlar" job stop $from "$(value '[x["job"] for x in j if x["kind"] == "move" and x["state"] == "running"][0]')"
+wait $wait_pid
+[ $? = 1 ] && grep -q 'stopped: it was cancelled' wait.out && ok 'who waits for it is told so' || { cp wait.out out; not_ok 'who waits for it is told so'; }
 t 0 'pool check a' "$ashlar" pool check a --data
 t 0 'pool check b' "$ashlar" pool check b --data
 t 0 'the volume goes' "$ashlar" volume delete $from/v

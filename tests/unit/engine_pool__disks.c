@@ -311,6 +311,12 @@ static int co_remove_refused(struct hist *h)
 	co_more(h, "fill", 64 * MIB);
 	co_refused(h, -ENOSPC, "no room", REMOVE, 0, 0);
 	EXPECT(h, !pdisk_of(h, 0)->leaving);
+	hist_co_look(h);
+	/* Its groups stay for a while, and hold nothing: they are no reason to refuse it. */
+	EXPECT(h, rig_co_vol_delete(&h->rig, model_vol_find(h->rig.model, "fill")) == 0);
+	co_sleep_ns(5 * NS_PER_SEC);
+	co_done(h, co_begin(h, REMOVE, 0, 0));
+	EXPECT(h, rig_member(&h->rig, 0) < 0);
 	return hist_co_look(h);
 }
 

@@ -81,13 +81,17 @@ static void co_family(struct env *env)
 static int co_moves(struct env *env)
 {
 	static const char *const layouts[] = { "raid5", "raid0", "single", "raid1-3", "raid1" };
-	uint64_t used;
+	struct ashlar_job_info info = { 0 };
+	uint64_t used, job;
 	unsigned i;
 
 	co_family(env);
 	used = co_used(env);
 	for (i = 0; i < ARRAY_LEN(layouts); i++) {
-		EXPECT(env, co_wait(env, co_move(env, i % 2 ? "c" : "v", layouts[i])) == ASHLAR_JOB_DONE);
+		job = co_move(env, i % 2 ? "c" : "v", layouts[i]);
+		OK(env, ashlar_co_job_wait(env->p, job, 0, &info, &e));
+		EXPECT(env, info.state >= ASHLAR_JOB_DONE || info.total_bytes >= used); /* known at once */
+		EXPECT(env, co_wait(env, job) == ASHLAR_JOB_DONE);
 		EXPECT(env, co_layout_is(env, "v", layouts[i]) && co_layout_is(env, "c", layouts[i]) && co_layout_is(env, "d", layouts[i]));
 		co_verify(env);
 		co_settle(env);
@@ -468,6 +472,55 @@ static void what_cannot_be_is_refused_and_nothing_has_changed(void)
 	end(env);
 }
 
+/* ---- room ---- */
+
+static uint64_t co_room(struct env *env, const char *layout)
+{
+	struct ashlar_move_spec s = { .volume = "v", .layout = layout, .dry_run = true };
+	struct ashlar_move_info i = { 0 };
+
+	OK(env, ashlar_co_volume_move(env->p, &s, &i, &e));
+	return i.free_bytes;
+}
+
+static int co_groups_of_others(struct env *env)
+{
+	static const char *const some[] = { "raid5", "raid0", "raid1-3" };
+	uint64_t room[ARRAY_LEN(some)];
+	char name[8];
+	unsigned i;
+
+	co_volume(env, "v");
+	co_write(env, "v", 0, BYTES);
+	for (i = 0; i < ARRAY_LEN(some); i++)
+		room[i] = co_room(env, some[i]);
+	for (i = 0; i < 14; i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		co_volume(env, name);
+		co_write(env, name, 0, BYTES);
+	}
+	for (i = 0; i < ARRAY_LEN(some); i++)
+		EXPECT(env, co_room(env, some[i]) + 8 * MIB < room[i]);
+	for (i = 0; i < 14; i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		OK(env, ashlar_co_volume_delete(env->p, name, false, false, false, NULL, &e));
+		point_drop(point_find(env, name));
+	}
+	co_settle(env);
+	for (i = 0; i < ARRAY_LEN(some); i++)
+		EXPECT(env, co_room(env, some[i]) + 4 * MIB >= room[i]); /* metadata may have grown */
+	EXPECT(env, co_wait(env, co_move(env, "v", "raid5")) == ASHLAR_JOB_DONE);
+	return co_verify(env);
+}
+
+static void groups_of_other_layouts_that_hold_nothing_are_room(void)
+{
+	struct env *env = begin(8000, 16 * MIB);
+
+	run(env, co_groups_of_others);
+	end(env);
+}
+
 int main(void)
 {
 	CU_TestInfo tests[] = {
@@ -478,6 +531,7 @@ int main(void)
 		{ "closing_the_pool_stops_it_and_opening_goes_on", closing_the_pool_stops_it_and_opening_goes_on },
 		{ "a_move_is_cancelled_or_paused", a_move_is_cancelled_or_paused },
 		{ "what_cannot_be_is_refused_and_nothing_has_changed", what_cannot_be_is_refused_and_nothing_has_changed },
+		{ "groups_of_other_layouts_that_hold_nothing_are_room", groups_of_other_layouts_that_hold_nothing_are_room },
 		CU_TEST_INFO_NULL,
 	};
 	CU_SuiteInfo suites[] = { { "pool: moving families", NULL, NULL, NULL, NULL, tests }, CU_SUITE_INFO_NULL };
