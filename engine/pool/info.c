@@ -216,7 +216,8 @@ int ashlar_co_volume_list(struct ashlar_pool *p, struct ashlar_volume_info **out
 		n_handed += v->state == THIN_VOLUME_HANDED && v->kind == THIN_KIND_VOLUME;
 	*out = xcalloc(thin_n_vols(p->thin) + n_handed + 1u, sizeof(**out));
 	list_for_each (v, thin_vols(p->thin), link)
-		if ((v->state == THIN_VOLUME_LIVE || v->state == THIN_VOLUME_HANDED) && v->kind == THIN_KIND_VOLUME)
+		if ((v->state == THIN_VOLUME_LIVE || (v->state == THIN_VOLUME_HANDED && !pool_handed_has_arrived(p, v))) &&
+		    v->kind == THIN_KIND_VOLUME)
 			volume_info_fill(p, v, &(*out)[(*n)++]);
 	for (i = 0; i < *n && r == 0; i++)
 		r = pool_co_exclusive_bytes(p, (*out)[i].id, &(*out)[i].exclusive_bytes);

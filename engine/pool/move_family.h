@@ -100,6 +100,8 @@ void move_co_live_end(struct pool_move *mv, struct move_live *l);
 int move_co_switch(struct pool_move *mv, struct err *e) __must_check;
 /* Coroutine under a->admin. Families that have been handed over: what is left to be done, if the pools that are open allow it. */
 void pool_co_handed_finish(struct ashlar_pool *p);
+/* Is it a volume of the other pool, which is open, and here only because somebody has not let go yet? */
+bool pool_handed_has_arrived(struct ashlar_pool *p, const struct thin_vol *v);
 /* Coroutine under a->admin. Copies that belong to no move: their pool is open, and does not want it. */
 void pool_co_orphans_drop(struct ashlar_pool *p);
 

@@ -451,6 +451,13 @@ static bool has_copies(const struct pool_move *mv)
 	return false;
 }
 
+bool pool_handed_has_arrived(struct ashlar_pool *p, const struct thin_vol *v)
+{
+	struct pool_move mv = { .p = p, .family = v->family, .to = pool_by_uuid(p->a, &v->move_pool) };
+
+	return v->state == THIN_VOLUME_HANDED && pool_is_usable(mv.to) && !has_copies(&mv);
+}
+
 /* The other pool was not open, or the power went, before they had arrived. */
 static int handed_co_arrive(struct pool_move *mv, const struct family *f)
 {

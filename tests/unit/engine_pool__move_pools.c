@@ -329,6 +329,16 @@ static void clients_go_on_while_their_volumes_go_to_another_pool_and_back(void)
 	end(env);
 }
 
+static size_t co_n_listed(struct env *env, struct ashlar_pool *p)
+{
+	struct ashlar_volume_info *v = NULL;
+	size_t n = 0;
+
+	OK(env, ashlar_co_volume_list(p, &v, &n, &e));
+	xfree(v);
+	return n;
+}
+
 /* Ones that cannot take another bdev now, or never: the old data path passes on what comes. */
 static int co_stubborn(struct env *env)
 {
@@ -347,6 +357,7 @@ static int co_stubborn(struct env *env)
 	env->p = q;
 	co_sleep_ns(NS_PER_SEC);
 	EXPECT(env, n_members(p) == 5 && !w.n_moved);
+	EXPECT(env, co_n_listed(env, p) == 0 && co_n_listed(env, q) == 2); /* nobody is told of both */
 	w.refuses = false;
 	co_sleep_ns(NS_PER_SEC);
 	EXPECT(env, n_members(p) == 5 && w.n_moved == 1);
