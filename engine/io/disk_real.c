@@ -335,6 +335,14 @@ static void udisk_submit(struct bdev *b, struct io *io)
 	}
 }
 
+/* Where nothing is from there on: the end of what is known to be nothing. What has been cut off a file is not nothing. */
+static off_t nothing_until(const struct udisk *d, uint64_t off_bytes, uint64_t len_bytes)
+{
+	off_t end = lseek(d->fd, 0, SEEK_END);
+
+	return end < 0 || (uint64_t)end >= off_bytes + len_bytes ? (off_t)(off_bytes + len_bytes) : MAX((off_t)off_bytes, end);
+}
+
 /* Where a file has nothing, by its file system. Asks the kernel, which does not look at data; where that may have to ask somebody else
  * first, it is not asked. */
 static int udisk_co_status(struct bdev *b, uint64_t off_bytes, uint64_t len_bytes, struct bdev_extent *ext, size_t *n)
@@ -347,7 +355,7 @@ static int udisk_co_status(struct bdev *b, uint64_t off_bytes, uint64_t len_byte
 	*n = 1;
 	*ext = (struct bdev_extent){ .len_bytes = len_bytes };
 	if (data < 0 && errno == ENXIO)
-		data = (off_t)(off_bytes + len_bytes); /* nothing up to its end */
+		data = nothing_until(d, off_bytes, len_bytes);
 	if (data < 0 || d->disk.is_block || d->by_worker)
 		return 0;
 	stop = ALIGN_DOWN((uint64_t)data, (uint64_t)b->block_bytes);
@@ -355,7 +363,7 @@ static int udisk_co_status(struct bdev *b, uint64_t off_bytes, uint64_t len_byte
 		*ext = (struct bdev_extent){ .len_bytes = MIN(len_bytes, stop - off_bytes), .flags = BDEV_HOLE | BDEV_ZERO };
 		return 0;
 	}
-	end = lseek(d->fd, data, SEEK_HOLE);
+	end = lseek(d->fd, data, SEEK_HOLE); /* fails behind the end: reading there will, too */
 	if (end > data && ALIGN_UP((uint64_t)end, (uint64_t)b->block_bytes) < off_bytes + len_bytes)
 		ext->len_bytes = ALIGN_UP((uint64_t)end, (uint64_t)b->block_bytes) - off_bytes;
 	return 0;

@@ -52,6 +52,31 @@ static int source_co_open(struct ashlar_pool *p, const char *source, struct disk
 	return disk_co_open(p->w, source, DISK_RDONLY, out, e);
 }
 
+/* Coroutine. Images of virtual machines that are not raw: their bytes are not the disk's. */
+static int source_co_check_raw(struct disk *d, const char *source, struct err *e)
+{
+	static const struct {
+		const char *name, *magic;
+		size_t len;
+	} images[] = { { "qcow2", "QFI\xfb", 4 }, { "VMDK", "KDMV", 4 }, { "VHDX", "vhdxfile", 8 }, { "QED", "QED", 4 } };
+	char *head;
+	unsigned i;
+	int r;
+
+	if (d->bdev.size_bytes < 4096 || d->bdev.block_bytes > 4096)
+		return 0;
+	head = xaligned(4096, 4096);
+	r = bdev_co_read(&d->bdev, 0, head, 4096);
+	if (r < 0)
+		err_set(e, r, "the source %s cannot be read: %s", source, err_text(r));
+	for (i = 0; r == 0 && i < ARRAY_LEN(images); i++)
+		if (!memcmp(head, images[i].magic, images[i].len))
+			r = err_set(e, -EINVAL, "the source %s is a %s image, and only raw ones can be adopted: serve it with qemu-nbd and "
+				    "adopt that, or convert it", source, images[i].name);
+	xfree(head);
+	return r;
+}
+
 int pool_co_source_check(struct ashlar_pool *p, const char *source, uint64_t *size_bytes, struct err *e)
 {
 	struct disk *d;
@@ -63,12 +88,13 @@ int pool_co_source_check(struct ashlar_pool *p, const char *source, uint64_t *si
 	if (r < 0)
 		return err_prefix(e, "the source cannot be opened: ");
 	*size_bytes = d->bdev.size_bytes;
-	if (d->bdev.block_bytes > 4096)
+	r = source_co_check_raw(d, source, e);
+	if (r == 0 && d->bdev.block_bytes > 4096)
 		r = err_set(e, -EINVAL, "the source %s has blocks of %u bytes; 4096 is the most", source, d->bdev.block_bytes);
-	else if (d->tail_bytes)
+	else if (r == 0 && d->tail_bytes)
 		r = err_set(e, -EINVAL, "the source %s ends with %u bytes that make no whole block of %u: lengthen it by %u bytes", source,
 			    d->tail_bytes, d->bdev.block_bytes, d->bdev.block_bytes - d->tail_bytes);
-	else if (!*size_bytes)
+	else if (r == 0 && !*size_bytes)
 		r = err_set(e, -EINVAL, "the source %s is empty", source);
 	disk_close(d);
 	return r;
@@ -368,7 +394,8 @@ static void pull_co_job(struct pulling *g)
 			pull_co_later(g, r);
 	}
 	pool_job_end(g->job, p->failed ? ASHLAR_JOB_FAILED : ASHLAR_JOB_STOPPED, "%s",
-		     p->failed ? "the pool has stopped" : "the volume, or the pool, has been closed; it goes on when that is open again");
+		     p->failed ? "the pool has stopped" : p->stopping ? "the pool was closed; it goes on when the pool is open again" :
+		     "the volume has been deleted; its source is as it was");
 }
 
 /* Service coroutine, one per adopted volume. */

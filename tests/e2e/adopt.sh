@@ -64,6 +64,9 @@ refused 'an image that is not there' 'source' "$ashlar" volume create demo/x --f
 refused 'a disk of the pool' 'in use' "$ashlar" volume create demo/x --from "$dir/d1"
 refused 'a size that is too small' 'less than' "$ashlar" volume create demo/x --from image --size 1M
 printf x >odd
+printf 'QFI\373\0\0\0\3' >image.qcow2
+truncate -s 64K image.qcow2
+refused 'an image that is not raw' 'is a qcow2 image' "$ashlar" volume create demo/x --from image.qcow2
 refused 'an image that is no whole block' 'lengthen' "$ashlar" volume create demo/x --from odd
 t 0 'volume create --from' "$ashlar" volume create demo/v --from image
 t 0 'it is as large as the image' "$ashlar" volume show demo/v --json

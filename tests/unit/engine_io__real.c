@@ -451,6 +451,37 @@ static void deleted_and_shrunk_files_are_noticed(void)
 	CU_ASSERT_EQUAL(run(co_alive, file_make(dir_memory, "alive", FILE_BYTES)), 0);
 }
 
+/* What is cut off was no hole: it is not to be taken for zeros. */
+static int co_holes(void *arg)
+{
+	struct disk *d;
+	struct bdev_extent ext;
+	char *buf = buf_alloc(4096);
+	size_t n = 1;
+
+	CU_ASSERT_EQUAL_FATAL(disk_co_open(world, arg, 0, &d, NULL), 0);
+	CU_ASSERT_EQUAL(bdev_co_status(&d->bdev, 0, FILE_BYTES, &ext, &n), 0);
+	CU_ASSERT_TRUE(n == 1 && ext.len_bytes == FILE_BYTES && ext.flags == (BDEV_HOLE | BDEV_ZERO));
+	CU_ASSERT_EQUAL(truncate(arg, FILE_BYTES / 2), 0);
+	CU_ASSERT_EQUAL(bdev_co_status(&d->bdev, 0, FILE_BYTES, &ext, &n), 0);
+	CU_ASSERT_TRUE(n == 1 && ext.len_bytes == FILE_BYTES / 2 && ext.flags == (BDEV_HOLE | BDEV_ZERO));
+	CU_ASSERT_EQUAL(bdev_co_status(&d->bdev, FILE_BYTES / 2, FILE_BYTES / 2, &ext, &n), 0);
+	CU_ASSERT_TRUE(n == 1 && ext.len_bytes == FILE_BYTES / 2 && !ext.flags);
+	CU_ASSERT_EQUAL(bdev_co_status(&d->bdev, FILE_BYTES - 4096, 4096, &ext, &n), 0);
+	CU_ASSERT_TRUE(n == 1 && ext.len_bytes == 4096 && !ext.flags);
+	CU_ASSERT_EQUAL(bdev_co_read(&d->bdev, FILE_BYTES - 4096, buf, 4096), -EIO);
+	buf_free(buf, 4096);
+	disk_close(d);
+	return 0;
+}
+
+static void what_is_cut_off_a_file_is_no_hole(void)
+{
+	options.n_reactors = 1;
+	CU_ASSERT_EQUAL(run(co_holes, file_make(dir_disk, "hole", FILE_BYTES)), 0);
+	CU_ASSERT_EQUAL(run(co_holes, file_make(dir_memory, "hole", FILE_BYTES)), 0);
+}
+
 struct asker {
 	struct disk *d;
 	struct co_join *join;
@@ -630,6 +661,7 @@ static void add_suite(const char *name, CU_InitializeFunc init)
 	T(disks_are_locked);
 	T(size_is_refreshed);
 	T(deleted_and_shrunk_files_are_noticed);
+	T(what_is_cut_off_a_file_is_no_hole);
 	T(a_disk_may_be_closed_while_it_is_asked_about);
 	T(foreign_data_is_found);
 	T(block_device_in_memory);
