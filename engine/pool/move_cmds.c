@@ -9,6 +9,7 @@
 #include "engine/base/units.h"
 #include "engine/pool/adopt.h"
 #include "engine/pool/move_family.h"
+#include "engine/pool/moved.h"
 
 /* ---- families ---- */
 
@@ -98,7 +99,9 @@ const char *pool_move_text(struct ashlar_pool *p, const struct thin_vol *v, char
 	struct raid_profile prof = { v->move_cls.layout, v->move_cls.copies };
 
 	buf[0] = '\0';
-	if (v->state == THIN_VOLUME_HANDED) {
+	if (pool_vol_is_moved(v)) {
+		snprintf(buf, len, "is at %s", v->source);
+	} else if (v->state == THIN_VOLUME_HANDED) {
 		pool_text(p, &v->move_pool, pool);
 		if (pool_by_uuid(p->a, &v->move_pool))
 			snprintf(buf, len, "in pool %s", pool);

@@ -210,6 +210,7 @@ static int start_there(void *arg)
 	struct moving *g = arg;
 	int r = layer_init_there(g->m);
 
+	g->m->layer.is_copy = true;
 	return r < 0 ? r : pool_mirror_co_start(g->v->open, &g->m->layer.bdev, &g->mirror);
 }
 
@@ -238,6 +239,7 @@ static int end_there(void *arg)
 {
 	struct moving *g = arg;
 
+	g->m->layer.is_copy = !g->instead;
 	pool_mirror_end(g->mirror, g->instead ? &g->m->layer.bdev : NULL);
 	return 0;
 }
@@ -309,14 +311,15 @@ static int moving_co_switch(struct moving *g, int r)
 	return r;
 }
 
-static void moving_end(struct moving *g, int r)
+static void moving_end(struct moving *g, int r, bool target_failed)
 {
 	if (r == 0)
 		pool_job_end(g->job, ASHLAR_JOB_DONE, "its clients are served from there; deleting the volume frees what is here");
 	else if (g->job->stop || move_is_over(g->p, g->v))
 		pool_job_end(g->job, ASHLAR_JOB_STOPPED, "the volume stays where it is; what has been copied is of no use");
 	else
-		pool_job_end(g->job, ASHLAR_JOB_FAILED, "at %" PRIu64 " bytes: %s; the volume stays where it is", g->pos_bytes, err_text(r));
+		pool_job_end(g->job, ASHLAR_JOB_FAILED, "%s at %" PRIu64 " bytes: %s; the volume stays where it is, and its clients go on there",
+			     target_failed ? "the target failed" : "copying failed", g->pos_bytes, err_text(r));
 }
 
 /* Service coroutine; the volume is held. */
@@ -325,10 +328,11 @@ static void moving_co_run(void *arg)
 	struct moving *g = arg;
 	struct ashlar_pool *p = g->p;
 	int r = moving_co_switch(g, moving_co_copy(g));
+	bool target_failed = g->m->layer.has_told;
 
 	if (r < 0)
 		moved_co_free(g->m);
-	moving_end(g, r);
+	moving_end(g, r, target_failed);
 	g->v->n_own--;
 	pool_vol_release(p, g->v);
 	xfree(g);
@@ -372,6 +376,7 @@ static int move_co_locked(struct ashlar_pool *p, const char *name, const char *t
 			  struct err *e)
 {
 	struct thin_vol *v = pool_vol_find(p, name, e);
+	unsigned n_clients = v ? pool_vol_n_clients(v) : 0;
 	struct disk *d = NULL;
 	char what[80];
 	int r = v ? pool_check_not_adopted(p, v, "moving it", e) : -ENOENT;
@@ -382,6 +387,9 @@ static int move_co_locked(struct ashlar_pool *p, const char *name, const char *t
 		r = err_set(e, -EBUSY, "volume %s/%s is being moved already", p->label->name, name);
 	if (r == 0)
 		r = target_co_open(p, v, target, &d, e);
+	if (r == 0 && pool_vol_n_clients(v) > n_clients) /* it would wait for itself for ever */
+		r = err_set(e, -EINVAL, "the target %s is the volume %s/%s itself: somebody attached to it while it was opened", target,
+			    p->label->name, name);
 	if (r == 0 && !force && disk_co_probe(d, what, sizeof(what), NULL) > 0)
 		r = err_set(e, -EEXIST, "on the target %s there is already %s: use --force to overwrite it", target, what);
 	if (r == 0 && !dry_run)

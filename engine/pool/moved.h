@@ -39,6 +39,7 @@ struct moved_layer {
 	struct task fail;
 	uint64_t n_changed, n_flushed; /* changes that have ended well; as of the newest good flush */
 	bool is_forgotten;   /* a connection has broken with changes that no flush had covered: the next flush fails */
+	bool is_copy;	     /* the volume is here still: its clients get no errors */
 	bool has_told;
 	_Atomic bool is_broken;
 };

@@ -20,7 +20,7 @@ static void moved_broke(struct moved_layer *l)
 {
 	atomic_store(&l->is_broken, true);
 	l->is_forgotten |= l->n_changed != l->n_flushed;
-	if (!l->has_told)
+	if (!l->has_told && !l->is_copy) /* else the job tells */
 		pool_event(l->p, ASHLAR_ERROR, "volume.away", -1, NULL, "%s: where it has been moved to does not answer: its clients get errors "
 			   "until it does", l->what);
 	l->has_told = true;

@@ -33,6 +33,8 @@ t 0 'volume create' "$ashlar" volume create demo/v --size 64M
 t 0 'the volume has something' $(job 0) --end_fsync=1
 t 0 'pace' "$ashlar" pool set demo pace-floor=2M pace-ceiling=2M
 remote
+refused 'not to itself' 'is the volume demo/v itself' "$ashlar" volume move demo/v "nbd+unix:///demo/v?socket=$nbd"
+refused 'nor in thought' 'is the volume demo/v itself' "$ashlar" volume move demo/v "nbd+unix:///demo/v?socket=$nbd" --dry-run
 t 0 'dry run' "$ashlar" volume move demo/v "$target" --dry-run
 says 'would be moved' 'it says so'
 $(job 16) --do_verify=0 --end_fsync=1 --time_based --runtime=8 --rate=4m >fio.out 2>&1 &
@@ -58,6 +60,8 @@ says 'does not answer' 'an event says so'
 remote
 sleep 4
 t 0 'with it everything is there' $(job 32) --verify_only
+t 0 'where it is' "$ashlar" volume show demo/v
+says '^moving +is at nbd' 'volume show says where it is'
 t 0 'volume delete' "$ashlar" volume delete demo/v
 cmp -s now far && ok 'the far image stays' || not_ok 'the far image stays'
 daemon_stop && ok 'SIGTERM ends it cleanly' || not_ok 'SIGTERM ends it cleanly'
