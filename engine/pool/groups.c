@@ -260,6 +260,19 @@ int pool_co_group_destroy(struct ashlar_pool *p, struct pgroup *g)
 	return 0;
 }
 
+int pool_co_meta_orphan_destroy(struct ashlar_pool *p, uint64_t group)
+{
+	struct pgroup *g;
+	int r = pool_co_group_claim(p, group, &g);
+
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	if (pool_label_meta_find(p->label, group) < 0)
+		return pool_co_group_destroy(p, g);
+	pool_group_unclaim(p, g);
+	return 0;
+}
+
 /* Coroutine. Destroys a data group that holds nothing, so that its extents can serve another layout or metadata. */
 static int group_co_reclaim(struct ashlar_pool *p)
 {

@@ -131,6 +131,9 @@ int pool_co_column_drop(struct ashlar_pool *p, struct pgroup *g, unsigned col) _
 int pool_co_column_bytes(struct ashlar_pool *p, unsigned kind, const struct raid_desc *d, uint64_t *bytes) __must_check;
 /* Index in the label's list of metadata groups; -ENOENT: it is not one that is in use. */
 int pool_label_meta_find(const struct label *l, uint64_t group) __must_check;
+/* Coroutine. A metadata group that a crash has left in the table, and no label names: nothing refers to it, since no root that a label
+ * names was written with it. 0 also where it is gone, or has a name by now. */
+int pool_co_meta_orphan_destroy(struct ashlar_pool *p, uint64_t group) __must_check;
 /* Coroutine. A metadata or log group, claimed, gets so many copies (3 at most), each on a disk of its own. -ERR_POOL_FULL. */
 int pool_co_metadata_spread(struct ashlar_pool *p, struct pgroup *g, unsigned copies, struct pool_job *job) __must_check;
 /* Coroutine. Metadata and log groups that have fewer copies get so many (3 at most), one disk each. -ERR_POOL_FULL: not

@@ -148,21 +148,6 @@ static int todo_order(const void *a, const void *b)
 	return x->group < y->group ? -1 : x->group > y->group;
 }
 
-/* Coroutine. Nothing refers to it: no root that a label names was written with it. */
-static int orphan_co_destroy(struct rebuild *rb)
-{
-	struct ashlar_pool *p = rb->p;
-	struct pgroup *g;
-	int r = pool_co_group_claim(p, rb->orphan, &g);
-
-	if (r < 0)
-		return r == -ENOENT ? 0 : r;
-	if (pool_label_meta_find(p->label, rb->orphan) < 0)
-		return pool_co_group_destroy(p, g);
-	pool_group_unclaim(p, g);
-	return 0;
-}
-
 static int plan_co_make(struct rebuild *rb)
 {
 	uint64_t total = 0;
@@ -175,7 +160,7 @@ static int plan_co_make(struct rebuild *rb)
 	rb->orphan = UINT64_MAX;
 	r = pool_co_each_group(rb->p, plan_group, rb);
 	if (r == 0 && rb->orphan != UINT64_MAX)
-		r = orphan_co_destroy(rb);
+		r = pool_co_meta_orphan_destroy(rb->p, rb->orphan);
 	if (r < 0 || !rb->n)
 		return r;
 	qsort(rb->v, rb->n, sizeof(*rb->v), todo_order);

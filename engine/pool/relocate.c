@@ -34,6 +34,7 @@ struct relocate {
 	struct todo *v;
 	size_t n, cap, next;
 	uint64_t disk_gen; /* as of the plan */
+	uint64_t orphan;   /* a metadata group there that no label names; UINT64_MAX */
 	unsigned n_movers, n_moved, n_retry;
 	struct co_queue movers_ended;
 	struct {
@@ -200,10 +201,12 @@ static int plan_group(void *arg, const struct pool_group_disk *rec)
 			;
 		if (k < c || !is_active(p, disk) || !col_is_ours(p, d, disk))
 			continue;
+		if (rec->kind == THIN_GROUP_META && pool_label_meta_find(p->label, d->group) < 0) {
+			rl->orphan = d->group; /* a crash has left it without a name */
+			break;
+		}
 		if (!bytes)
 			r = pool_co_column_bytes(p, rec->kind, d, &bytes);
-		if (rec->kind == THIN_GROUP_META && pool_label_meta_find(p->label, d->group) < 0)
-			continue; /* a crash has left it without a name: the rebuild destroys those */
 		todo_add(rl, &(struct todo){ .group = d->group, .bytes = bytes, .from = (uint16_t)disk, .to = LABEL_DISKS_MAX,
 					     .job = (uint16_t)disk, .rank = rec->kind == THIN_GROUP_DATA });
 	}
@@ -227,6 +230,7 @@ static void plan_begin(struct relocate *rl)
 	rl->n = rl->next = 0;
 	rl->n_moved = rl->n_retry = 0;
 	rl->disk_gen = rl->p->disk_gen;
+	rl->orphan = UINT64_MAX;
 	for (i = 0; i <= LABEL_DISKS_MAX; i++)
 		rl->jobs[i].n_todo = rl->jobs[i].n_full = rl->jobs[i].n_bad = 0;
 }
@@ -254,6 +258,8 @@ static int plan_co_leaving(struct relocate *rl)
 	r = pool_co_table_settle(p);
 	if (r == 0)
 		r = pool_co_each_group(p, plan_group, rl);
+	if (r == 0 && rl->orphan != UINT64_MAX)
+		r = pool_co_meta_orphan_destroy(p, rl->orphan);
 	if (r < 0)
 		return r;
 	if (rl->n)

@@ -385,8 +385,6 @@ static int rollback_co_locked(struct ashlar_pool *p, const char *name, bool forc
 	r = pool_check_not_adopted(p, v, "rolling it back", e);
 	if (r < 0)
 		return r;
-	if (pool_co_vol_is_forwarded(p, v))
-		return err_set(e, -EBUSY, "volume %s/%s is being moved: it can be rolled back when that is over", p->label->name, v->name);
 	if (pool_vol_n_clients(v) && !force)
 		return err_set(e, -EBUSY, "volume %s/%s is in use by %u client%s: end them first, or use --force to change it under them",
 			       p->label->name, v->name, pool_vol_n_clients(v), pool_vol_n_clients(v) == 1 ? "" : "s");
@@ -397,6 +395,8 @@ static int rollback_co_locked(struct ashlar_pool *p, const char *name, bool forc
 	if (r < 0 || dry_run)
 		return err_default(e, r, "rolling back");
 	pool_moves_co_yield(p, v);
+	if (pool_co_vol_is_forwarded(p, v))
+		return err_set(e, -EBUSY, "volume %s/%s is being moved: it can be rolled back when that is over", p->label->name, v->name);
 	co_mutex_lock(&v->admin);
 	old_size = v->size_bytes;
 	r = thin_co_rollback(p->thin, v, s);

@@ -301,6 +301,32 @@ static void snapshots_clones_and_rollbacks_meanwhile_are_as_ever(void)
 	}
 }
 
+/* Whatever the mover is at: copying snapshots, or what clients write. */
+static int co_rolled_back(struct env *env)
+{
+	uint64_t job;
+	unsigned i;
+
+	co_family(env);
+	job = co_move(env, "v", "raid5");
+	for (i = 0; i < 40; i++) {
+		co_sleep_ns(rng_below(&env->rng, 5 * NS_PER_MS));
+		OK(env, ashlar_co_snapshot_rollback(env->p, "c@t1", false, false, NULL, &e));
+		memcpy(point_find(env, "c")->data, point_find(env, "c@t1")->data, BYTES);
+		co_write(env, "c", CLUSTER * rng_below(&env->rng, 60), CLUSTER);
+	}
+	EXPECT(env, co_wait(env, job) == ASHLAR_JOB_DONE);
+	return co_verify(env);
+}
+
+static void a_rollback_is_done_at_any_moment_of_a_move(void)
+{
+	struct env *env = begin(900, DISK);
+
+	run(env, co_rolled_back);
+	end(env);
+}
+
 /* ---- interrupted ---- */
 
 static int co_begin_slowly(struct env *env)
@@ -527,6 +553,7 @@ int main(void)
 		{ "a_family_moves_as_a_whole_and_shares_what_it_shared", a_family_moves_as_a_whole_and_shares_what_it_shared },
 		{ "clients_write_on_while_their_volumes_move", clients_write_on_while_their_volumes_move },
 		{ "snapshots_clones_and_rollbacks_meanwhile_are_as_ever", snapshots_clones_and_rollbacks_meanwhile_are_as_ever },
+		{ "a_rollback_is_done_at_any_moment_of_a_move", a_rollback_is_done_at_any_moment_of_a_move },
 		{ "a_move_goes_on_after_a_power_cut", a_move_goes_on_after_a_power_cut },
 		{ "closing_the_pool_stops_it_and_opening_goes_on", closing_the_pool_stops_it_and_opening_goes_on },
 		{ "a_move_is_cancelled_or_paused", a_move_is_cancelled_or_paused },
