@@ -318,6 +318,7 @@ int ashlar_co_volume_delete(struct ashlar_pool *p, const char *name, bool force,
 /* Smaller only with force: what is beyond the new end is discarded. */
 int ashlar_co_volume_resize(struct ashlar_pool *p, const char *name, uint64_t size_bytes, bool force, struct err *e) __must_check;
 int ashlar_co_volume_rename(struct ashlar_pool *p, const char *name, const char *new_name, struct err *e) __must_check;
+/* What is being received into it waits as long as the volume does. */
 int ashlar_co_volume_set_full_wait(struct ashlar_pool *p, const char *name, uint64_t ns, struct err *e) __must_check;
 /* At once, for requests that a limit holds too. Each that is negative stays as it is; without a limit there is no burst of it. Kept in
  * the volume, and moves with it; snapshots and clones have none of their own until they get some. */

@@ -295,6 +295,8 @@ static int receive_co_begin(struct receive *x, struct err *e)
 		r = err_default(e, pool_co_vol_hold(p, x->v), "opening the hidden volume");
 	if (r < 0)
 		return r;
+	if (of)
+		pool_co_vol_set_full_wait(p, x->v, of->full_wait_ns); /* not what it was at the snapshot that this begins with */
 	x->t.volumes[0] = x->v->id;
 	x->written_bytes = x->kept_bytes = x->v->received_bytes;
 	return 0;

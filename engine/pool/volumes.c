@@ -358,25 +358,36 @@ int ashlar_co_snapshot_rename(struct ashlar_pool *p, const char *name, const cha
 	return point_co_rename(p, THIN_KIND_SNAPSHOT, name, new_snap, e);
 }
 
+/* Coroutine under a->admin. Of what is received into it too: that waits as the volume does. */
+static int full_wait_co_locked(struct ashlar_pool *p, const char *name, uint64_t ns, struct err *e)
+{
+	struct thin_vol *v = pool_vol_find(p, name, e), *receiver, *to;
+	int r;
+
+	if (!v)
+		return -ENOENT;
+	to = xmalloc(sizeof(*to));
+	*to = *v;
+	to->full_wait_ns = ns;
+	r = pool_co_vol_update(p, v, to, e);
+	xfree(to);
+	if (r < 0)
+		return r;
+	pool_co_vol_set_full_wait(p, v, ns);
+	receiver = pool_receiver_of(p, v);
+	if (receiver)
+		pool_co_vol_set_full_wait(p, receiver, ns);
+	return 0;
+}
+
 int ashlar_co_volume_set_full_wait(struct ashlar_pool *p, const char *name, uint64_t ns, struct err *e)
 {
-	struct thin_vol *v, *to;
 	int r = pool_check_writable(p, e);
 
 	if (r < 0)
 		return r;
 	co_mutex_lock(&p->a->admin);
-	v = pool_vol_find(p, name, e);
-	r = v ? 0 : -ENOENT;
-	if (v) {
-		to = xmalloc(sizeof(*to));
-		*to = *v;
-		to->full_wait_ns = ns;
-		r = pool_co_vol_update(p, v, to, e);
-		if (r == 0)
-			pool_co_vol_set_full_wait(p, v, ns);
-		xfree(to);
-	}
+	r = full_wait_co_locked(p, name, ns, e);
 	co_mutex_unlock(&p->a->admin);
 	return r;
 }

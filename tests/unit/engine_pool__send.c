@@ -554,6 +554,73 @@ static void power_cuts_leave_all_or_nothing(void)
 	two_close(&t);
 }
 
+/* ---- a full pool ---- */
+
+static int fill_there(void *arg)
+{
+	struct two_io *x = arg;
+	uint8_t *buf = xaligned(4096, MIB);
+	uint64_t off;
+	int r = 0;
+
+	memset(buf, 0x5a, MIB);
+	for (off = 0; off + MIB <= x->size && r == 0; off += MIB)
+		r = bdev_co_write(x->b, off, buf, MIB, 0);
+	r = 0;
+	for (off -= MIB; off + 4096 <= x->size && r == 0; off += 4096) /* what is left of the last group */
+		r = bdev_co_write(x->b, off, buf, 4096, 0);
+	xfree(buf);
+	return r == -ERR_POOL_FULL ? 0 : -EIO;
+}
+
+struct receiver {
+	struct two *t;
+	bool ended;
+	int result;
+};
+
+static void receiver_co_run(void *arg)
+{
+	struct receiver *x = arg;
+
+	x->result = two_co_receive(x->t, (struct ashlar_receive_spec){ 0 }, x->t->inc[1].p, x->t->inc[1].len);
+	x->ended = true;
+}
+
+static int body_full(struct two *t)
+{
+	struct ashlar_volume_spec s = { .name = "filler", .size_bytes = 256 * MIB };
+	struct receiver x = { .t = t };
+	struct two_io io = { 0 };
+	unsigned i;
+
+	MUST(two_co_receive(t, (struct ashlar_receive_spec){ 0 }, t->whole[0].p, t->whole[0].len) == 0);
+	MUST(ashlar_co_volume_create(t->dst, &s, &t->e) == 0);
+	MUST(two_co_at(t, "b/filler", fill_there, &io) == 0);
+	MUST(ashlar_co_volume_set_full_wait(t->dst, "w", UINT64_MAX, &t->e) == 0);
+	co_spawn(CO_SERVICE, receiver_co_run, &x, "receiver");
+	co_sleep_ns(3600 * NS_PER_SEC);
+	MUST(!x.ended);
+	MUST(ashlar_co_volume_set_full_wait(t->dst, "w", 0, &t->e) == 0);
+	for (i = 0; i < 60 && !x.ended; i++)
+		co_sleep_ns(NS_PER_SEC);
+	MUST(x.ended && x.result == -ERR_POOL_FULL);
+	MUST(ashlar_co_volume_delete(t->dst, "filler", false, false, false, NULL, &t->e) == 0);
+	while (!x.ended)
+		co_sleep_ns(NS_PER_SEC);
+	MUST(two_co_has(t, "b/w", 0) && two_co_has(t, "b/w@s0", 0));
+	return 0;
+}
+
+static void what_is_received_waits_for_space_as_its_volume_does(void)
+{
+	struct two t;
+
+	two_open(&t, 101);
+	CU_ASSERT_EQUAL(two_live(&t, body_full), 0);
+	two_close(&t);
+}
+
 int main(void)
 {
 	CU_TestInfo tests[] = {
@@ -568,6 +635,7 @@ int main(void)
 		{ "closing_and_deleting_end_transfers", closing_and_deleting_end_transfers },
 		{ "deleting_a_volume_drops_what_was_kept_for_it", deleting_a_volume_drops_what_was_kept_for_it },
 		{ "a_whole_stream_gets_the_layout_asked_for", a_whole_stream_gets_the_layout_asked_for },
+		{ "what_is_received_waits_for_space_as_its_volume_does", what_is_received_waits_for_space_as_its_volume_does },
 		{ "power_cuts_leave_all_or_nothing", power_cuts_leave_all_or_nothing },
 		CU_TEST_INFO_NULL,
 	};
