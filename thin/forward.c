@@ -42,6 +42,11 @@ void thin_forward_submit(struct thin_volume *v, struct io *io)
 	struct forward *f = xmalloc(sizeof(*f) + n * sizeof(f->io[0]));
 	struct bdev *to = v->forward;
 
+	if (unlikely(io->op != IO_FLUSH && bdev_check_range(to, io->off_bytes, io->len_bytes) < 0)) {
+		xfree(f);
+		thin_req_end_later(io, -ERANGE); /* what it goes to is smaller by now than this is */
+		return;
+	}
 	*f = (struct forward){ .parent = io, .pending = n + 1 };
 	f->iovs = n > 1 && io->iov_n ? xmalloc((size_t)n * io->iov_n * sizeof(*f->iovs)) : NULL;
 	for (i = 0, done = 0; i < n; i++, done += len) {

@@ -247,6 +247,8 @@ static int volume_co_status(struct bdev *b, uint64_t off_bytes, uint64_t len_byt
 		return thin_volume_co_status(v, off_bytes, len_bytes, ext, n);
 	if (v->closing)
 		return -ESHUTDOWN;
+	if (bdev_check_range(v->forward, off_bytes, len_bytes) < 0)
+		return -ERANGE;
 	v->n_inflight++;
 	r = bdev_co_status(v->forward, off_bytes, len_bytes, ext, n);
 	if (--v->n_inflight == 0 && v->closing)

@@ -454,8 +454,8 @@ int pool_check_not_adopted(struct ashlar_pool *p, const struct thin_vol *v, cons
 	if (pool_vol_is_moved(v))
 		return err_set(e, -EBUSY, "volume %s/%s has been moved to %s: what is here is kept until it is deleted, and %s is of no use",
 			       p->label->name, v->name, v->source, doing);
-	if (!pool_vol_is_adopted(v))
+	if (!pool_vol_is_adopted(v) && !v->adopt) /* the record says that it is over before the data path is the volume's alone */
 		return 0;
 	return err_set(e, -EBUSY, "volume %s/%s does not have all of its source %s yet: %s has to wait until it has (job list)",
-		       p->label->name, v->name, v->source, doing);
+		       p->label->name, v->name, pool_adopt_source(v), doing);
 }

@@ -306,6 +306,28 @@ static int attach_check(const struct attach_call *c, struct ashlar_pool *p, cons
 	return 0;
 }
 
+/* One that is changing its pool: has it this name? Between the two records of that it is LIVE in neither. */
+static bool is_switching(const struct attach_call *c)
+{
+	struct ashlar_export_info *x = NULL;
+	struct ashlar_pool *p;
+	struct thin_vol *v;
+	bool is = false;
+
+	list_for_each (p, &c->a->pools, link) {
+		list_for_each (v, thin_vols(p->thin), link) {
+			if (!v->switching || v->export_kind == THIN_EXPORT_HIDDEN)
+				continue;
+			if (!x)
+				x = xmalloc(sizeof(*x));
+			export_info_fill(p, v, x);
+			is |= !strcmp(x->name, c->name);
+		}
+	}
+	xfree(x);
+	return is;
+}
+
 /* By the name, wherever it is when it does not change its pool just now. */
 static int attach_co_hold(struct attach_call *c, struct thin_vol **out)
 {
@@ -313,7 +335,7 @@ static int attach_co_hold(struct attach_call *c, struct thin_vol **out)
 	struct thin_vol *v;
 	int r;
 
-	while ((v = pool_export_find(c->a, c->name, &at->p)) && v->switching)
+	while ((v = pool_export_find(c->a, c->name, &at->p)) ? v->switching : is_switching(c))
 		co_sleep_ns(SWITCHING_NS);
 	*out = v;
 	if (!v || v->export_kind == THIN_EXPORT_HIDDEN || v->leaving)
@@ -324,6 +346,8 @@ static int attach_co_hold(struct attach_call *c, struct thin_vol **out)
 	if (r < 0)
 		return r;
 	r = pool_co_vol_hold(at->p, v);
+	if (r == -ESHUTDOWN) /* it began to go while we waited */
+		return err_set(c->e, -ENOENT, "there is no export of that name");
 	if (r < 0)
 		return err_default(c->e, r, "opening the volume");
 	r = attach_check(c, at->p, v); /* others may have come while it opened */

@@ -350,6 +350,8 @@ static bool move_co_end(struct pool_move *mv, int r, const struct err *e)
 		return false;
 	if (stop)
 		pool_job_end(job, ASHLAR_JOB_STOPPED, "it was cancelled: everything is where it was");
+	else if (!family_volumes(mv))
+		pool_job_end(job, ASHLAR_JOB_STOPPED, "the volume has been deleted");
 	else
 		pool_job_end(job, ASHLAR_JOB_FAILED, "%s; everything is where it was", e->text);
 	return true;

@@ -382,10 +382,9 @@ static int switch_co_there(struct pool_move *mv, struct thin_vol *const *v, unsi
 		held = true;
 		r = hand_co_over(mv, v, n, e);
 	}
-	if (!held) {
+	if (!held)
 		snapshots_unkeep(mv, v, kept);
-		members_set_switching(v, n, false);
-	}
+	members_set_switching(v, n, false);
 	co_mutex_unlock(&to->directory);
 	co_mutex_unlock(&p->directory);
 	if (r < 0)

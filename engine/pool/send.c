@@ -90,10 +90,10 @@ static int token_take(struct send *s, struct err *e)
 	}
 	if (s->base ? !uuid_is_equal(&s->base->guid, &tok.base_guid) : !uuid_is_zero(&tok.base_guid))
 		return err_set(e, -EINVAL, "the token belongs to a stream that began from another snapshot: leave out --from");
-	if (base_is_itself(s) || tok.start_bytes > s->snap->size_bytes ||
-	    (tok.start_bytes % s->sub_bytes && tok.start_bytes != s->snap->size_bytes))
+	if (base_is_itself(s) || tok.start_bytes > s->snap->size_bytes)
 		return err_set(e, -EINVAL, "the token is not one of this snapshot");
-	s->h.start_bytes = tok.start_bytes;
+	/* It may have been sent from a pool with smaller subclusters; then a little of it comes again. */
+	s->h.start_bytes = tok.start_bytes == s->snap->size_bytes ? tok.start_bytes : ALIGN_DOWN(tok.start_bytes, s->sub_bytes);
 	return 0;
 }
 

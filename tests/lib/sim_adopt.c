@@ -24,7 +24,7 @@ void rig_sources_add(struct rig *g, struct rng *rng)
 
 bool rig_is_adopted(const struct rig *g, const struct model_vol *v)
 {
-	const struct thin_vol *tv = g->p && !v->is_snap ? thin_vol_find(g->p->thin, v->name) : NULL;
+	const struct thin_vol *tv = g->p && !v->is_snap ? thin_vol_find(rig_pool(g, v)->thin, v->name) : NULL;
 
 	return tv && *pool_adopt_source(tv);
 }
@@ -85,7 +85,7 @@ int rig_co_vol_adopt(struct rig *g, const char *name, uint64_t size, const char 
 	source_fill(g, x, v, bytes, rng);
 	source_slow(g, x, rng);
 	rig_note(g, "adopt %s, %" PRIu64 " bytes of %" PRIu64 ", %s", name, bytes, size, layout ? layout : "default");
-	r = ashlar_co_volume_create(g->p, &s, &e);
+	r = ashlar_co_volume_create(rig_pool_new(g), &s, &e);
 	rig_note(g, "adopt %s: %d", name, r);
 	if (!rig_is_unknown(g, r, &e, "adopt", name))
 		model_vol_created(g->model, v, r == 0);

@@ -33,6 +33,7 @@ int rig_co_vol_limit(struct rig *g, struct model_vol *v, uint32_t limits)
 {
 	struct ashlar_limits l = limits_of(limits);
 	struct ashlar_volume_info info;
+	struct ashlar_pool *p;
 	struct err e = { 0 };
 	int r;
 
@@ -41,12 +42,15 @@ int rig_co_vol_limit(struct rig *g, struct model_vol *v, uint32_t limits)
 	rig_note(g, "limits of %u for %s", limits, v->name);
 	model_vol_limit(v, limits);
 	v->n_busy++;
-	r = ashlar_co_volume_set_limits(g->p, v->name, &l, &e);
+	do {
+		p = rig_pool(g, v);
+		r = ashlar_co_volume_set_limits(p, v->name, &l, &e);
+	} while (rig_has_moved(g, v, p, r));
 	rig_note(g, "limits of %u for %s: %d", limits, v->name, r);
 	v->n_busy--;
 	if (!rig_is_unknown(g, r, &e, "limits", v->name))
 		model_vol_limited(v, r == 0);
-	if (r == 0 && ashlar_co_volume_info(g->p, v->name, &info, NULL) == 0)
+	if (r == 0 && ashlar_co_volume_info(rig_pool(g, v), v->name, &info, NULL) == 0 && !info.is_elsewhere)
 		rig_settle_limits(g, v, &info.limits);
 	return r;
 }

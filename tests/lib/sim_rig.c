@@ -58,7 +58,7 @@ void rig_world_start(struct rig *g, uint64_t seed)
 	alloc_track_begin();
 	g->w = sim_world_create(&o, g->disks);
 	g->a = NULL;
-	g->p = NULL;
+	g->p = g->q.p = NULL;
 }
 
 void rig_world_drop(struct rig *g)
@@ -67,7 +67,7 @@ void rig_world_drop(struct rig *g)
 	alloc_track_drop();
 	g->w = NULL;
 	g->a = NULL;
-	g->p = NULL;
+	g->p = g->q.p = NULL;
 }
 
 static void engine_start(struct rig *g)
@@ -105,7 +105,9 @@ int rig_co_create(struct rig *g)
 	r = ashlar_co_pool_create(g->a, &s, &e);
 	if (r < 0)
 		rig_fail(g, "pool create: %s (%d)", e.text, r);
-	return r == 0 && g->settings.timeout_ns ? co_settle_settings(g) : r;
+	if (r == 0 && g->settings.timeout_ns)
+		r = co_settle_settings(g);
+	return r == 0 && g->q.n_disks ? rig_co_other_create(g) : r;
 }
 
 /* ---- opening ---- */
@@ -144,58 +146,97 @@ static void co_settle_rules(struct rig *g)
 	xfree(x);
 }
 
+static void settle_one(struct rig *g, const struct ashlar_volume_info *v, bool *seen)
+{
+	struct model_vol *mv = model_vol_find(g->model, v->name);
+
+	if (v->is_elsewhere)
+		return;
+	if (!mv || seen[mv->index]) {
+		rig_fail(g, "volume %s should not be there%s", v->name, mv ? " twice" : "");
+		return;
+	}
+	seen[mv->index] = true;
+	if (!model_vol_settle(g->model, mv, v->name, v->size_bytes))
+		rig_fail(g, "volume %s is not as it should be", v->name);
+	rig_settle_limits(g, mv, &v->limits);
+}
+
 /* Which volumes came through. */
 static void co_settle(struct rig *g)
 {
 	struct ashlar_volume_info *v;
+	struct ashlar_pool *p;
 	struct model_vol *mv;
 	struct err e = { 0 };
 	bool seen[512] = { false };
 	unsigned i;
 	size_t n, k;
-	int r = ashlar_co_volume_list(g->p, &v, &n, &e);
+	int r;
 
-	if (r < 0) {
-		rig_fail(g, "volume list: %s (%d)", e.text, r);
-		return;
-	}
-	for (k = 0; k < n; k++) {
-		mv = model_vol_find(g->model, v[k].name);
-		if (!mv || seen[mv->index]) {
-			rig_fail(g, "volume %s should not be there", v[k].name);
-			continue;
+	for (i = 0; (p = rig_pool_at(g, i)); i++) {
+		r = ashlar_co_volume_list(p, &v, &n, &e);
+		if (r < 0) {
+			rig_fail(g, "volume list: %s (%d)", e.text, r);
+			return;
 		}
-		seen[mv->index] = true;
-		if (!model_vol_settle(g->model, mv, v[k].name, v[k].size_bytes))
-			rig_fail(g, "volume %s is not as it should be", v[k].name);
-		rig_settle_limits(g, mv, &v[k].limits);
+		for (k = 0; k < n; k++)
+			settle_one(g, &v[k], seen);
+		xfree(v);
 	}
 	for (i = 0; i < model_n_vols(g->model); i++) {
 		mv = model_vol(g->model, i);
 		if (!seen[i] && mv->state != MODEL_GONE && !model_vol_settle(g->model, mv, NULL, 0))
 			rig_fail(g, "volume %s is lost", mv->name);
 	}
-	xfree(v);
 	if (!g->failed)
 		rig_co_settle_snaps(g);
 	if (!g->failed)
 		co_settle_rules(g);
 }
 
+static int co_open_one(struct rig *g, bool other, unsigned flags)
+{
+	struct ashlar_pool **p = other ? &g->q.p : &g->p;
+	struct err e = { 0 };
+	int r = ashlar_co_pool_open(g->a, other ? "q" : "p", other ? rig_other_paths : rig_paths, other ? g->q.n_disks : g->n_disks, flags, p, &e);
+
+	if (r < 0) {
+		*p = NULL;
+		rig_fail(g, "pool open %s: %s (%d)", other ? "q" : "p", e.text, r);
+		return r;
+	}
+	rig_note(g, "opened%s", other ? " q" : "");
+	return 0;
+}
+
+/* One of them is alone for a while. */
+static int co_open_two(struct rig *g, unsigned flags)
+{
+	struct rng *rng = sim_rng(g->w);
+	bool first = rng_chance(rng, 1, 2);
+	int r = co_open_one(g, first, flags);
+
+	if (r == 0 && rng_chance(rng, 1, 2))
+		co_sleep_ns(rng_below(rng, 500 * NS_PER_MS));
+	if (r == 0)
+		r = co_open_one(g, !first, flags);
+	if (r == 0)
+		rig_co_pools_settle(g);
+	return r;
+}
+
 int rig_co_open(struct rig *g, unsigned flags)
 {
-	struct err e = { 0 };
 	int r;
 
 	engine_start(g);
-	r = ashlar_co_pool_open(g->a, "p", rig_paths, g->n_disks, flags, &g->p, &e);
-	if (r < 0) {
-		g->p = NULL;
-		rig_fail(g, "pool open: %s (%d)", e.text, r);
+	r = g->q.n_disks ? co_open_two(g, flags) : co_open_one(g, false, flags);
+	if (r < 0)
 		return r;
-	}
-	rig_note(g, "opened");
+	co_mutex_lock(&g->a->admin); /* nothing goes to another pool while we look */
 	co_settle(g);
+	co_mutex_unlock(&g->a->admin);
 	return g->failed ? -EUCLEAN : 0;
 }
 
@@ -207,34 +248,47 @@ static void check_say(void *arg, const char *sentence)
 void rig_co_check(struct rig *g, bool data)
 {
 	struct ashlar_check_options o = { .data = data, .say = check_say, .arg = g };
+	struct ashlar_pool *p;
 	struct err e = { 0 };
-	int64_t r = ashlar_co_pool_check(g->p, &o, &e);
+	unsigned i;
+	int64_t r;
 
-	if (r < 0)
-		rig_fail(g, "check: %s (%d)", e.text, (int)r);
-	else if (r > 0 && !g->failed)
-		rig_fail(g, "check: %d problems", (int)r);
+	for (i = 0; (p = rig_pool_at(g, i)); i++) {
+		r = ashlar_co_pool_check(p, &o, &e);
+		if (r < 0)
+			rig_fail(g, "check: %s (%d)", e.text, (int)r);
+		else if (r > 0 && !g->failed)
+			rig_fail(g, "check: %d problems", (int)r);
+	}
+}
+
+static void co_close_one(struct rig *g, struct ashlar_pool **p)
+{
+	struct err e = { 0 };
+	int r = *p ? ashlar_co_pool_close(*p, &e) : 0;
+
+	*p = NULL;
+	if (r < 0 && !g->may_fail)
+		rig_fail(g, "pool close: %s (%d)", e.text, r);
 }
 
 void rig_co_close(struct rig *g)
 {
-	struct err e = { 0 };
-	int r = ashlar_co_pool_close(g->p, &e);
-
-	g->p = NULL;
-	if (r < 0 && !g->may_fail)
-		rig_fail(g, "pool close: %s (%d)", e.text, r);
+	if (g->q.p && rng_chance(sim_rng(g->w), 1, 2))
+		co_close_one(g, &g->q.p);
+	co_close_one(g, &g->p);
+	co_close_one(g, &g->q.p);
 	ashlar_co_destroy(g->a);
 	g->a = NULL;
 }
 
-static bool jobs_rest(struct rig *g, char *what, size_t len)
+static bool jobs_rest(struct rig *g, struct ashlar_pool *p, char *what, size_t len)
 {
 	struct ashlar_job_info *j;
 	struct err e = { 0 };
 	bool rest = true;
 	size_t n, i;
-	int r = ashlar_co_job_list(g->p, &j, &n, &e);
+	int r = ashlar_co_job_list(p, &j, &n, &e);
 
 	what[0] = 0;
 	if (r < 0) {
@@ -254,7 +308,7 @@ static bool jobs_rest(struct rig *g, char *what, size_t len)
 	return rest;
 }
 
-void rig_co_wait_whole(struct rig *g, bool all_online, uint64_t max_ns)
+static void co_wait_whole(struct rig *g, struct ashlar_pool *p, bool all_online, uint64_t max_ns)
 {
 	uint64_t end = world_now_ns(g->w) + max_ns;
 	struct ashlar_pool_info i;
@@ -262,16 +316,25 @@ void rig_co_wait_whole(struct rig *g, bool all_online, uint64_t max_ns)
 	bool rest;
 
 	while (!g->failed) {
-		ashlar_co_pool_info(g->p, &i);
-		rest = jobs_rest(g, job, sizeof(job));
+		ashlar_co_pool_info(p, &i);
+		rest = jobs_rest(g, p, job, sizeof(job));
 		if (rest && i.redundancy == i.redundancy_promised && (!all_online || i.health == ASHLAR_ONLINE))
 			return;
 		if (world_now_ns(g->w) > end)
-			rig_fail(g, "after %" PRIu64 " seconds without faults the pool is %s, %u of %u disks are online, redundancy is %d "
-				 "of %d, %" PRIu64 " groups are degraded%s", (uint64_t)(max_ns / NS_PER_SEC), ashlar_health_name(i.health),
+			rig_fail(g, "after %" PRIu64 " seconds without faults pool %s is %s, %u of %u disks are online, redundancy is %d "
+				 "of %d, %" PRIu64 " groups are degraded%s", (uint64_t)(max_ns / NS_PER_SEC), i.name, ashlar_health_name(i.health),
 				 i.n_disks_online, i.n_disks, i.redundancy, i.redundancy_promised, i.n_groups_degraded, job);
 		co_sleep_ns(100 * NS_PER_MS);
 	}
+}
+
+void rig_co_wait_whole(struct rig *g, bool all_online, uint64_t max_ns)
+{
+	struct ashlar_pool *p;
+	unsigned i;
+
+	for (i = 0; (p = rig_pool_at(g, i)); i++)
+		co_wait_whole(g, p, all_online, max_ns);
 }
 
 static bool waits_for_room(const struct pool_job *j)
@@ -445,196 +508,14 @@ int rig_co_place(struct rig *g, const char *volume, uint64_t off_bytes, struct r
 	return 0;
 }
 
-/* ---- one request ---- */
-
-bool rig_result_is_fine(struct rig *g, const struct model_vol *v, int r, const char *what)
-{
-	if (r >= 0 || g->may_fail)
-		return true;
-	if (r == -ERR_POOL_FULL && g->may_be_full)
-		return true;
-	if ((r == -ERANGE || r == -ESHUTDOWN) && (v->new_size_bytes || v->state != MODEL_LIVE))
-		return true;
-	rig_fail(g, "volume %s: %s: %s (%d)", v->name, what, err_text(r), r);
-	return false;
-}
-
-static int co_read(struct rig *g, struct model_vol *v, struct bdev *b, uint64_t off, uint64_t len)
-{
-	uint8_t *buf = buf_alloc(len);
-	uint32_t since = model_read_begin(g->model);
-	int r = bdev_co_read(b, off, buf, len);
-
-	if (r == 0 && v->state != MODEL_GONE && model_read(g->model, v, since, off, len, buf))
-		rig_fail(g, "volume %s: a read of %" PRIu64 "+%" PRIu64 " returned what it must not", v->name, off, len);
-	g->n_reads_checked += len / MODEL_SECTOR;
-	model_read_end(g->model, since);
-	buf_free(buf, len);
-	return r;
-}
-
-static int co_write(struct rig *g, struct model_vol *v, struct bdev *b, uint64_t off, uint64_t len, unsigned flags)
-{
-	uint8_t *buf = buf_alloc(len);
-	uint32_t op = model_begin(g->model, v, MODEL_WRITE, off, len);
-	int r;
-
-	model_stamp(v, op, off, len, buf);
-	r = bdev_co_write(b, off, buf, len, flags);
-	model_end(g->model, v, op, off, len, r == 0, flags & IO_FUA, false);
-	buf_free(buf, len);
-	return r;
-}
-
-/* What a discard of less than whole subclusters leaves as it is. */
-static int co_clear(struct rig *g, struct model_vol *v, struct bdev *b, enum rig_op kind, uint64_t off, uint64_t len,
-		    unsigned flags)
-{
-	uint64_t sub = g->cluster_bytes / 16, from = off, to = off + len, size = b->size_bytes;
-	uint32_t op = 0, last = 0;
-	bool fua = flags & IO_FUA;
-	int r;
-
-	if (kind == RIG_DISCARD) {
-		from = ALIGN_UP(off, sub);
-		to = MAX(ALIGN_DOWN(off + len, sub), from);
-	}
-	if (to > from)
-		op = model_begin(g->model, v, MODEL_ZERO, from, to - from);
-	if (kind == RIG_DISCARD && off + len == size && MAX(to, off) < size && from <= to)
-		last = model_begin(g->model, v, MODEL_ZERO, MAX(to, off), size - MAX(to, off));
-	r = kind == RIG_DISCARD ? bdev_co_discard(b, off, len, flags) : bdev_co_zero(b, off, len, flags);
-	if (op)
-		model_end(g->model, v, op, from, to - from, r == 0, fua, false);
-	if (last)
-		model_end(g->model, v, last, MAX(to, off), size - MAX(to, off), r == 0, fua, true);
-	return r;
-}
-
-int rig_co_io(struct rig *g, struct model_vol *v, struct bdev *b, enum rig_op op, uint64_t off, uint64_t len, unsigned flags)
-{
-	static const char *const names[] = { "read", "write", "zero", "discard", "flush" };
-	unsigned changes = v->n_changes;
-	bool changing = v->new_size_bytes || v->state != MODEL_LIVE;
-	uint32_t since;
-	int r;
-
-	g->n_ios++;
-	rig_note(g, "vol %u %s %" PRIu64 "+%" PRIu64 " flags %x", v->index, names[op], off, len, flags);
-	switch (op) {
-	case RIG_READ:
-		r = co_read(g, v, b, off, len);
-		break;
-	case RIG_WRITE:
-		r = co_write(g, v, b, off, len, flags);
-		break;
-	case RIG_FLUSH:
-		since = model_now(g->model);
-		r = bdev_co_flush(b);
-		if (r == 0)
-			model_flushed(g->model, v, since);
-		break;
-	default:
-		r = co_clear(g, v, b, op, off, len, flags);
-	}
-	rig_note(g, "vol %u %s %" PRIu64 "+%" PRIu64 ": %d", v->index, names[op], off, len, r);
-	if (!(changing && (r == -ERANGE || r == -ESHUTDOWN)) && !(changes != v->n_changes && r == -ERANGE))
-		rig_result_is_fine(g, v, r, names[op]);
-	return r;
-}
-
-struct io_once {
-	struct rig *g;
-	struct model_vol *v;
-	struct bdev *b;
-	enum rig_op op;
-	uint64_t off, len;
-	unsigned flags;
-	bool all; /* read the whole volume */
-};
-
-static int io_once_there(void *arg)
-{
-	struct io_once *o = arg;
-	uint64_t off, n;
-	int r = 0;
-
-	if (!o->all && o->off >= o->b->size_bytes)
-		return 0; /* it has shrunk meanwhile */
-	if (!o->all)
-		return rig_co_io(o->g, o->v, o->b, o->op, o->off, MIN(o->len, o->b->size_bytes - o->off), o->flags);
-	for (off = 0; off < o->b->size_bytes && r == 0 && !o->g->failed; off += n) {
-		n = MIN(o->b->size_bytes - off, (uint64_t)RIG_IO_MAX);
-		r = co_read(o->g, o->v, o->b, off, n);
-	}
-	return r;
-}
-
-static int co_attached(struct rig *g, struct model_vol *v, struct io_once *o)
-{
-	char name[RIG_POINT_NAME + 4], point[RIG_POINT_NAME];
-	struct ashlar_attach *at;
-	struct err e = { 0 };
-	int r;
-
-	snprintf(name, sizeof(name), "p/%s", rig_point_name(g, v, point));
-	r = ashlar_co_attach(g->a, name, NULL, NULL, &at, &e);
-	if (r < 0) {
-		if (!g->may_fail)
-			rig_fail(g, "attach %s: %s (%d)", name, e.text, r);
-		return r;
-	}
-	o->g = g;
-	o->v = v;
-	o->b = ashlar_attach_bdev(at);
-	r = reactor_co_call(ashlar_attach_home(at), io_once_there, o);
-	ashlar_co_detach(at);
-	return r;
-}
-
-int rig_co_io_once(struct rig *g, struct model_vol *v, enum rig_op op, uint64_t off, uint64_t len, unsigned flags)
-{
-	struct io_once o = { .op = op, .off = off, .len = len, .flags = flags };
-
-	return co_attached(g, v, &o);
-}
-
-int rig_co_read_all(struct rig *g, struct model_vol *v)
-{
-	struct io_once o = { .all = true };
-
-	return co_attached(g, v, &o);
-}
-
-static void co_verify_one(struct rig *g, struct model_vol *v)
-{
-	char name[RIG_POINT_NAME];
-	int r;
-
-	if (v->state != MODEL_LIVE || g->failed)
-		return;
-	r = rig_co_read_all(g, v);
-	if (r < 0 && !g->may_fail)
-		rig_fail(g, "%s cannot be read: %s (%d)", rig_point_name(g, v, name), err_text(r), r);
-}
-
-void rig_co_verify(struct rig *g)
-{
-	unsigned i;
-
-	for (i = 0; i < model_n_vols(g->model); i++)
-		co_verify_one(g, model_vol(g->model, i));
-	for (i = 0; i < model_n_snaps(g->model); i++)
-		co_verify_one(g, model_snap(g->model, i));
-	rig_note(g, "verified");
-}
-
 /* ---- management ---- */
 
 bool rig_is_unknown(struct rig *g, int r, const struct err *e, const char *what, const char *name)
 {
 	if (r == 0 || (r == -ERR_POOL_FULL && g->may_be_full) || (r == -EINVAL && g->degraded))
 		return false;
+	if (r == -EEXIST && g->q.n_disks)
+		return false; /* an export name that a volume kept in the other pool */
 	if (!g->may_fail)
 		rig_fail(g, "%s %s: %s (%d)", what, name, e->text, r);
 	return true;
@@ -648,7 +529,7 @@ int rig_co_vol_create(struct rig *g, const char *name, uint64_t size, const char
 	int r;
 
 	rig_note(g, "create %s, %" PRIu64 " bytes, %s", name, size, layout ? layout : "default");
-	r = ashlar_co_volume_create(g->p, &s, &e);
+	r = ashlar_co_volume_create(rig_pool_new(g), &s, &e);
 	rig_note(g, "create %s: %d", name, r);
 	if (!rig_is_unknown(g, r, &e, "create", name))
 		model_vol_created(g->model, v, r == 0);
@@ -677,6 +558,7 @@ static void each_delete(struct model *m, struct model_vol *v, bool ok)
 
 int rig_co_vol_delete(struct rig *g, struct model_vol *v)
 {
+	struct ashlar_pool *p;
 	struct err e = { 0 };
 	int r;
 
@@ -684,31 +566,48 @@ int rig_co_vol_delete(struct rig *g, struct model_vol *v)
 		return 0;
 	rig_note(g, "delete %s", v->name);
 	model_each(g, v, each_delete, true);
-	r = ashlar_co_volume_delete(g->p, v->name, true, true, false, NULL, &e);
+	do {
+		p = rig_pool(g, v);
+		r = ashlar_co_volume_delete(p, v->name, true, true, false, NULL, &e);
+	} while (rig_has_moved(g, v, p, r));
 	rig_note(g, "delete %s: %d", v->name, r);
 	if (!rig_is_unknown(g, r, &e, "delete", v->name))
 		model_each(g, v, model_vol_deleted, r == 0);
 	return r;
 }
 
+static uint64_t co_used_bytes(const struct rig *g)
+{
+	struct ashlar_pool_info info;
+	struct ashlar_pool *p;
+	uint64_t sum = 0;
+	unsigned i;
+
+	for (i = 0; (p = rig_pool_at(g, i)); i++) {
+		ashlar_co_pool_info(p, &info);
+		sum += info.used_bytes;
+	}
+	return sum;
+}
+
 void rig_co_empty(struct rig *g, uint64_t max_ns)
 {
-	uint64_t end = world_now_ns(g->w) + max_ns;
-	struct ashlar_pool_info info;
+	uint64_t end = world_now_ns(g->w) + max_ns, used;
 	unsigned i;
 
 	for (i = 0; i < model_n_vols(g->model) && !g->failed; i++)
 		if (model_vol(g->model, i)->state == MODEL_LIVE)
 			(void)!rig_co_vol_delete(g, model_vol(g->model, i));
-	for (ashlar_co_pool_info(g->p, &info); info.used_bytes && !g->failed; ashlar_co_pool_info(g->p, &info)) {
+	while (!g->failed && (used = co_used_bytes(g))) {
 		if (world_now_ns(g->w) > end)
-			rig_fail(g, "everything has been deleted, and %" PRIu64 " bytes are in use", info.used_bytes);
+			rig_fail(g, "everything has been deleted, and %" PRIu64 " bytes are in use", used);
 		co_sleep_ns(100 * NS_PER_MS);
 	}
 }
 
 int rig_co_vol_rename(struct rig *g, struct model_vol *v, const char *name)
 {
+	struct ashlar_pool *p;
 	struct err e = { 0 };
 	int r;
 
@@ -716,7 +615,10 @@ int rig_co_vol_rename(struct rig *g, struct model_vol *v, const char *name)
 		return 0;
 	rig_note(g, "rename %s to %s", v->name, name);
 	model_vol_rename(v, name);
-	r = ashlar_co_volume_rename(g->p, v->name, name, &e);
+	do {
+		p = rig_pool(g, v);
+		r = ashlar_co_volume_rename(p, v->name, name, &e);
+	} while (rig_has_moved(g, v, p, r));
 	rig_note(g, "rename %s to %s: %d", v->name, name, r);
 	if (!rig_is_unknown(g, r, &e, "rename", v->name))
 		model_vol_renamed(v, r == 0);
@@ -727,6 +629,7 @@ int rig_co_vol_rule(struct rig *g, struct model_vol *v, uint32_t rule)
 {
 	char text[32];
 	struct ashlar_export_change c = { .read_only = -1, .max_clients = -1, .access = text };
+	struct ashlar_pool *p;
 	struct err e = { 0 };
 	int r;
 
@@ -736,7 +639,10 @@ int rig_co_vol_rule(struct rig *g, struct model_vol *v, uint32_t rule)
 	rig_note(g, "only %s for %s", rule ? text : "all", v->name);
 	model_vol_rule(v, rule);
 	v->n_busy++;
-	r = ashlar_co_export_set(g->p, v->name, &c, &e);
+	do {
+		p = rig_pool(g, v);
+		r = ashlar_co_export_set(p, v->name, &c, &e);
+	} while (rig_has_moved(g, v, p, r));
 	rig_note(g, "only %s for %s: %d", rule ? text : "all", v->name, r);
 	v->n_busy--;
 	if (!rig_is_unknown(g, r, &e, "export set", v->name))
@@ -746,6 +652,7 @@ int rig_co_vol_rule(struct rig *g, struct model_vol *v, uint32_t rule)
 
 int rig_co_vol_resize(struct rig *g, struct model_vol *v, uint64_t size)
 {
+	struct ashlar_pool *p;
 	struct err e = { 0 };
 	int r;
 
@@ -753,7 +660,10 @@ int rig_co_vol_resize(struct rig *g, struct model_vol *v, uint64_t size)
 		return 0;
 	rig_note(g, "resize %s from %" PRIu64 " to %" PRIu64, v->name, v->size_bytes, size);
 	model_vol_resize(g->model, v, size);
-	r = ashlar_co_volume_resize(g->p, v->name, size, true, &e);
+	do {
+		p = rig_pool(g, v);
+		r = ashlar_co_volume_resize(p, v->name, size, true, &e);
+	} while (rig_has_moved(g, v, p, r));
 	rig_note(g, "resize %s: %d", v->name, r);
 	if (!rig_is_unknown(g, r, &e, "resize", v->name))
 		model_vol_resized(g->model, v, r == 0);

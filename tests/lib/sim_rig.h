@@ -26,6 +26,17 @@ struct rig_source {
 	unsigned disk, vol; /* vol: index of the newest; UINT_MAX: none yet */
 };
 
+#define RIG_OTHER_MAX 4
+/* A second pool, "q", beside the first one, "p": volumes go there and come back. Its disks stay what they are. */
+struct rig_other {
+	unsigned n_disks; /* 0: there is none */
+	unsigned first;	  /* its disks, among all simulated ones: first, first + 1, ... */
+	const char *layout;
+	struct raid_profile profile;
+	uint32_t cluster_bytes;
+	struct ashlar_pool *p;
+};
+
 struct rig {
 	struct sim_disks *disks;
 	struct model *model;
@@ -35,6 +46,8 @@ struct rig {
 	uint32_t block_bytes, cluster_bytes;
 	uint64_t group_bytes, cache_bytes;
 	unsigned share_max; /* as in ashlar_options */
+	struct rig_other q;
+	bool make_there; /* new volumes, in the second pool */
 	struct rig_source sources[RIG_SOURCES];
 	uint64_t source_stall_ns; /* how long they may take for a request */
 	struct ashlar_pool_settings settings; /* given to a new pool, unless all zero */
@@ -55,7 +68,7 @@ struct rig {
 	uint64_t n_ios, n_reads_checked;
 };
 
-extern const char *const rig_paths[RIG_DISKS_MAX];
+extern const char *const rig_paths[RIG_DISKS_MAX], *const rig_other_paths[RIG_OTHER_MAX];
 
 void rig_fail(struct rig *g, const char *fmt, ...) __printf_like(2, 3);
 void rig_note(const struct rig *g, const char *fmt, ...) __printf_like(2, 3); /* verbose */
@@ -65,7 +78,7 @@ void rig_world_start(struct rig *g, uint64_t seed);
 void rig_world_drop(struct rig *g);
 
 int rig_co_create(struct rig *g);
-/* Opens; volumes and snapshots settle in the model. flags: ASHLAR_OPEN_*. */
+/* Opens, two pools in either order; volumes and snapshots settle in the model. flags: ASHLAR_OPEN_*. */
 int rig_co_open(struct rig *g, unsigned flags);
 /* Reads every volume and every snapshot; failures go to g->failed. */
 void rig_co_verify(struct rig *g);
@@ -81,6 +94,25 @@ void rig_co_wait_whole(struct rig *g, bool all_online, uint64_t max_ns);
 void rig_co_finish_moves(struct rig *g);
 /* Scrubs and waits. problems: how many there must be; UINT64_MAX: any number. Returns how many there were. */
 uint64_t rig_co_scrub(struct rig *g, bool repair, uint64_t problems);
+
+/* ---- two pools: sim_pools.c. What is said of disks elsewhere in here is said of the first one's. ---- */
+
+/* After the first pool's disks and its shape. */
+void rig_other_add(struct rig *g, const char *layout, unsigned n_disks, uint64_t size_bytes, uint32_t cluster_bytes);
+int rig_co_other_create(struct rig *g);
+struct ashlar_pool *rig_pool_at(const struct rig *g, unsigned i); /* those that are open, NULL beyond */
+/* Where a volume, or that of a snapshot, is now. Whatever waits may find it elsewhere afterwards: then commands say -ENOENT. */
+struct ashlar_pool *rig_pool(const struct rig *g, const struct model_vol *v);
+struct ashlar_pool *rig_pool_new(const struct rig *g); /* where new ones are made */
+/* A command on it in that pool came too late. */
+bool rig_has_moved(const struct rig *g, const struct model_vol *v, const struct ashlar_pool *p, int r);
+bool rig_is_moving(const struct rig *g, const struct model_vol *v); /* it is wanted, in whatever state */
+#define RIG_EXPORT_NAME 256
+const char *rig_export_name(const struct rig *g, const struct model_vol *v, char buf[RIG_EXPORT_NAME]);
+/* Its family goes to the pool where it is not. layout NULL: as it is. *from: the pool that has the job. */
+int rig_co_pass(struct rig *g, const struct model_vol *v, const char *layout, bool dry_run, struct ashlar_pool **from, uint64_t *job);
+/* Both are open: nothing stays between them. */
+void rig_co_pools_settle(struct rig *g);
 
 /* ---- how much more may be lost ---- */
 

@@ -68,6 +68,7 @@ static void co_create(struct sim_run *s, struct rng *rng)
 	snprintf(name, sizeof(name), "v%u", s->next_name++ % 8);
 	if (model_vol_find(s->rig.model, name))
 		return;
+	s->rig.make_there = s->pools && !layout && rng_chance(rng, 1, 4);
 	if (s->adopt && rng_chance(rng, 3, 4))
 		rig_co_vol_adopt(&s->rig, name, any_size(s, rng), layout, any_wait(s, rng), rng);
 	else
@@ -93,6 +94,18 @@ static uint32_t any_limits(struct rng *rng)
 	return n ? 1 + (uint32_t)rng_below(rng, n) : 0;
 }
 
+static int co_set_wait(struct sim_run *s, const struct model_vol *v, uint64_t ns, struct err *e)
+{
+	struct ashlar_pool *p;
+	int r;
+
+	do {
+		p = rig_pool(&s->rig, v);
+		r = ashlar_co_volume_set_full_wait(p, v->name, ns, e);
+	} while (rig_has_moved(&s->rig, v, p, r));
+	return r;
+}
+
 static void co_set(struct sim_run *s, struct rng *rng)
 {
 	struct model_vol *v = admin_any_volume(s, rng);
@@ -109,12 +122,12 @@ static void co_set(struct sim_run *s, struct rng *rng)
 		rig_co_vol_limit(&s->rig, v, any_limits(rng));
 		return;
 	}
-	r = ashlar_co_volume_set_full_wait(s->rig.p, v->name, any_wait(s, rng), &e);
+	r = co_set_wait(s, v, any_wait(s, rng), &e);
 	if (r < 0 && !(r == -ERR_POOL_FULL && s->rig.may_be_full) && !s->rig.may_fail)
 		rig_fail(&s->rig, "set %s: %s (%d)", v->name, e.text, r);
 }
 
-static void co_look(struct sim_run *s)
+static void co_look(struct sim_run *s, struct ashlar_pool *p)
 {
 	struct ashlar_snapshot_info *snaps;
 	struct ashlar_volume_info *v;
@@ -122,14 +135,14 @@ static void co_look(struct sim_run *s)
 	struct ashlar_pool_info i;
 	size_t n;
 
-	ashlar_co_pool_info(s->rig.p, &i);
+	ashlar_co_pool_info(p, &i);
 	if (i.used_bytes > i.raw_bytes)
 		rig_fail(&s->rig, "the pool uses more than it has");
-	if (ashlar_co_volume_list(s->rig.p, &v, &n, NULL) == 0)
+	if (ashlar_co_volume_list(p, &v, &n, NULL) == 0)
 		xfree(v);
-	if (ashlar_co_snapshot_list(s->rig.p, NULL, &snaps, &n, NULL) == 0)
+	if (ashlar_co_snapshot_list(p, NULL, &snaps, &n, NULL) == 0)
 		xfree(snaps);
-	if (ashlar_co_disk_list(s->rig.p, &d, &n, NULL) == 0)
+	if (ashlar_co_disk_list(p, &d, &n, NULL) == 0)
 		xfree(d);
 }
 
@@ -177,7 +190,9 @@ static void co_command(struct sim_run *s, struct rng *rng)
 			rig_co_check(&s->rig, false);
 		break;
 	default:
-		co_look(s);
+		co_look(s, s->rig.p);
+		if (s->pools)
+			co_look(s, s->rig.q.p);
 	}
 }
 
@@ -197,7 +212,7 @@ void admin_co_main(void *arg)
 	}
 	/* held writes would keep their clients for ever */
 	for (i = 0; i < model_n_vols(s->rig.model); i++)
-		if (model_vol(s->rig.model, i)->state == MODEL_LIVE && (s->overcommit || s->family))
-			(void)!ashlar_co_volume_set_full_wait(s->rig.p, model_vol(s->rig.model, i)->name, 0, NULL);
+		if (model_vol(s->rig.model, i)->state == MODEL_LIVE && (s->overcommit || s->family || s->pools))
+			(void)co_set_wait(s, model_vol(s->rig.model, i), 0, NULL);
 	s->n_running--;
 }

@@ -91,6 +91,7 @@ void between_lives(struct sim_run *s)
 
 	all_back(s);
 	nemesis_off(s);
+	pools_between(s);
 	s->claim.valid = false;
 	spare = (int)s->tolerates - __builtin_popcount(s->hurt);
 	if (s->hurt)

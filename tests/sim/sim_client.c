@@ -11,6 +11,7 @@ struct session {
 	struct sim_run *s;
 	struct model_vol *v;
 	struct ashlar_attach *at;
+	struct bdev *b; /* another one once the volume is in another pool */
 	struct rng rng;
 	unsigned n_requests;
 	uint64_t next; /* of sequential requests */
@@ -24,7 +25,19 @@ static void session_gone(void *arg)
 	((struct session *)arg)->gone = true;
 }
 
-static const struct ashlar_attach_ops session_ops = { .gone = session_gone };
+/* Now and then not yet. */
+static bool session_moved(void *arg, struct bdev *now)
+{
+	struct session *c = arg;
+
+	if (rng_chance(&c->rng, 1, 3))
+		return false;
+	c->b = now;
+	return true;
+}
+
+static const struct ashlar_attach_ops session_ops = { .gone = session_gone, .moved = session_moved };
+static const struct ashlar_attach_ops stubborn_ops = { .gone = session_gone }; /* the old data path passes on what comes */
 
 static enum rig_op pick_op(struct session *c)
 {
@@ -86,26 +99,29 @@ static int session_co_there(void *arg)
 {
 	struct session *c = arg;
 	struct sim_run *s = c->s;
-	struct bdev *b = ashlar_attach_bdev(c->at);
-	uint64_t off = 0, len = 0;
+	uint64_t off = 0, len = 0, size;
 
 	if (c->v->is_snap)
-		co_try_to_change(c, b);
+		co_try_to_change(c, c->b);
 	while (c->n_requests-- > 0 && !c->gone && !run_is_over(s)) {
 		enum rig_op op = pick_op(c);
+		struct bdev *b = c->b;
 		unsigned flags = 0;
 
+		/* who still has the bdev of the pool that the volume came from does not see that it has become smaller */
+		size = s->pools ? MIN(b->size_bytes, c->v->size_bytes) : b->size_bytes;
 		if (op == RIG_FLUSH)
 			off = len = 0;
 		else
-			pick_range(c, b->size_bytes, b->block_bytes, op, &off, &len);
+			pick_range(c, size, b->block_bytes, op, &off, &len);
 		if (op != RIG_READ && op != RIG_FLUSH && s->fua_of && rng_chance(&c->rng, 1, s->fua_of))
 			flags |= IO_FUA;
 		if (op == RIG_ZERO && rng_chance(&c->rng, 1, 3))
 			flags |= IO_NO_HOLE;
 		rig_co_io(&s->rig, c->v, b, op, off, len, flags);
-		if (c->echo && op != RIG_READ && len && off + len <= b->size_bytes && !c->gone)
-			rig_co_io(&s->rig, c->v, b, RIG_READ, off, len, 0);
+		size = s->pools ? MIN(c->b->size_bytes, c->v->size_bytes) : c->b->size_bytes;
+		if (c->echo && op != RIG_READ && len && off + len <= size && !c->gone)
+			rig_co_io(&s->rig, c->v, c->b, RIG_READ, off, len, 0);
 		if (c->slow)
 			run_co_sleep(s, rng_below(&c->rng, rng_chance(&c->rng, 1, s->slow_of) ? s->life_ns / 4 : s->life_ns / 128));
 	}
@@ -135,7 +151,7 @@ static struct model_vol *pick_volume(struct sim_run *s, struct rng *rng)
 static void client_co_session(struct sim_run *s, struct rng *rng)
 {
 	struct session c = { .s = s, .v = pick_volume(s, rng) };
-	char name[RIG_POINT_NAME + 4], point[RIG_POINT_NAME];
+	char name[RIG_EXPORT_NAME], now[RIG_EXPORT_NAME];
 	struct err e = { 0 };
 	int r;
 
@@ -152,16 +168,17 @@ static void client_co_session(struct sim_run *s, struct rng *rng)
 	c.echo = rng_chance(rng, 1, 3);
 	c.slow = s->life_ns > 300 * NS_PER_MS || rng_chance(rng, 1, 3); /* or there were too many */
 	c.next = rng_below(rng, c.v->size_bytes);
-	snprintf(name, sizeof(name), "p/%s", rig_point_name(&s->rig, c.v, point));
-	r = ashlar_co_attach(s->rig.a, name, &session_ops, &c, &c.at, &e);
+	r = ashlar_co_attach(s->rig.a, rig_export_name(&s->rig, c.v, name), s->pools && rng_chance(rng, 1, 4) ? &stubborn_ops : &session_ops,
+			     &c, &c.at, &e);
 	if (r < 0) {
 		/* it may have been renamed or deleted while we asked */
-		if (r != -ENOENT || (rig_is_free(&s->rig, c.v) && !strcmp(name + 2, rig_point_name(&s->rig, c.v, point))))
+		if (r != -ENOENT || (rig_is_free(&s->rig, c.v) && !strcmp(name, rig_export_name(&s->rig, c.v, now))))
 			if (!s->rig.may_fail)
 				rig_fail(&s->rig, "attach %s: %s (%d)", name, e.text, r);
 		run_co_sleep(s, NS_PER_MS);
 		return;
 	}
+	c.b = ashlar_attach_bdev(c.at);
 	r = reactor_co_call(ashlar_attach_home(c.at), session_co_there, &c);
 	ashlar_co_detach(c.at);
 }

@@ -50,7 +50,8 @@ static void co_take(struct sim_run *s, struct rng *rng)
 		return;
 	if (rng_chance(rng, 1, 2)) {
 		for (i = 0; i < model_n_vols(s->rig.model) && n < RIG_SNAPS_MAX; i++)
-			if (rig_is_free(&s->rig, model_vol(s->rig.model, i)))
+			if (rig_is_free(&s->rig, model_vol(s->rig.model, i)) &&
+			    (!n || rig_pool(&s->rig, model_vol(s->rig.model, i)) == rig_pool(&s->rig, v[0])))
 				v[n++] = model_vol(s->rig.model, i);
 	} else {
 		v[0] = admin_any_volume(s, rng);
@@ -71,7 +72,7 @@ static void co_delete(struct sim_run *s, struct rng *rng)
 		one = family_any_snap(s, rng);
 		while (k < n && v[k] != one)
 			k++;
-		if (one && k == n)
+		if (one && k == n && (!n || rig_pool(&s->rig, one) == rig_pool(&s->rig, v[0])))
 			v[n++] = one;
 	}
 	if (n)
@@ -154,14 +155,13 @@ static int turn_co_there(void *arg)
 
 static bool turn_co_attach(struct sim_run *s, struct turn *t, struct model_vol *v)
 {
-	char name[RIG_POINT_NAME + 4];
+	char name[RIG_EXPORT_NAME];
 
 	t->s = s;
 	t->v = v;
 	if (!v || !rig_is_free(&s->rig, v))
 		return false;
-	snprintf(name, sizeof(name), "p/%s", t->v->name);
-	return ashlar_co_attach(s->rig.a, name, &turn_ops, t, &t->at, NULL) == 0;
+	return ashlar_co_attach(s->rig.a, rig_export_name(&s->rig, v, name), &turn_ops, t, &t->at, NULL) == 0;
 }
 
 /* Any two; mostly the oldest and the newest: those between are frozen meanwhile, and that takes time. */

@@ -31,6 +31,7 @@ void nemesis_off(struct sim_run *s)
 {
 	unsigned i;
 
+	pools_off(s);
 	for (i = 0; i < s->rig.n_disks; i++) {
 		memset(sim_disk_faults(s->rig.disks, i), 0, sizeof(struct sim_faults));
 		sim_disk_clear_bad(s->rig.disks, i);
@@ -62,7 +63,7 @@ void nemesis_co_look(struct sim_run *s)
 	}
 	if (!s->hurt && !s->claim.away) {
 		s->rig.degraded = s->moves; /* too few may stay for a layout */
-		s->rig.may_be_full = s->overcommit || s->transfers || s->moves; /* what is received takes space too */
+		s->rig.may_be_full = s->overcommit || s->transfers || s->moves || s->pools; /* what is received takes space too */
 	}
 }
 

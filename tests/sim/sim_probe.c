@@ -68,6 +68,7 @@ static void probe_child(struct sim_run *s, struct rng *rng)
 		if (lost >> k & 1)
 			sim_disk_remove(g->disks, k);
 	}
+	pools_off(s);
 	rot_undo(s);
 	g->may_be_full = g->degraded = true;
 	rig_world_start(g, rng_next(rng));

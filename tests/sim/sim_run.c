@@ -45,7 +45,12 @@ static bool is_whole(struct sim_run *s)
 	struct ashlar_pool_info i;
 
 	ashlar_co_pool_info(s->rig.p, &i);
-	return i.health == ASHLAR_ONLINE && i.redundancy == i.redundancy_promised && !s->hurt;
+	if (i.health != ASHLAR_ONLINE || i.redundancy != i.redundancy_promised || s->hurt)
+		return false;
+	if (!s->pools)
+		return true;
+	ashlar_co_pool_info(s->rig.q.p, &i);
+	return i.health == ASHLAR_ONLINE && i.redundancy == i.redundancy_promised && s->other.disk < 0;
 }
 
 static int life_co_main(void *arg)
@@ -65,6 +70,8 @@ static int life_co_main(void *arg)
 		return -EUCLEAN;
 	start(s, admin_co_main, "admin");
 	start(s, nemesis_co_main, "nemesis");
+	if (s->pools)
+		start(s, pools_co_nemesis, "other nemesis");
 	if (s->transfers)
 		start(s, courier_co_main, "courier");
 	for (i = 0; i < s->n_clients; i++)
@@ -115,6 +122,7 @@ static int last_co_main(void *arg)
 		return r;
 	rig_co_verify(g);
 	co_all_online(s);
+	pools_co_all_online(s);
 	if (!g->failed)
 		rig_co_finish_moves(g);
 	if (!g->failed)

@@ -9,7 +9,8 @@
  *   sim_family.c  those that concern snapshots and clones; clients that write to two volumes in turn
  *   sim_transfer.c send and receive
  *   sim_disks.c   disks that join and leave
- *   sim_move.c    families that move to other layouts
+ *   sim_move.c    families that move to other layouts, and to another pool
+ *   sim_pools.c   that other pool
  *   sim_nemesis.c what happens to disks in service
  *   sim_rot.c     damage that no disk reports, and what must be found of it
  *   sim_between.c what happens to disks between lives
@@ -39,6 +40,13 @@ struct harm {
 	struct sim_disks *saved; /* it has been wiped: what it held */
 };
 
+/* Of the other pool: its disk that has faults, or may not have caught up since. */
+struct other_harm {
+	int disk; /* -1: none */
+	bool now, removed;
+	uint64_t healed_ns;
+};
+
 struct sim_run {
 	struct rig rig;
 	struct rng rng;
@@ -55,6 +63,7 @@ struct sim_run {
 	bool transfers; /* and they are sent and received */
 	bool adopt;  /* some volumes begin as the contents of another disk */
 	bool relayout; /* volumes move to other layouts */
+	bool pools;    /* and to another pool */
 	unsigned n_snaps_max;
 	bool moves; /* disks join and leave */
 	bool beyond; /* faults that redundancy does not cover: honest failures, and after them nothing lost that was durable */
@@ -62,6 +71,7 @@ struct sim_run {
 	struct harm harm[RIG_DISKS_MAX];
 	uint32_t hurt; /* those with harm, or that may not have caught up since: redundancy covers them, and no others */
 	struct rig_claim claim;
+	struct other_harm other;
 	struct rot rots[ROT_MAX];
 	unsigned n_rots;
 	struct sim_disks *old; /* as they were after an earlier life */
@@ -107,6 +117,17 @@ void disks_co_command(struct sim_run *s, struct rng *rng);
 void move_co_command(struct sim_run *s, struct rng *rng);
 /* Coroutine, the end: nothing is moved any more, or hidden, within so much time. */
 void move_co_all_over(struct sim_run *s, uint64_t max_ns);
+
+/* ---- sim_pools.c ---- */
+bool pools_wanted(uint64_t seed);
+void pools_shape(struct sim_run *s);
+/* Coroutine, as those above. */
+void pools_co_nemesis(void *arg);
+/* As those without pools_. */
+void pools_off(struct sim_run *s);
+void pools_between(struct sim_run *s);
+/* Coroutine, pool open, no faults: somebody says that all its disks are good again. */
+void pools_co_all_online(struct sim_run *s);
 
 /* sim_admin.c */
 /* As good as the pool's default, which is what the nemesis goes by; NULL: that. */

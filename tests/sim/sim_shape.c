@@ -147,12 +147,17 @@ void shape_choose(struct sim_run *s)
 		s->n_vols_max = MAX(s->n_vols_max, 3u);
 	s->n_snaps_max = 1 + (unsigned)rng_below(&s->rng, s->sparse ? 3 : 10);
 	s->relayout = rng_chance(&s->rng, 1, 3);
+	s->pools = pools_wanted(s->seed);
+	if (s->pools)
+		pools_shape(s);
+	s->relayout |= s->pools;
 	g->may_be_full = s->overcommit || s->family || s->moves || s->relayout; /* what only snapshots hold takes space too; a disk less has less */
 	g->degraded = s->moves;
-	rig_note(g, "%u disks, %s, block %u, cluster %u, %u reactors, %u volumes, %u clients, %u lives%s%s%s%s%s%s%s", g->n_disks, g->layout,
+	rig_note(g, "%u disks, %s, block %u, cluster %u, %u reactors, %u volumes, %u clients, %u lives%s%s%s%s%s%s%s%s%s", g->n_disks, g->layout,
 		 g->block_bytes, g->cluster_bytes, g->n_reactors, s->n_vols_max, s->n_clients, s->n_lives,
 		 s->sparse ? ", sparse" : s->overcommit ? ", overcommitted" : "", s->other_layouts ? ", other layouts" : "",
 		 s->transfers ? ", snapshots sent and received" : s->family ? ", snapshots" : "",
 		 s->moves ? ", disks join and leave" : "", s->adopt ? ", adopted volumes" : "", s->relayout ? ", volumes move" : "",
+		 s->pools ? ", also to a second pool: " : "", s->pools ? g->q.layout : "",
 		 s->beyond ? ", faults beyond redundancy" : s->faults ? ", faults" : "");
 }

@@ -393,6 +393,98 @@ static void the_old_data_path_stays_as_long_as_a_client_needs_it(void)
 	end(env);
 }
 
+/* The data path of the pool that it has left does not change its size with the volume. */
+static int co_smaller(struct env *env)
+{
+	struct bdev_extent ext[4];
+	struct ashlar_attach *at;
+	struct ashlar_pool *p;
+	uint8_t *buf = buf_alloc(CLUSTER);
+	size_t n = 4;
+
+	co_open_p(env);
+	co_open_q(env);
+	p = env->p;
+	co_volume(env, "z");
+	co_write(env, "z", 0, BYTES);
+	at = co_attach(env, "z");
+	EXPECT(env, co_wait(env, p, co_move_to(env, p, "z", q)));
+	OK(env, ashlar_co_volume_resize(q, "z", BYTES / 2, true, &e));
+	EXPECT(env, co_request(at, IO_READ, 0, buf, CLUSTER) == 0);
+	EXPECT(env, co_request(at, IO_READ, BYTES - CLUSTER, buf, CLUSTER) == -ERANGE);
+	EXPECT(env, co_request(at, IO_WRITE, BYTES / 2 - CLUSTER / 2, buf, CLUSTER) == -ERANGE);
+	EXPECT(env, bdev_co_status(ashlar_attach_bdev(at), BYTES - CLUSTER, CLUSTER, ext, &n) == -ERANGE);
+	EXPECT(env, co_request(at, IO_FLUSH, 0, NULL, 0) == 0);
+	ashlar_co_detach(at);
+	buf_free(buf, CLUSTER);
+	co_until_gone(env, p);
+	OK(env, ashlar_co_volume_delete(q, "z", false, false, false, NULL, &e));
+	point_drop(point_find(env, "z"));
+	return 0;
+}
+
+static void who_still_has_the_old_data_path_may_ask_for_what_is_not_there_any_more(void)
+{
+	struct env *env = begin_two(250);
+
+	run_two(env, co_smaller, false);
+	end(env);
+}
+
+/* ---- who comes meanwhile ---- */
+
+struct comer {
+	struct env *env;
+	unsigned n_come;
+	bool stop, ended;
+};
+
+static void comer_co_run(void *arg)
+{
+	struct comer *c = arg;
+
+	while (!c->stop) {
+		struct ashlar_attach *at = co_attach(c->env, c->n_come % 2 ? "c" : "v@s1");
+
+		if (at)
+			ashlar_co_detach(at);
+		c->n_come++;
+		co_sleep_ns(rng_below(&c->env->rng, NS_PER_MS / 8));
+	}
+	c->ended = true;
+}
+
+static int co_comers(struct env *env)
+{
+	struct comer c = { .env = env };
+	struct ashlar_pool *p;
+	unsigned k;
+
+	co_open_p(env);
+	co_open_q(env);
+	p = env->p;
+	co_family(env);
+	co_spawn(CO_SERVICE, comer_co_run, &c, "comer");
+	for (k = 0; k < 6; k++) {
+		EXPECT(env, co_wait(env, env->p, co_move_to(env, env->p, "v", k % 2 ? p : q)));
+		co_until_gone(env, env->p);
+		env->p = k % 2 ? p : q;
+	}
+	c.stop = true;
+	while (!c.ended)
+		co_sleep_ns(NS_PER_MS);
+	EXPECT(env, c.n_come > 100);
+	return co_verify(env);
+}
+
+static void whoever_comes_during_the_switch_is_served(void)
+{
+	struct env *env = begin_two(270);
+
+	run_two(env, co_comers, false);
+	end(env);
+}
+
 /* ---- refused ---- */
 
 static int co_refused(struct env *env)
@@ -741,6 +833,9 @@ int main(void)
 	CU_TestInfo tests[] = {
 		{ "clients_go_on_while_their_volumes_go_to_another_pool_and_back", clients_go_on_while_their_volumes_go_to_another_pool_and_back },
 		{ "the_old_data_path_stays_as_long_as_a_client_needs_it", the_old_data_path_stays_as_long_as_a_client_needs_it },
+		{ "who_still_has_the_old_data_path_may_ask_for_what_is_not_there_any_more",
+		  who_still_has_the_old_data_path_may_ask_for_what_is_not_there_any_more },
+		{ "whoever_comes_during_the_switch_is_served", whoever_comes_during_the_switch_is_served },
 		{ "names_that_are_taken_there_are_refused", names_that_are_taken_there_are_refused },
 		{ "wherever_the_power_goes_it_is_served_once_or_not_at_all_and_arrives",
 		  wherever_the_power_goes_it_is_served_once_or_not_at_all_and_arrives },

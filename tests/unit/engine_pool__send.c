@@ -129,6 +129,47 @@ static void a_cut_stream_shows_nothing_and_resumes(void)
 	}
 }
 
+/* Cut where a subcluster of the one pool begins, and none of the other, to which it has gone since. */
+static int body_moved(struct two *t)
+{
+	struct ashlar_send_spec s = { .snapshot = "v@s0" };
+	struct ashlar_move_spec m = { .volume = "v", .to = t->dst };
+	struct ashlar_receive_spec spec = { .keep_bytes = 1024 };
+	struct ashlar_move_info info;
+	struct ashlar_job_info job;
+	struct ashlar_transfer done;
+	char token[96] = "";
+	struct stream *io;
+	uint8_t *p = NULL;
+	size_t len = 0, cut;
+	struct stream_token tok = { 0 };
+
+	for (cut = t->whole[0].len / 3; tok.start_bytes % 4096 == 0; cut += 1024) {
+		MUST(two_co_receive(t, spec, t->whole[0].p, cut) < 0);
+		MUST(two_co_token(t, token) && stream_token_parse(token, &tok) == 0);
+	}
+	MUST(ashlar_co_volume_move(t->src, &m, &info, &t->e) == 0);
+	MUST(ashlar_co_job_wait(t->src, info.job, 600 * NS_PER_SEC, &job, &t->e) == 0 && job.state == ASHLAR_JOB_DONE);
+	s.resume = token;
+	io = stream_from_memory(NULL, 0, 0, &p, &len);
+	MUST(ashlar_co_send(t->dst, &s, io, &done, &t->e) == 0);
+	stream_close(io);
+	MUST(two_co_receive(t, spec, p, len) == 0);
+	MUST(two_co_has(t, "b/w", 0) && two_co_has(t, "b/w@s0", 0) && two_co_is_clean(t));
+	xfree(p);
+	return 0;
+}
+
+static void a_cut_stream_is_resumed_from_the_pool_that_the_snapshot_is_in_now(void)
+{
+	struct two t;
+
+	two_open(&t, 39);
+	CU_ASSERT(t.src_cluster < t.dst_cluster);
+	CU_ASSERT_EQUAL(two_live(&t, body_moved), 0);
+	two_close(&t);
+}
+
 static int body_nothing_kept(struct two *t)
 {
 	struct ashlar_receive_spec spec = { .no_resume = true, .keep_bytes = 4096 };
@@ -627,6 +668,8 @@ int main(void)
 		{ "whole_and_increments_arrive_with_their_holes", whole_and_increments_arrive_with_their_holes },
 		{ "increments_go_from_any_snapshot_to_any", increments_go_from_any_snapshot_to_any },
 		{ "a_cut_stream_shows_nothing_and_resumes", a_cut_stream_shows_nothing_and_resumes },
+		{ "a_cut_stream_is_resumed_from_the_pool_that_the_snapshot_is_in_now",
+		  a_cut_stream_is_resumed_from_the_pool_that_the_snapshot_is_in_now },
 		{ "what_is_not_wanted_is_not_kept", what_is_not_wanted_is_not_kept },
 		{ "a_flipped_bit_is_refused_and_shows_nothing", a_flipped_bit_is_refused_and_shows_nothing },
 		{ "what_does_not_fit_is_refused", what_does_not_fit_is_refused },
