@@ -30,9 +30,10 @@ sim: $(SIM_BIN)
 		$(if $(MINUTES),--minutes $(MINUTES),--count $(if $(COUNT),$(COUNT),200)))
 
 # make crash STATES=N, or WORKLOAD=W POINT=P VARIANT=V for one state. PARITY=1: raid5 and raid6, with every set of missing disks.
+# OP=NAME: that operation alone, crashed at every event of the disks.
 crash: $(CRASH_BIN)
-	$(CRASH_BIN) --jobs $(JOBS) $(if $(PARITY),--parity) $(if $(WORKLOAD),--workload $(WORKLOAD) $(if $(POINT),--point $(POINT) --variant $(VARIANT)),\
-		$(if $(MINUTES),--minutes $(MINUTES),--states $(if $(STATES),$(STATES),50000)))
+	$(CRASH_BIN) --jobs $(JOBS) $(if $(PARITY),--parity) $(if $(WORKLOAD),--workload $(WORKLOAD) $(if $(POINT),--point $(POINT) --variant $(VARIANT)),$(if $(OP),--op $(OP),\
+		$(if $(MINUTES),--minutes $(MINUTES),--states $(if $(STATES),$(STATES),50000))))
 
 # Tests of the tests: the engine broken on purpose, in one way at a time. MUTANTS="NAME...": some of them.
 mutants:
@@ -47,6 +48,8 @@ nightly: mutants
 	@+$(MAKE) --no-print-directory BUILD=$(BUILD) sim MINUTES=30
 	@+$(MAKE) --no-print-directory BUILD=$(BUILD) crash MINUTES=15 STATES=1000000
 	@+$(MAKE) --no-print-directory BUILD=$(BUILD) crash PARITY=1 MINUTES=15 STATES=1000000
+	@+$(MAKE) --no-print-directory BUILD=$(BUILD) crash OP=passes
+	@+$(MAKE) --no-print-directory BUILD=$(BUILD) crash OP=passes PARITY=1
 	@+$(MAKE) --no-print-directory BUILD=$(BUILD) e2e E2E_CYCLES=100
 	@+ASHLAR_IO=aio $(MAKE) --no-print-directory BUILD=$(BUILD) e2e E2E_CYCLES=20
 	@BUILD=$(BUILD) ASHLAR_IO=aio bash tests/proto/cli.sh

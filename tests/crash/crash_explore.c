@@ -23,6 +23,7 @@ struct state {
 	struct rig rig;
 	struct rng rng;
 	uint32_t missing, behind; /* behind: not counted upon, whether there or not */
+	int other; /* of the second pool, the one that is missing, or was; -1 */
 	bool heal;
 };
 
@@ -198,6 +199,18 @@ static void take_away(struct crash_run *c, struct state *s, uint32_t set)
 	s->rig.degraded = s->rig.may_be_full = true;
 }
 
+/* Nothing ever happens to them in the recorded run; so one of them may go, whichever it is, and that one alone. */
+static void take_away_other(struct crash_run *c, struct state *s)
+{
+	if (!s->rig.q.n_disks || !rng_chance(&s->rng, 1, 4))
+		return;
+	if (s->other < 0)
+		s->other = (int)rng_below(&s->rng, s->rig.q.n_disks);
+	say(c, ", missing: disk %d of the other pool", s->other);
+	sim_disk_remove(s->rig.disks, s->rig.q.first + (unsigned)s->other);
+	s->rig.degraded = s->rig.may_be_full = true;
+}
+
 /* At the second crash one more may go, if the layouts allow. */
 static void take_away_more(struct crash_run *c, struct state *s)
 {
@@ -213,6 +226,8 @@ static void give_back(struct state *s)
 
 	for (i = 0; i < s->rig.n_disks; i++)
 		sim_disk_put_back(s->rig.disks, i);
+	for (i = 0; i < s->rig.q.n_disks; i++)
+		sim_disk_put_back(s->rig.disks, s->rig.q.first + i);
 }
 
 /* Healed, the pool promises to live without as many disks as its layouts tolerate, whichever they are. */
@@ -224,7 +239,9 @@ static void lose_what_it_can(struct crash_run *c, struct state *s)
 		set |= 1U << rng_below(&s->rng, s->rig.n_disks);
 	say(c, "; healed");
 	s->missing = s->behind = 0;
+	s->other = -1;
 	take_away(c, s, set);
+	take_away_other(c, s);
 	c->st.states++;
 	c->st.missing++;
 	s->heal = false;
@@ -239,6 +256,7 @@ static void explore(struct crash_run *c, struct state *s, unsigned variant)
 	int r;
 
 	take_away(c, s, choose_missing(c, s, variant));
+	take_away_other(c, s);
 	cut(c, s, (variant + 3 * (unsigned)c->point) % CUTS);
 	c->st.states++;
 	r = recover(s, stop);
@@ -248,9 +266,10 @@ static void explore(struct crash_run *c, struct state *s, unsigned variant)
 		c->st.second++;
 		cut(c, s, (unsigned)rng_below(&s->rng, CUTS));
 		take_away_more(c, s);
+		take_away_other(c, s);
 		r = recover(s, 0);
 	}
-	c->st.missing += s->missing != 0;
+	c->st.missing += s->missing != 0 || s->other >= 0;
 	if (r < 0)
 		return;
 	give_back(s);
@@ -271,7 +290,7 @@ bool explore_state(struct crash_run *c, uint64_t point, unsigned variant)
 	s->rig = c->rig;
 	s->rig.w = NULL;
 	s->rig.a = NULL;
-	s->rig.p = NULL;
+	s->rig.p = s->rig.q.p = NULL;
 	s->behind = behind_of(c);
 	rng_init(&s->rng, hash_mix(hash_mix(c->wl.number * 1000003 + point) + variant));
 	s->rig.disks = sim_disks_clone(c->rig.disks);
@@ -279,6 +298,7 @@ bool explore_state(struct crash_run *c, uint64_t point, unsigned variant)
 	model_crash(s->rig.model);
 	for (i = 0; i < s->rig.n_disks; i++)
 		memset(sim_disk_faults(s->rig.disks, i), 0, sizeof(struct sim_faults));
+	s->other = -1;
 	explore(c, s, variant);
 	ok = !s->rig.failed;
 	sim_disks_destroy(s->rig.disks);

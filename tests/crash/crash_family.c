@@ -299,9 +299,53 @@ static int co_moves(struct crash_run *c)
 	return 0;
 }
 
+/* Waits until it is in the other pool, or gives up. */
+static void co_passed(struct crash_run *c, const struct model_vol *v, struct ashlar_pool *from, uint64_t job)
+{
+	struct rig *g = &c->rig;
+	struct ashlar_job_info i;
+
+	if (!job || ashlar_co_job_wait(from, job, 10 * NS_PER_SEC, &i, NULL) < 0)
+		return;
+	if (i.state == ASHLAR_JOB_DONE && rig_pool(g, v) == from)
+		rig_fail(g, "%s has been moved (%s), and is still there", v->name, i.result);
+	if (i.state == ASHLAR_JOB_FAILED && !g->may_be_full)
+		rig_fail(g, "move of %s: %s", v->name, i.result);
+}
+
+/* A family goes to another pool, and back, while it is written to, and snapshots of it are taken and deleted. */
+static int co_passes(struct crash_run *c)
+{
+	struct rig *g = &c->rig;
+	struct model_vol *v = ops_vol(g, 0), *s = family_co_take(c, &v, 1);
+	struct ashlar_pool *from;
+	char name[MODEL_NAME_MAX];
+	uint64_t job;
+	unsigned k;
+
+	if (!v)
+		return 0;
+	family_co_writes(c, v);
+	family_co_take(c, &v, 1);
+	if (s && rng_chance(&c->rng, 1, 2) && rig_co_clone(g, s, fresh(c, name)) == 0)
+		family_co_writes(c, model_vol_find(g->model, name));
+	for (k = 0; k < 2 && !g->failed; k++) {
+		(void)rig_co_pass(g, v, rig_pool(g, v) == g->p ? g->q.layout : g->layout, false, &from, &job);
+		co_sleep_ns(rng_below(&c->rng, 10 * NS_PER_MS));
+		family_co_writes(c, v);
+		if (rng_chance(&c->rng, 1, 3))
+			family_co_take(c, &v, 1);
+		if (rng_chance(&c->rng, 1, 3))
+			co_delete_any(c, 1);
+		co_passed(c, v, from, job);
+		family_co_writes(c, v);
+	}
+	return 0;
+}
+
 int family_co_run(struct crash_run *c, enum family_op op)
 {
-	static int (*const all[])(struct crash_run *c) = { co_snaps, co_clones, co_rollbacks, co_moves, transfer_co_run };
+	static int (*const all[])(struct crash_run *c) = { co_snaps, co_clones, co_rollbacks, co_moves, co_passes, transfer_co_run };
 
 	struct rig *g = &c->rig;
 	struct model_vol *a, *b;

@@ -4,10 +4,12 @@
  *   crash [--parity] [--states N] [--minutes M] [--jobs N] [--first W] [--points N] [--variants N] [--mutant NAME] [--keep]
  *         [--verbose]
  *   crash [--parity] --workload W [--point P --variant V]
+ *   crash [--parity] --op NAME [--jobs N] [--points N] [--variants N]
  *
  * Workloads are numbered: first every single operation on every small pool, then random sequences without end. Each runs in
  * a process of its own. Stops after so many states (or minutes), at the first failure (unless --keep), which it tells how
- * to repeat alone. --parity: the family of raid5 and raid6.
+ * to repeat alone. --parity: the family of raid5 and raid6. --op: that operation alone on every pool, with a crash at every event of
+ * its disks.
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -114,7 +116,7 @@ static uint64_t set_up(struct crash_run *c, uint64_t number)
 /* Points spread over the run at random, all different, ascending. */
 static unsigned choose_points(struct crash_run *c, uint64_t begin, uint64_t end, uint64_t *points)
 {
-	uint64_t n = end - begin, left = MIN(n, c->points_max), at;
+	uint64_t n = end - begin, left = c->points_max ? MIN(n, c->points_max) : n, at;
 	unsigned k = 0;
 
 	if (c->one) {
@@ -132,9 +134,8 @@ static unsigned choose_points(struct crash_run *c, uint64_t begin, uint64_t end,
 
 static bool run_workload(struct crash_run *c, uint64_t number)
 {
-	uint64_t *points = calloc(c->points_max + 1, sizeof(*points));
 	bool verbose = c->rig.verbose;
-	uint64_t begin, end;
+	uint64_t begin, end, *points;
 	unsigned n;
 	bool ok;
 
@@ -142,6 +143,7 @@ static bool run_workload(struct crash_run *c, uint64_t number)
 	begin = set_up(c, number);
 	end = c->rig.failed ? begin : record(c, NULL, 0);
 	ok = !c->rig.failed;
+	points = calloc(MAX(end - begin, 1), sizeof(*points));
 	if (ok) {
 		n = choose_points(c, begin, end, points);
 		run_free(c);
@@ -174,7 +176,7 @@ static void child_main(struct crash_run *c, uint64_t number, int fd)
 	signal(SIGABRT, on_signal);
 	signal(SIGSEGV, on_signal);
 	signal(SIGALRM, on_signal);
-	alarm(c->rig.verbose ? 0 : HANG_SECONDS);
+	alarm(c->rig.verbose || c->patient ? 0 : HANG_SECONDS);
 	ok = run_workload(c, number);
 	fflush(NULL);
 	if (write(fd, &c->st, sizeof(c->st)) != sizeof(c->st))
@@ -218,7 +220,7 @@ static bool job_wait(struct job *jobs, struct stats *sum)
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-static int explore_all(struct crash_run *c, uint64_t first, uint64_t states, time_t until, unsigned n_jobs, bool keep)
+static int explore_all(struct crash_run *c, uint64_t first, uint64_t last, uint64_t states, time_t until, unsigned n_jobs, bool keep)
 {
 	struct job jobs[JOBS_MAX] = { 0 };
 	struct stats sum = { 0 };
@@ -226,7 +228,8 @@ static int explore_all(struct crash_run *c, uint64_t first, uint64_t states, tim
 	uint64_t next = first;
 
 	for (;;) {
-		bool more = (!failed || keep) && (!states || sum.states < states) && (!until || time(NULL) < until);
+		bool more = (!failed || keep) && next <= last && (!states || sum.states < states) &&
+			    (!until || time(NULL) < until);
 
 		if (more && running < n_jobs) {
 			for (i = 0; jobs[i].pid; i++)
@@ -253,18 +256,19 @@ int main(int argc, char **argv)
 	static const struct option options[] = {
 		{ "states", 1, NULL, 's' },   { "minutes", 1, NULL, 'm' }, { "jobs", 1, NULL, 'j' },	{ "first", 1, NULL, 'f' },
 		{ "points", 1, NULL, 'p' },   { "variants", 1, NULL, 'n' }, { "mutant", 1, NULL, 'x' }, { "keep", 0, NULL, 'k' },
-		{ "verbose", 0, NULL, 'v' },  { "parity", 0, NULL, 'a' }, { "workload", 1, NULL, 'w' }, { "point", 1, NULL, 'P' },	{ "variant", 1, NULL, 'V' },
+		{ "verbose", 0, NULL, 'v' },  { "parity", 0, NULL, 'a' }, { "op", 1, NULL, 'o' },	  { "workload", 1, NULL, 'w' }, { "point", 1, NULL, 'P' },	{ "variant", 1, NULL, 'V' },
 		{ NULL, 0, NULL, 0 },
 	};
 	struct crash_run *c = calloc(1, sizeof(*c));
-	uint64_t states = 0, first = 0, number = 0;
+	uint64_t states = 0, first = 0, last = UINT64_MAX, number = 0;
+	const char *op = NULL;
 	bool have_number = false, keep = false;
 	unsigned n_jobs = 1;
 	double minutes = 0;
 	int o;
 
 	self = argv[0];
-	c->points_max = 24;
+	c->points_max = UINT_MAX;
 	c->variants = 5;
 	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		uint64_t n = optarg ? strtoull(optarg, NULL, 0) : 0;
@@ -279,6 +283,7 @@ int main(int argc, char **argv)
 		case 'k': keep = true; break;
 		case 'v': c->rig.verbose = true; break;
 		case 'a': c->parity = true; break;
+		case 'o': op = optarg; break;
 		case 'w': number = n; have_number = true; break;
 		case 'P': c->one = true; c->one_point = n; break;
 		case 'V': c->one_variant = (unsigned)n; c->variants = MAX(c->variants, (unsigned)n + 1); break;
@@ -294,12 +299,23 @@ int main(int argc, char **argv)
 	mallopt(M_MMAP_THRESHOLD, 256 << 20); /* worlds come and go: keep their memory */
 	mallopt(M_TRIM_THRESHOLD, 256 << 20);
 	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (c->points_max == UINT_MAX) /* --points 0: every event */
+		c->points_max = op ? 0 : 24;
+	c->patient = op != NULL;
 	if (have_number) {
 		current = c;
 		signal(SIGABRT, on_signal);
 		return !run_workload(c, number);
 	}
-	if (!states && minutes == 0)
+	if (op) {
+		number = workload_find_op(c, op, &first);
+		if (!number) {
+			fprintf(stderr, "crash: no operation of that name in this family: %s\n", op);
+			return 2;
+		}
+		last = first + number - 1;
+	} else if (!states && minutes == 0) {
 		states = 10000;
-	return explore_all(c, first, states, minutes > 0 ? time(NULL) + (time_t)(minutes * 60) : 0, n_jobs, keep);
+	}
+	return explore_all(c, first, last, states, minutes > 0 ? time(NULL) + (time_t)(minutes * 60) : 0, n_jobs, keep);
 }

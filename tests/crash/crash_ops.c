@@ -40,6 +40,7 @@ enum op {
 	OP_CLONES,    /* and clones of clones, and what they came from deleted */
 	OP_ROLLBACKS,
 	OP_MOVES,     /* to another layout and back, in use */
+	OP_PASSES,    /* to another pool and back, in use */
 	OP_TRANSFERS, /* sent and received, cut and resumed */
 	OP_ADD,	      /* a disk joins, and is written */
 	OP_EVACUATE,  /* one leaves, with writes meanwhile */
@@ -61,21 +62,21 @@ static const char *const names[OP_N] = {
 	"write-new", "overwrite",     "write-small", "write-across", "fua-new", "fua-overwrite", "flush",   "discard",
 	"discard-write", "zero",      "write-large", "create",	     "delete",	"shrink",	 "grow",    "rename", "access", "limits",
 	"time",	     "new-group",     "lose-disk",   "recycle",	     "churn", "laps",	"return",	 "rebuild",
-	"late-labels", "leaves",      "snapshots",   "clones",	     "rollbacks", "moves", "transfers",
+	"late-labels", "leaves",      "snapshots",   "clones",	     "rollbacks", "moves", "passes", "transfers",
 	"add", "evacuate", "remove", "replace", "rebalance", "adopt",
 	"pieces",	     "stripe-new",   "stripe-over", "stripe-again",  "stripe-seq", "stripe-whole",
 };
 
 /* First what finds most in a few thousand states. */
 static const enum op mixed_alone[] = {
-	OP_CHURN,   OP_LAPS, OP_WRITE_LARGE, OP_LEAVES, OP_LATE_LABELS, OP_REBUILD, OP_SNAPS, OP_CLONES, OP_ROLLBACKS, OP_MOVES, OP_TRANSFERS, OP_ADOPT,
-	OP_WRITE_NEW, OP_OVERWRITE, OP_WRITE_SMALL,
+	OP_CHURN,   OP_LAPS, OP_WRITE_LARGE, OP_LEAVES, OP_LATE_LABELS, OP_REBUILD, OP_SNAPS, OP_CLONES, OP_ROLLBACKS, OP_MOVES, OP_PASSES, OP_TRANSFERS,
+	OP_ADOPT, OP_WRITE_NEW, OP_OVERWRITE, OP_WRITE_SMALL,
 	OP_WRITE_ACROSS, OP_FUA_NEW, OP_FUA_OVER, OP_FLUSH, OP_DISCARD, OP_DISCARD_WRITE, OP_ZERO, OP_CREATE, OP_DELETE,
 	OP_SHRINK,  OP_GROW, OP_RENAME, OP_TIME, OP_NEW_GROUP, OP_LOSE_DISK, OP_RECYCLE, OP_RETURN, OP_ACCESS, OP_LIMITS,
 	OP_REMOVE,  OP_REPLACE, OP_EVACUATE, OP_ADD, OP_REBALANCE,
 };
 static const enum op parity_alone[] = {
-	OP_PIECES,     OP_STRIPE_WHOLE, OP_SNAPS,      OP_OVERWRITE,	OP_ROLLBACKS,	  OP_CLONES,  OP_MOVES, OP_TRANSFERS, OP_ADOPT,
+	OP_PIECES,     OP_STRIPE_WHOLE, OP_SNAPS,      OP_OVERWRITE,	OP_ROLLBACKS,	  OP_CLONES,  OP_MOVES, OP_PASSES, OP_TRANSFERS, OP_ADOPT,
 	OP_STRIPE_AGAIN, OP_STRIPE_OVER,	  OP_WRITE_SMALL, OP_FUA_OVER, OP_REBUILD, OP_RETURN,
 	OP_STRIPE_NEW, OP_LOSE_DISK,	OP_STRIPE_SEQ, OP_WRITE_NEW,	OP_DISCARD_WRITE, OP_NEW_GROUP,	  OP_TIME,     OP_RECYCLE,
 	OP_REPLACE,    OP_REMOVE,	OP_EVACUATE,   OP_REBALANCE,
@@ -111,6 +112,11 @@ unsigned ops_random(struct crash_run *c)
 bool ops_moves_disks(unsigned op)
 {
 	return op >= OP_ADD && op <= OP_REBALANCE;
+}
+
+bool ops_wants_other(unsigned op)
+{
+	return op == OP_PASSES;
 }
 
 unsigned ops_large(void)
@@ -602,6 +608,7 @@ static int co_admin_op(struct crash_run *c, unsigned op)
 	case OP_CLONES:
 	case OP_ROLLBACKS:
 	case OP_MOVES:
+	case OP_PASSES:
 	case OP_TRANSFERS:
 		return family_co_run(c, (enum family_op)(op - OP_SNAPS));
 	case OP_ADD:

@@ -63,7 +63,8 @@ struct crash_run {
 	bool one;
 	uint64_t one_point;
 	unsigned one_variant;
-	unsigned points_max, variants;
+	unsigned points_max, variants; /* points_max 0: every event */
+	bool patient;		       /* a workload may take long */
 	struct stats st;
 	/* the state being explored, for whoever has to report it */
 	uint64_t point;
@@ -78,6 +79,8 @@ void workload_make(struct crash_run *c, uint64_t number);
 void workload_prepare(struct crash_run *c);
 /* Coroutine on reactor 0: the recorded run. */
 int workload_co_run(void *arg);
+/* The workloads that are this operation alone, on every pool: *first and the following. Returns how many; 0: there is none of that name. */
+unsigned workload_find_op(const struct crash_run *c, const char *name, uint64_t *first);
 void workload_describe(const struct workload *w, const struct rig *g, char *buf, size_t len);
 
 /* ---- crash_ops.c ---- */
@@ -86,6 +89,7 @@ unsigned ops_n_alone(const struct crash_run *c);
 unsigned ops_alone(const struct crash_run *c, unsigned i);
 unsigned ops_random(struct crash_run *c);
 bool ops_moves_disks(unsigned op); /* they want one more disk */
+bool ops_wants_other(unsigned op); /* a second pool */
 unsigned ops_large(void); /* for BASE_LAPS */
 uint64_t ops_cache_bytes(unsigned op); /* of metadata, that it wants */
 const char *ops_name(unsigned op);
@@ -96,7 +100,7 @@ int ops_co_wr(struct rig *g, struct model_vol *v, enum rig_op op, uint64_t off, 
 struct model_vol *ops_vol(struct rig *g, unsigned k); /* k-th live volume, or NULL */
 
 /* ---- crash_family.c ---- */
-enum family_op { FAMILY_SNAPS, FAMILY_CLONES, FAMILY_ROLLBACKS, FAMILY_MOVES, FAMILY_TRANSFERS };
+enum family_op { FAMILY_SNAPS, FAMILY_CLONES, FAMILY_ROLLBACKS, FAMILY_MOVES, FAMILY_PASSES, FAMILY_TRANSFERS };
 /* Coroutines. */
 int family_co_run(struct crash_run *c, enum family_op op);
 /* A snapshot of v[n]; NULL: there is none. */

@@ -101,12 +101,12 @@ int workload_co_run(void *arg)
 
 /* ---- making one ---- */
 
-static bool wants_extra(const struct workload *w)
+static bool wants(const struct workload *w, bool (*what)(unsigned op))
 {
 	unsigned i;
 
 	for (i = 0; i < w->n_ops; i++)
-		if (ops_moves_disks(w->ops[i]))
+		if (what(w->ops[i]))
 			return true;
 	return false;
 }
@@ -124,7 +124,7 @@ static void shape_take(struct crash_run *c, const struct shape *s)
 	c->spare = s->spare;
 	g->layout = s->layout;
 	g->n_first = s->disks;
-	g->n_disks = s->disks + wants_extra(&c->wl);
+	g->n_disks = s->disks + wants(&c->wl, ops_moves_disks);
 	g->n_reactors = s->reactors;
 	g->block_bytes = s->block;
 	g->cluster_bytes = s->cluster;
@@ -136,6 +136,8 @@ static void shape_take(struct crash_run *c, const struct shape *s)
 		sim_disks_add(g->disks, rig_paths[i], &conf);
 	rig_sources_add(g, &c->rng);
 	g->source_stall_ns = 20 * NS_PER_MS;
+	if (wants(&c->wl, ops_wants_other)) /* its subclusters are as large as the first one's, or larger */
+		rig_other_add(g, "raid1", 2, DISK_BYTES, s->cluster == 8192 ? 16384 : s->cluster);
 }
 
 void workload_make(struct crash_run *c, uint64_t number)
@@ -174,12 +176,25 @@ void workload_make(struct crash_run *c, uint64_t number)
 		w->base = BASE_CRASHED;
 }
 
+unsigned workload_find_op(const struct crash_run *c, const char *name, uint64_t *first)
+{
+	unsigned i;
+
+	for (i = 0; i < ops_n_alone(c); i++) {
+		*first = (uint64_t)i * n_shapes(c);
+		if (!strcmp(ops_name(ops_alone(c, i)), name))
+			return n_shapes(c);
+	}
+	return 0;
+}
+
 void workload_describe(const struct workload *w, const struct rig *g, char *buf, size_t len)
 {
 	size_t at;
 	unsigned i;
 
-	at = (size_t)snprintf(buf, len, "%u x %s, block %u, %s base:", g->n_first, g->layout, g->block_bytes, base_names[w->base]);
+	at = (size_t)snprintf(buf, len, "%u x %s%s, block %u, %s base:", g->n_first, g->layout, g->q.n_disks ? ", and a pool of 2 x raid1" : "",
+			      g->block_bytes, base_names[w->base]);
 	for (i = 0; i < w->n_ops && at < len; i++)
 		at += (size_t)snprintf(buf + at, len - at, "%s%s", i ? (w->two ? " | " : ", ") : " ", ops_name(w->ops[i]));
 	if (w->close && at < len)

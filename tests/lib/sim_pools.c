@@ -152,15 +152,13 @@ int rig_co_pass(struct rig *g, const struct model_vol *v, const char *layout, bo
 
 	memcpy(name, v->name, sizeof(name));
 	s.volume = name;
-	do {
-		*from = rig_pool(g, v);
-		s.to = *from == g->p ? g->q.p : g->p;
-		rig_note(g, "move %s to pool %s%s%s", name, s.to->label->name, layout ? ", " : "", layout ? layout : "");
-		r = ashlar_co_volume_move(*from, &s, &i, &e);
-		rig_note(g, "move %s to pool %s: %d %s", name, s.to->label->name, r, r < 0 ? e.text : "");
-	} while (rig_has_moved(g, v, *from, r));
+	*from = rig_pool(g, v);
+	s.to = *from == g->p ? g->q.p : g->p;
+	rig_note(g, "move %s to pool %s%s%s", name, s.to->label->name, layout ? ", " : "", layout ? layout : "");
+	r = ashlar_co_volume_move(*from, &s, &i, &e);
+	rig_note(g, "move %s to pool %s: %d %s", name, s.to->label->name, r, r < 0 ? e.text : "");
 	*job = r < 0 ? 0 : i.job;
-	if (r < 0 && !is_refusal(g, &s, r) && !(r == -ENOENT && (v->state != MODEL_LIVE || strcmp(name, v->name) || v->new_name[0])))
+	if (r < 0 && !rig_has_moved(g, v, *from, r) && !is_refusal(g, &s, r) && !(r == -ENOENT && (v->state != MODEL_LIVE || strcmp(name, v->name) || v->new_name[0])))
 		rig_fail(g, "move %s to pool %s: %s (%d)", name, s.to->label->name, e.text, r);
 	return r;
 }
