@@ -14,8 +14,8 @@ $(BUILD)/bench/co_bench: $(BUILD)/bench/co_bench.o $(BENCH_LOWER)
 	@echo "  LD    $@"
 	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-# BENCH="--rounds 5 --seconds 3 --backend zram": see bench/run.py --help; RAID_BENCH, SNAPSHOT_BENCH, EVACUATE_BENCH, FAIR_BENCH: see
-# bench/raid.py, bench/snapshot.py, bench/evacuate.py, bench/fair.py
+# BENCH="--rounds 5 --seconds 3 --backend zram": see bench/run.py --help; RAID_BENCH, SNAPSHOT_BENCH, EVACUATE_BENCH, FAIR_BENCH,
+# MOVES_BENCH: see bench/raid.py, bench/snapshot.py, bench/evacuate.py, bench/fair.py, bench/moves.py
 .PHONY: bench bench-smoke micro
 bench: deps-bench
 	@+$(MAKE) --no-print-directory all $(RAW_SERVER)
@@ -24,6 +24,7 @@ bench: deps-bench
 	@bench/snapshot.py --build $(BUILD) $(SNAPSHOT_BENCH)
 	@bench/evacuate.py --build $(BUILD) $(EVACUATE_BENCH)
 	@bench/fair.py --build $(BUILD) $(FAIR_BENCH)
+	@bench/moves.py --build $(BUILD) $(MOVES_BENCH)
 
 bench-smoke: all $(RAW_SERVER)
 	@bench/run.py --build $(BUILD) --smoke $(BENCH)
@@ -31,6 +32,7 @@ bench-smoke: all $(RAW_SERVER)
 	@bench/snapshot.py --build $(BUILD) --smoke $(SNAPSHOT_BENCH)
 	@bench/evacuate.py --build $(BUILD) --smoke $(EVACUATE_BENCH)
 	@bench/fair.py --build $(BUILD) --smoke $(FAIR_BENCH)
+	@bench/moves.py --build $(BUILD) --smoke $(MOVES_BENCH)
 
 micro: $(patsubst %,$(BUILD)/bench/%_bench,$(MICRO))
 	@for b in $^; do echo "== $${b##*/}"; $$b || exit 1; done

@@ -4,8 +4,8 @@
  * Pieces that arrive while an update of their stripe is under way wait for it, and are the next update, all of them: one
  * reading of old contents, one entry in the log. A piece is *held* if others are likely to follow and make the stripe whole:
  * one that looks sequential (it begins the stripe, and what lies before has just been written; or it continues a piece that
- * is held), and every fresh one: fresh space is handed out in order, so its neighbours are on their way, perhaps before
- * it. But not when nobody else is at work (then the client may be waiting for this very piece: Nagle), not for longer than 2 ms,
+ * is held), and a fresh one: fresh space is handed out in order, so its neighbours are on their way, perhaps before
+ * it; unless it is a small one in the middle of nothing, as random first writes are. But not when nobody else is at work (then the client may be waiting for this very piece: Nagle), not for longer than 2 ms,
  * and never a FUA write. Other writes under way here are those of this group: what a client does elsewhere says nothing of
  * this sequence.
  *
@@ -209,6 +209,14 @@ static bool asm_is_sequential(struct asm_stripe *s, const struct stripe_piece *p
 	return s->seq_bytes < end;
 }
 
+/* A small piece of fresh space that neither begins a strip nor follows another: nobody is on his way to fill the rest. */
+static bool asm_is_alone(const struct stripe_asm *a, const struct stripe_piece *p)
+{
+	uint64_t strip = a->g->desc.strip_bytes;
+
+	return p->len_bytes < strip / 4 && p->off_bytes % strip && !asm_is_continued(a, p);
+}
+
 /* Will there be more, by all likelihood? */
 static bool asm_is_worth_waiting(struct asm_stripe *s, const struct stripe_piece *p, bool first)
 {
@@ -217,6 +225,8 @@ static bool asm_is_worth_waiting(struct asm_stripe *s, const struct stripe_piece
 
 	if (asm_is_sequential(s, p, first))
 		return true;
+	if (asm_is_alone(s->a, p))
+		return false;
 	list_for_each(q, &s->pieces, link) {
 		if (!(q->parent->flags & IO_FRESH))
 			return false;

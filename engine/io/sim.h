@@ -102,6 +102,7 @@ struct sim_options {
 	unsigned n_reactors;	 /* 1..REACTORS_MAX */
 	unsigned co_requests_max; /* 0: default */
 	uint64_t latency_min_ns, latency_max_ns; /* of disk operations; 0, 0: 20 us .. 200 us */
+	uint64_t disk_bps; /* what each disk moves per second, one request after the other; 0: any amount at once */
 };
 
 struct world *sim_world_create(const struct sim_options *o, struct sim_disks *disks);

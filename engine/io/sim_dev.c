@@ -21,6 +21,7 @@ struct dev {
 	struct list link; /* in world->handles */
 	struct sim_disk *sim;
 	unsigned n_inflight, incarnation;
+	uint64_t busy_until_ns; /* with what has come so far, if disks have a rate */
 	bool has_write_lock, has_read_lock;
 };
 
@@ -102,10 +103,12 @@ static void count_submit(struct disk *d, const struct io *io)
 static void req_start(struct sim_world *w, struct sim_req *q)
 {
 	uint64_t latency = w->latency_min_ns + rng_below(&w->rng, w->latency_span_ns + 1);
-	uint64_t moment = rng_below(&w->rng, 4);
+	uint64_t moment = rng_below(&w->rng, 4), from = w->now_ns;
 
+	if (w->disk_bps && (q->io->op == IO_READ || q->io->op == IO_WRITE))
+		from = dev_of(q->handle)->busy_until_ns = MAX(from, dev_of(q->handle)->busy_until_ns) + q->io->len_bytes * NS_PER_SEC / w->disk_bps;
 	sim_req_submit(q);
-	q->done_ns = w->now_ns + latency + q->stall_ns;
+	q->done_ns = from + latency + q->stall_ns;
 	q->at_ns = q->done_ns;
 	if (moment == 0 && !q->disk->faults.hang)
 		sim_req_apply(q);

@@ -314,6 +314,7 @@ struct world *sim_world_create(const struct sim_options *o, struct sim_disks *di
 	rng_init(&w->rng, o->seed);
 	w->latency_min_ns = min;
 	w->latency_span_ns = max - min;
+	w->disk_bps = o->disk_bps;
 	w->now_ns = 1 + rng_below(&w->rng, 1000 * NS_PER_SEC);
 	w->wall_base_ns = (WALL_FIRST_SEC + rng_below(&w->rng, WALL_SPAN_SEC)) * NS_PER_SEC;
 	list_init(&w->parked);

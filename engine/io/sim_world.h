@@ -20,7 +20,7 @@ struct sim_world {
 	struct sim_disks *disks;
 	struct rng rng;
 	uint64_t now_ns, wall_base_ns;
-	uint64_t latency_min_ns, latency_span_ns;
+	uint64_t latency_min_ns, latency_span_ns, disk_bps;
 	uint64_t trace;
 	uint64_t n_ties; /* orders requests of one nanosecond */
 	struct sim_reqs heap; /* by at_ns */

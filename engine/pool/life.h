@@ -78,6 +78,8 @@ void pool_pace_start(struct ashlar_pool *p);
 void pool_pace_stop(struct ashlar_pool *p);
 /* Coroutine. Background work calls it before it copies so many bytes. -ECANCELED: the pool is closing. */
 int pool_co_pace(struct ashlar_pool *p, uint64_t bytes) __must_check;
+/* How much background work copies at once now, so that clients wait no longer for it than they must: a multiple of 64 KiB, or `most`. */
+uint64_t pool_pace_unit(const struct ashlar_pool *p, uint64_t most);
 
 /* ---- transition.c ---- */
 /* Coroutine. The group is the caller's to change, until it says otherwise: it stays in memory, is not destroyed nor cleaned,

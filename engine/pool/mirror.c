@@ -6,11 +6,13 @@
  *
  * Equal means: whatever the volume answers to a read, the second place would, once every byte has been copied. So:
  * - Whoever writes to the second place, client's change or copy, holds the range lock from the volume's part on.
+ * - Both do it at once, so a client waits for the slower one and not for both.
  * - A change that failed in the volume may have been done there in part: what lies there now is copied, under the same lock.
  * - What a discard has left in the volume is copied: the second place might leave more, or less.
  * A change that waits for space in the volume holds its range, perhaps for ever. It comes back (-ECANCELED) when a copy wants that
  * range, and is tried again behind it; or when the clients are held, and is held like one that has not begun. Whatever of it is done
- * already: nobody was answered, and it will be done again as a whole.
+ * already: nobody was answered, and it will be done again as a whole; what the second place has of it
+ * already is as good as not, since nobody reads there.
  */
 #include "engine/io/buf.h"
 #include "engine/io/range_lock.h"
@@ -122,28 +124,38 @@ int pool_mirror_co_copy(struct pool_mirror *m, uint64_t off_bytes, uint64_t len_
 
 /* ---- clients' requests ---- */
 
-/* Coroutine. The same in one of the two places. */
-static int io_co_submit(struct bdev *b, const struct io *io, unsigned op, unsigned flags)
+static void leg_submit(struct bdev *b, const struct io *io, unsigned flags, struct io *leg, struct co_join *j)
 {
-	struct io x = { .op = (uint8_t)op, .flags = (uint16_t)flags, .iov_n = io->iov_n, .iov = io->iov,
-			.off_bytes = io->off_bytes, .len_bytes = io->len_bytes };
-
-	list_init(&x.link);
-	return bdev_co_submit(b, &x);
+	*leg = (struct io){ .op = io->op, .flags = (uint16_t)flags, .iov_n = io->iov_n, .iov = io->iov, .off_bytes = io->off_bytes,
+			    .len_bytes = io->len_bytes };
+	list_init(&leg->link);
+	bdev_submit_join(b, leg, j);
 }
 
-/* Coroutine, range locked. The volume has done it, or refused. */
-static void change_co_second(struct pool_mirror *m, const struct io *io, int r)
+/* Coroutine, range locked. In both places at once, or in the volume alone; what the volume says. */
+static int io_co_submit(struct pool_mirror *m, const struct io *io, bool both)
+{
+	struct co_join j;
+	struct io v, to;
+
+	co_join_init(&j);
+	leg_submit(m->inner, io, io->flags, &v, &j);
+	if (both)
+		leg_submit(m->to, io, io->flags & ~(unsigned)IO_FAST_ZERO, &to, &j);
+	(void)!co_join_wait(&j);
+	if (both)
+		mirror_failed(m, to.result);
+	return v.result;
+}
+
+/* Coroutine, range locked. As the volume has left it. */
+static void change_co_repeat(struct pool_mirror *m, const struct io *io)
 {
 	uint64_t copied = 0;
 	void *buf;
 
 	if (m->error)
 		return;
-	if (r == 0 && io->op != IO_DISCARD) {
-		mirror_failed(m, io_co_submit(m->to, io, io->op, io->flags & ~(unsigned)IO_FAST_ZERO));
-		return;
-	}
 	buf = buf_alloc(MIRROR_COPY_BYTES);
 	mirror_failed(m, range_co_copy(m, io->off_bytes, io->len_bytes, buf, &copied));
 	buf_free(buf, MIRROR_COPY_BYTES);
@@ -151,12 +163,13 @@ static void change_co_second(struct pool_mirror *m, const struct io *io, int r)
 
 static void change_co_do(struct pool_mirror *m, struct io *io)
 {
+	bool both = io->op != IO_DISCARD && !(io->flags & IO_FAST_ZERO);
 	struct range_hold hold;
 	int r;
 
 	for (;;) {
 		range_co_lock(&m->busy, io->off_bytes, io->len_bytes, false, &hold);
-		r = io_co_submit(m->inner, io, io->op, io->flags);
+		r = io_co_submit(m, io, both && !m->error);
 		if (r != -ECANCELED)
 			break;
 		range_unlock(&m->busy, &hold);
@@ -167,18 +180,15 @@ static void change_co_do(struct pool_mirror *m, struct io *io)
 			return;
 		}
 	}
-	change_co_second(m, io, r);
+	if (r < 0 || !both)
+		change_co_repeat(m, io);
 	range_unlock(&m->busy, &hold);
 	io_done(io, r);
 }
 
 static void flush_co_do(struct pool_mirror *m, struct io *io)
 {
-	int r = io_co_submit(m->inner, io, IO_FLUSH, io->flags);
-
-	if (r == 0 && !m->error)
-		mirror_failed(m, bdev_co_flush(m->to));
-	io_done(io, r);
+	io_done(io, io_co_submit(m, io, !m->error));
 }
 
 static void mirror_co_run(void *arg)

@@ -2,8 +2,8 @@
  * mirror.h: while a volume is being moved: what its clients change is changed in a second place as well. Private to engine/pool; all
  * on the volume's home reactor, where the second bdev's requests are submitted too.
  *
- * The order of a change is: lock its range, the volume, the second place, answer. So overlapping ones are done in the same order in
- * both, and one that the volume refuses is not done in the second at all. Nothing here is durable or survives the process.
+ * The order of a change is: lock its range, the volume and the second place, answer. So overlapping ones are done in the same order in
+ * both, and where the volume has refused one the second place gets what the volume has. Nothing here is durable or survives the process.
  *
  * Start, hold and end use the volume's freeze: nobody else may freeze it meanwhile (a->admin). In between it may be frozen (snapshots),
  * but its contents must not be exchanged (rollback, receive) nor its size: resizing is refused as long as it has a mirror.

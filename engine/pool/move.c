@@ -69,7 +69,7 @@ static int fill_co_range(struct fill *f, unsigned reactor, uint64_t off, uint64_
 	f->group = d->group;
 	for (; off < end && r == 0; off += f->len) {
 		f->off = off;
-		f->len = MIN(end - off, UNIT_BYTES);
+		f->len = MIN(end - off, pool_pace_unit(f->p, UNIT_BYTES));
 		r = fill_may_go_on(f);
 		if (r == 0)
 			r = pool_co_pace(f->p, is_there ? col_share(d, f->len) : f->len);

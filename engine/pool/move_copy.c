@@ -213,7 +213,7 @@ static int fill_co_keep(struct fill *x, bool complete, struct err *e)
 {
 	struct ashlar_pool *q = x->mv->to;
 	struct thin_vol *to;
-	int r = reactor_co_call(x->write_home, flush_there, thin_volume_bdev(x->copy->open));
+	int r = reactor_co_call(x->write_home, flush_there, thin_volume_inner(x->copy->open));
 
 	x->fresh_bytes = 0;
 	if (r < 0)
@@ -227,15 +227,27 @@ static int fill_co_keep(struct fill *x, bool complete, struct err *e)
 	return r;
 }
 
+uint64_t move_unit(const struct pool_move *mv, uint64_t most)
+{
+	struct raid_profile prof = { mv->cls.layout, mv->cls.copies };
+	uint64_t unit = pool_pace_unit(mv->to, pool_pace_unit(mv->p, most)), stripe;
+
+	if (!pool_layout_is_parity(prof.layout))
+		return unit;
+	stripe = (raid_profile_columns(prof, pool_n_staying(mv->to)) - raid_profile_tolerates(prof)) * (uint64_t)mv->to->label->strip_bytes;
+	return MIN(most, DIV_UP(unit, stripe) * stripe);
+}
+
 static int batch_co_fill(struct fill *x, struct batch *b)
 {
+	uint64_t most = move_unit(x->mv, BATCH_BYTES), piece = MIN(most, READ_BYTES);
 	struct ashlar_range range;
 	int r;
 
 	batch_clear(b);
 	r = ranges_co_find(&x->ranges);
-	while (r == 0 && x->ranges.cur.len_bytes && batch_has_room(b, x->ranges.cur.is_data ? READ_BYTES : 0)) {
-		r = ranges_co_take(&x->ranges, x->ranges.cur.is_data ? READ_BYTES : UINT64_MAX, &range);
+	while (r == 0 && x->ranges.cur.len_bytes && batch_has_room(b, x->ranges.cur.is_data ? piece : 0) && b->used < most) {
+		r = ranges_co_take(&x->ranges, x->ranges.cur.is_data ? piece : UINT64_MAX, &range);
 		if (r == 0)
 			batch_add(b, range.is_data ? STREAM_DATA : STREAM_ZERO, range.off_bytes, range.len_bytes);
 	}
@@ -244,7 +256,7 @@ static int batch_co_fill(struct fill *x, struct batch *b)
 
 static void batch_go(struct fill *x, struct batch *b, bool write)
 {
-	b->b = thin_volume_bdev(write ? x->copy->open : x->of->open);
+	b->b = thin_volume_inner(write ? x->copy->open : x->of->open);
 	b->home = write ? x->write_home : x->read_home;
 	b->is_write = write;
 	batch_start(b);
@@ -364,7 +376,7 @@ int move_co_fill(struct pool_move *mv, struct thin_vol *of, struct thin_vol *bas
 	x->written_bytes = copy->received_bytes;
 	ranges_init(&x->ranges, mv->p, base, of, copy->received_bytes);
 	for (i = 0; i < 2; i++)
-		batch_init(&x->batch[i], thin_volume_bdev(of->open), x->read_home, false);
+		batch_init(&x->batch[i], thin_volume_inner(of->open), x->read_home, false);
 	r = fill_co_body(x, e);
 	if (r == 0) {
 		x->written_bytes = of->size_bytes;

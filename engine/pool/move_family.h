@@ -81,6 +81,8 @@ int move_co_copy_drop(struct pool_move *mv, struct thin_vol *copy, struct err *e
 int move_co_tidy(struct pool_move *mv, struct err *e) __must_check;
 /* Coroutine. All that a snapshot has is in its copy, from where it was left. -ECANCELED: it had to let go. */
 int move_co_fill(struct pool_move *mv, struct thin_vol *of, struct thin_vol *base, struct thin_vol *copy, struct err *e) __must_check;
+/* How much is copied at once now: as much as the clients of both pools bear; whole stripes, since parts of them cost more. */
+uint64_t move_unit(const struct pool_move *mv, uint64_t most);
 /* What went wrong with reading, or writing: a sentence. */
 int move_read_failed(struct pool_move *mv, const struct thin_vol *of, uint64_t off_bytes, int r, struct err *e);
 int move_write_failed(struct pool_move *mv, int r, struct err *e);

@@ -61,7 +61,7 @@ static int start_there(void *arg)
 {
 	struct move_live *l = arg;
 
-	return pool_mirror_co_start(l->v->open, thin_volume_bdev(l->copy->open), &l->mirror);
+	return pool_mirror_co_start(l->v->open, thin_volume_inner(l->copy->open), &l->mirror);
 }
 
 /* Coroutine under a->admin. */
@@ -167,7 +167,7 @@ static int live_co_copy_one(struct pool_move *mv, struct move_live *l, struct er
 	ranges_init(x, mv->p, l->base, l->v, 0);
 	r = ranges_co_find(x);
 	while (r == 0 && x->cur.len_bytes) {
-		r = ranges_co_take(x, COPY_BYTES, &c.range);
+		r = ranges_co_take(x, move_unit(mv, COPY_BYTES), &c.range);
 		if (r == 0)
 			r = range_co_copy(mv, &c, e);
 	}

@@ -263,7 +263,7 @@ static int moving_co_copy(struct moving *g)
 	for (; r == 0 && g->pos_bytes < size; g->pos_bytes += g->len_bytes) {
 		if (move_is_over(g->p, g->v) || g->job->stop)
 			return -ESHUTDOWN;
-		g->len_bytes = MIN(size - g->pos_bytes, COPY_STEP_BYTES);
+		g->len_bytes = MIN(size - g->pos_bytes, pool_pace_unit(g->p, COPY_STEP_BYTES));
 		r = reactor_co_call(g->m->home, copy_there, g);
 		if (r == 0)
 			pool_job_progress(g->job, g->len_bytes);

@@ -5,7 +5,11 @@
  * at what has been added in windows of a tenth of a second. Windows without background work say how clients fare by
  * themselves: a smoothed p99, the baseline. A window with it whose p99 is above one and a half times the baseline and a
  * bit halves the rate, down to the floor; any other lets it grow by a quarter, up to the ceiling. Where hardly anybody
- * asks for anything there is no limit but the ceiling.
+ * asks for anything there is no limit but the ceiling. Work that begins, or goes on after a pause, while clients are there begins at
+ * the floor: whoever is only measured cannot be surprised by a tenth of a second at full speed.
+ *
+ * A request of a client that meets one of ours on the same disk waits for it. So ours are as small as the rate allows: so much that they
+ * take a disk some milliseconds at most, if it is worth its rate.
  *
  * Background work may go on for hours, and the baseline becomes old meanwhile: every ten seconds it is held back for a few
  * windows, to look again.
@@ -22,7 +26,9 @@
 #define SLACK_NS (200 * 1000ULL)
 #define LOOK_NS (10 * NS_PER_SEC)  /* how often to look how clients fare without us */
 #define QUIET_MAX_NS (500 * NS_PER_MS)
-#define BURST_NS (100 * NS_PER_MS) /* of the rate, that may be saved up */
+#define BURST_NS (20 * NS_PER_MS) /* of the rate, that may be saved up */
+#define UNIT_NS (2500 * 1000ULL)  /* at the rate: what is copied at once */
+#define UNIT_MIN (64 * KIB)
 #define UNLIMITED UINT64_MAX
 #define RATE_FREE (1ULL << 40)	   /* a rate beyond it is none */
 
@@ -72,6 +78,11 @@ static void window_begin(struct pool_pace *c, const uint64_t *total)
 	c->window_ns = reactor_now_ns();
 }
 
+static bool has_clients(const struct pool_pace *c, uint64_t n)
+{
+	return n && n * WINDOW_MAX_NS >= REQUESTS_MIN * (reactor_now_ns() - c->window_ns);
+}
+
 static bool is_asked(const struct pool_pace *c)
 {
 	return c->used_ns && (reactor_now_ns() - c->used_ns < WINDOW_MAX_NS || !co_queue_is_empty(&c->waiters));
@@ -79,7 +90,10 @@ static bool is_asked(const struct pool_pace *c)
 
 static void base_learn(struct pool_pace *c, uint64_t p99)
 {
-	c->base_ns = c->base_ns ? (c->base_ns * 3 + p99) / 4 : p99;
+	if (!c->base_ns || p99 < c->base_ns)
+		c->base_ns = c->base_ns ? (c->base_ns + p99) / 2 : p99; /* a bad time is soon forgotten */
+	else
+		c->base_ns = (c->base_ns * 3 + p99) / 4;
 	c->looked_ns = reactor_now_ns();
 }
 
@@ -179,8 +193,14 @@ static void pace_wake(struct ashlar_pool *p)
 {
 	struct pool_pace *c = &p->life->pace;
 
+	uint64_t *total = xmalloc(2 * PACE_BUCKETS * sizeof(*total));
+	bool busy = has_clients(c, window_counts(p, total, total + PACE_BUCKETS));
+
+	xfree(total);
 	c->used_ns = reactor_now_ns();
 	pace_tick(&c->timer);
+	if (busy)
+		c->rate_bps = p->settings.pace_floor_bps;
 }
 
 int pool_co_pace(struct ashlar_pool *p, uint64_t bytes)
@@ -209,4 +229,13 @@ int pool_co_pace(struct ashlar_pool *p, uint64_t bytes)
 	c->tokens -= (int64_t)bytes;
 	c->bytes += bytes;
 	return 0;
+}
+
+uint64_t pool_pace_unit(const struct ashlar_pool *p, uint64_t most)
+{
+	uint64_t rate = rate_now(p);
+
+	if (rate >= RATE_FREE)
+		return most;
+	return MIN(most, MAX(rate * UNIT_NS / NS_PER_SEC / UNIT_MIN * UNIT_MIN, UNIT_MIN));
 }

@@ -171,7 +171,7 @@ static int publish_here(void *arg)
 int pool_co_range_resync(struct ashlar_pool *p, struct pgroup *g, uint64_t off, uint64_t end, bool paced)
 {
 	uint64_t cluster = p->label->cluster_bytes, group = g->desc.group;
-	uint64_t per_group = p->label->group_bytes / cluster, first, n, i, k, from, to, copied;
+	uint64_t per_group = p->label->group_bytes / cluster, first, n, i, k, most, from, to, copied;
 	uint8_t bits[64];
 	int r;
 
@@ -182,9 +182,10 @@ int pool_co_range_resync(struct ashlar_pool *p, struct pgroup *g, uint64_t off, 
 			return r;
 		for (i = 0; i < n; i += k) {
 			k = 1;
+			most = (paced ? pool_pace_unit(p, MIB) : MIB) / cluster;
 			if (!(bits[i / 8] >> (i % 8) & 1))
 				continue;
-			while (i + k < n && k < 16 && bits[(i + k) / 8] >> ((i + k) % 8) & 1)
+			while (i + k < n && k < most && bits[(i + k) / 8] >> ((i + k) % 8) & 1)
 				k++;
 			from = MAX((first + i) * cluster, off);
 			to = MIN((first + i + k) * cluster, end);
