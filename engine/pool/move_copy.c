@@ -280,19 +280,22 @@ static int probe_there(void *arg)
 	return r;
 }
 
+uint64_t move_co_probe(struct pool_move *mv, const struct thin_vol *of, uint64_t off_bytes, uint64_t len_bytes)
+{
+	struct probe x = { thin_volume_inner(of->open), off_bytes, off_bytes + len_bytes, mv->p->label->block_bytes };
+
+	return reactor_co_call(thin_volume_home(mv->p->thin, of->id), probe_there, &x) < 0 ? x.off_bytes : off_bytes;
+}
+
 static int batch_co_read_failed(struct fill *x, const struct batch *b, int r, struct err *e)
 {
-	struct probe pr = { .b = b->b, .block_bytes = x->mv->p->label->block_bytes };
 	uint64_t at = b->v[0].off_bytes;
 	unsigned i;
 
 	for (i = 0; i < b->n; i++) {
 		if (b->v[i].type != STREAM_DATA || b->v[i].io.result >= 0)
 			continue;
-		pr.off_bytes = at = b->v[i].off_bytes;
-		pr.end_bytes = at + b->v[i].len_bytes;
-		if (reactor_co_call(x->read_home, probe_there, &pr) < 0)
-			at = pr.off_bytes;
+		at = move_co_probe(x->mv, x->of, b->v[i].off_bytes, b->v[i].len_bytes);
 		break;
 	}
 	return move_read_failed(x->mv, x->of, at, r, e);

@@ -84,6 +84,8 @@ int move_co_fill(struct pool_move *mv, struct thin_vol *of, struct thin_vol *bas
 /* How much is copied at once now: as much as the clients of both pools bear; whole stripes, since parts of them cost more. */
 uint64_t move_unit(const struct pool_move *mv, uint64_t most);
 /* What went wrong with reading, or writing: a sentence. */
+/* Coroutine. The first block in there that cannot be read. */
+uint64_t move_co_probe(struct pool_move *mv, const struct thin_vol *of, uint64_t off_bytes, uint64_t len_bytes);
 int move_read_failed(struct pool_move *mv, const struct thin_vol *of, uint64_t off_bytes, int r, struct err *e);
 int move_write_failed(struct pool_move *mv, int r, struct err *e);
 

@@ -155,7 +155,9 @@ static int range_co_copy(struct pool_move *mv, struct copying *c, struct err *e)
 	pool_job_progress(mv->job, c->copied);
 	if (pool_mirror_error(c->l->mirror))
 		return move_write_failed(mv, pool_mirror_error(c->l->mirror), e);
-	return r < 0 ? move_read_failed(mv, c->l->v, c->range.off_bytes, r, e) : 0;
+	if (r == 0)
+		return 0;
+	return move_read_failed(mv, c->l->v, move_co_probe(mv, c->l->v, c->range.off_bytes, c->range.len_bytes), r, e);
 }
 
 static int live_co_copy_one(struct pool_move *mv, struct move_live *l, struct err *e)

@@ -441,6 +441,87 @@ static void a_move_is_cancelled_or_paused(void)
 	end(env);
 }
 
+/* ---- what cannot be read ---- */
+
+#define MARK_AT (37 * CLUSTER + 4096)
+
+/* No copy of what lies at MARK_AT can be read any more. */
+static void co_ruin(struct env *env)
+{
+	uint8_t *buf = malloc(MIB);
+	uint64_t off, at;
+	unsigned d, n = 0;
+
+	for (d = 0; d < N_DISKS; d++)
+		for (off = 0; off < DISK; off += MIB) {
+			sim_disk_peek(env->disks, d, off, buf, MIB);
+			for (at = 0; at < MIB; at += 512)
+				if (!memcmp(buf + at, point_find(env, "v")->data + MARK_AT, 512) && ++n)
+					sim_disk_bad_range(env->disks, d, off + at, 512);
+		}
+	EXPECT(env, n == 2);
+	free(buf);
+}
+
+static void co_fails_at(struct env *env, const char *text)
+{
+	uint8_t *buf = buf_alloc(CLUSTER);
+	uint64_t used = co_used(env);
+	struct ashlar_job_info i;
+
+	memset(&i, 0, sizeof(i));
+	OK(env, ashlar_co_job_wait(env->p, co_move(env, "v", "raid5"), 600 * NS_PER_SEC, &i, &e));
+	if (i.state != ASHLAR_JOB_FAILED || !strstr(i.result, text))
+		fprintf(stderr, "  %s: %s\n", ashlar_job_state_name(i.state), i.result);
+	EXPECT(env, i.state == ASHLAR_JOB_FAILED && strstr(i.result, text) && strstr(i.result, "everything is where it was"));
+	co_settle(env);
+	EXPECT(env, n_of_state(env, THIN_VOLUME_INCOMING) == 0 && n_of_state(env, THIN_VOLUME_STILL) == 0 && co_used(env) == used);
+	EXPECT(env, co_layout_is(env, "v", "raid1"));
+	co_do(env, "v", IO_READ, 36 * CLUSTER, buf, CLUSTER); /* it is served on */
+	EXPECT(env, !memcmp(buf, point_find(env, "v")->data + 36 * CLUSTER, CLUSTER));
+	buf_free(buf, CLUSTER);
+}
+
+static int co_unreadable(struct env *env)
+{
+	const char *const s1 = "v@s1";
+	uint64_t *mark = buf_alloc(512);
+	char text[80];
+	unsigned i;
+
+	co_volume(env, "v");
+	co_write(env, "v", 0, BYTES);
+	for (i = 0; i < 512 / sizeof(*mark); i++)
+		mark[i] = rng_next(&env->rng);
+	co_do(env, "v", IO_WRITE, MARK_AT, mark, 512);
+	memcpy(point_find(env, "v")->data + MARK_AT, mark, 512);
+	buf_free(mark, 512);
+	co_do(env, "v", IO_FLUSH, 0, NULL, 0);
+	co_ruin(env);
+	snprintf(text, sizeof(text), "p/v cannot be read at offset %llu (", (unsigned long long)MARK_AT);
+	co_fails_at(env, text);
+	co_snap(env, s1);
+	snprintf(text, sizeof(text), "p/v@s1 cannot be read at offset %llu (", (unsigned long long)MARK_AT);
+	co_fails_at(env, text);
+	co_write(env, "v", MARK_AT, 512); /* the snapshot has the bad one still */
+	co_fails_at(env, text);
+	OK(env, ashlar_co_snapshot_delete(env->p, &s1, 1, false, false, NULL, &e));
+	point_drop(point_find(env, s1));
+	co_settle(env);
+	EXPECT(env, co_wait(env, co_move(env, "v", "raid5")) == ASHLAR_JOB_DONE);
+	EXPECT(env, co_layout_is(env, "v", "raid5"));
+	return co_verify(env);
+}
+
+static void what_cannot_be_read_ends_the_move_and_is_named(void)
+{
+	struct env *env = begin(8000, DISK);
+
+	run(env, co_unreadable);
+	run(env, co_verify);
+	end(env);
+}
+
 /* ---- refused ---- */
 
 static int co_refused(struct env *env)
@@ -557,6 +638,7 @@ int main(void)
 		{ "a_move_goes_on_after_a_power_cut", a_move_goes_on_after_a_power_cut },
 		{ "closing_the_pool_stops_it_and_opening_goes_on", closing_the_pool_stops_it_and_opening_goes_on },
 		{ "a_move_is_cancelled_or_paused", a_move_is_cancelled_or_paused },
+		{ "what_cannot_be_read_ends_the_move_and_is_named", what_cannot_be_read_ends_the_move_and_is_named },
 		{ "what_cannot_be_is_refused_and_nothing_has_changed", what_cannot_be_is_refused_and_nothing_has_changed },
 		{ "groups_of_other_layouts_that_hold_nothing_are_room", groups_of_other_layouts_that_hold_nothing_are_room },
 		CU_TEST_INFO_NULL,
