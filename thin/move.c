@@ -86,6 +86,15 @@ static void member_hand(struct thin *t, struct thin_vol *v, const struct thin_re
 	v->move_pool = rec->pool;
 }
 
+static void member_return(struct thin *t, struct thin_vol *v)
+{
+	if (v->state != THIN_VOLUME_HANDED)
+		return;
+	vol_unwant(v);
+	v->state = THIN_VOLUME_LIVE;
+	t->n_live += thin_vol_counts(v);
+}
+
 static void copy_arrive(struct thin *t, struct thin_vol *v, uint64_t family)
 {
 	static const struct uuid none;
@@ -134,6 +143,8 @@ static int apply_members(struct thin *t, const struct thin_rec_move *rec)
 			member_want(t, v, rec);
 		else if (rec->what == THIN_MOVE_HAND)
 			member_hand(t, v, rec);
+		else if (rec->what == THIN_MOVE_RETURN)
+			member_return(t, v);
 		else if (v->state == THIN_VOLUME_HANDED)
 			vol_delete(t, v);
 	}
@@ -190,6 +201,7 @@ int thin_apply_move(struct thin *t, const void *payload, size_t len)
 	case THIN_MOVE_WANT:
 	case THIN_MOVE_HAND:
 	case THIN_MOVE_GONE:
+	case THIN_MOVE_RETURN:
 		return apply_members(t, rec);
 	case THIN_MOVE_DROP:
 	case THIN_MOVE_ARRIVE:

@@ -232,11 +232,12 @@ enum {
 	THIN_MOVE_ARRIVE = 5,	/* they are LIVE, a family; those without a name, copies of STILL ones, are DELETING */
 	THIN_MOVE_EXCHANGE = 6, /* each LIVE member and its copy exchange maps, counters and layout; copies and STILL ones are DELETING, of the
 				 * same family, and nothing is wanted any more */
+	THIN_MOVE_RETURN = 7,	/* HANDED members are LIVE again, and nothing is wanted any more */
 };
 
 /* All at once, for a whole family. */
 struct thin_rec_move {
-	le64 family;	  /* 0: HAND, GONE, WANT: of this pool. DROP, ARRIVE, EXCHANGE: move_family of the copies */
+	le64 family;	  /* 0: HAND, GONE, WANT, RETURN: of this pool. DROP, ARRIVE, EXCHANGE: move_family of the copies */
 	struct uuid pool; /* 8: WANT, HAND: where to. DROP, ARRIVE, EXCHANGE: move_pool of the copies */
 	uint8_t what;	  /* 24: THIN_MOVE_* */
 	uint8_t layout;	  /* 25 */

@@ -343,6 +343,11 @@ struct ashlar_move_info {
 };
 int ashlar_co_volume_move(struct ashlar_pool *p, const struct ashlar_move_spec *s, struct ashlar_move_info *info, struct err *e)
 	__must_check;
+/* A volume that was moved to a pool which is gone for good, with what moved with it: it is served from here again, as it was at the
+ * switch; what was written since is lost. Refused while that pool is open, and without force, with a sentence that says so. If the pool comes
+ * back it may have a volume of its own by that name. info: n_volumes, n_snapshots. */
+int ashlar_co_volume_take_back(struct ashlar_pool *p, const char *name, bool force, bool dry_run, struct ashlar_move_info *info,
+			       struct err *e) __must_check;
 /* The default for new volumes, and all that are there move to it, family by family. info: of all, used_bytes of the largest family. */
 int ashlar_co_pool_set_layout(struct ashlar_pool *p, const char *layout, bool dry_run, struct ashlar_move_info *info, struct err *e)
 	__must_check;

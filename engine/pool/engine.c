@@ -236,8 +236,9 @@ int ashlar_co_pool_destroy(struct ashlar_pool *p, bool force, bool dry_run, stru
 	if (thin_n_vols(p->thin) && !force)
 		return err_set(e, -EBUSY, "pool %s has %u volumes: delete them first, or use --force", p->label->name,
 			       thin_n_vols(p->thin));
-	if (dry_run)
-		return 0;
+	r = force ? 0 : pool_check_moves_destroy(p, e);
+	if (r < 0 || dry_run)
+		return r;
 	if (p->read_only)
 		return err_set(e, -EROFS, "pool %s is open read-only", p->label->name);
 	snprintf(name, sizeof(name), "%.63s", p->label->name);

@@ -7,6 +7,7 @@
  *   move_live.c    copies of what clients write to meanwhile
  *   move_switch.c  the moment from which on the copies are the family; and what a crash has left of it
  *   move_cmds.c    commands
+ *   move_back.c    pools that go away in the middle of it
  *
  * What is wanted is in the records of the members (thin_format.h: move_*), what has been copied in those of the copies. So a move
  * goes on after a crash, as soon as all pools are open that it needs.
@@ -122,5 +123,9 @@ const char *pool_move_text(struct ashlar_pool *p, const struct thin_vol *v, char
 int pool_co_move_pause(struct ashlar_pool *p, uint64_t job, bool pause, struct err *e) __must_check;
 /* Coroutine under a->admin. The intent, durably; flags 0: none. */
 int pool_co_move_want(struct ashlar_pool *p, uint64_t family, const struct uuid *to, struct thin_class cls, unsigned flags) __must_check;
+
+/* ---- move_back.c ---- */
+/* Volumes are between this pool and another: what would be lost with it, and what to do first. */
+int pool_check_moves_destroy(struct ashlar_pool *p, struct err *e) __must_check;
 
 #endif

@@ -96,6 +96,30 @@ static int run_move(struct cli *cl)
 	return move_run(cl, cl->operands[1]);
 }
 
+/* By the daemon alone: it knows which pools are there. */
+static int run_take_back(struct cli *cl)
+{
+	json_t *params = json_pack("{s:s, s:b, s:b}", "volume", cl->operands[0], "force", cli_has(cl, OPT_FORCE), "dry_run",
+				   cli_has(cl, OPT_DRY_RUN)), *row = NULL;
+	struct cli_session *s = cli_session_open(cl);
+	struct err e = { 0 };
+	int r = cli_session_call_daemon(s, "volume.take_back", params, &row, &e);
+
+	if (r < 0)
+		r = cli_fail(&e);
+	else if (cli_has(cl, OPT_JSON))
+		cli_print_json(row);
+	else
+		printf("%s and its family (%lld volume%s, %lld snapshot%s) %s served from here again, as of the move%s\n", cl->operands[0],
+		       number(row, "volumes"), number(row, "volumes") == 1 ? "" : "s", number(row, "snapshots"),
+		       number(row, "snapshots") == 1 ? "" : "s", cli_has(cl, OPT_DRY_RUN) ? "would be" : "are",
+		       cli_has(cl, OPT_DRY_RUN) ? "; nothing was changed" : "");
+	json_decref(row);
+	json_decref(params);
+	cli_session_close(s);
+	return r;
+}
+
 int cli_volume_layout(struct cli *cl)
 {
 	if (cl->n_operands > 1 || cli_has(cl, OPT_FULL_WAIT) || cl->given & CLI_OPTS_LIMITS)
@@ -144,6 +168,12 @@ const struct cli_command cli_move_commands[] = {
 	  "least as large: the volume alone, without snapshots. Its clients stay connected and are served from there then, also after\n"
 	  "a restart, until it is deleted. What is here stays as it was at that moment, and the target stays when it is deleted.\n"
 	  "--force: although there is something on the target.",
+	  NULL },
+	{ "volume", "take-back", NULL, "POOL/VOL", 1, 1, OPT(FORCE) | OPT(DRY_RUN) | OPT(JSON) | OPT(CONTROL), run_take_back,
+	  "serve a volume from here again that was moved to a pool which is gone",
+	  "After `volume move POOL/VOL OTHERPOOL` what is here is kept until both pools have been open together. If the other one is\n"
+	  "lost in between, this brings back the volume, its snapshots and clones as they were at the switch; what was written since\n"
+	  "is lost. Refused while the other pool is open, and without --force: it may only be away. Needs a daemon.",
 	  NULL },
 	{ .verb = NULL },
 };

@@ -62,6 +62,7 @@ int control_co_volume_resize(struct rpc_call *c, struct err *e);
 int control_co_volume_rename(struct rpc_call *c, struct err *e);
 int control_co_volume_set(struct rpc_call *c, struct err *e);
 int control_co_volume_move(struct rpc_call *c, struct err *e);
+int control_co_volume_take_back(struct rpc_call *c, struct err *e);
 int control_co_pool_layout(struct rpc_call *c, struct err *e);
 int control_co_volume_delete(struct rpc_call *c, struct err *e);
 int control_co_volume_move_out(struct rpc_call *c, struct err *e);

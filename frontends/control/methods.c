@@ -221,6 +221,7 @@ SHARED(control_co_volume_resize)
 SHARED(control_co_volume_rename)
 SHARED(control_co_volume_set)
 SHARED(control_co_volume_delete)
+SHARED(control_co_volume_take_back)
 SHARED(control_co_volume_move_out)
 SHARED(control_co_volume_clone)
 SHARED(control_co_snapshot_create)
@@ -334,6 +335,8 @@ const struct rpc_method control_methods[] = {
 		 { "layout", RPC_STRING, false, "absent: the one it has" }, P_DRY_RUN,
 		 { "wait", RPC_BOOL, false, "answer when it has ended" }),
 	  control_co_volume_move },
+	{ "volume.take_back", "serves a volume from here again that was moved to a pool which is gone",
+	  PARAMS(P_VOLUME, P_FORCE("although what was written since the move is lost"), P_DRY_RUN), control_co_volume_take_back_shared },
 	{ "volume.delete", "deletes a volume and all its data",
 	  PARAMS(P_VOLUME, P_FORCE("although clients are attached"), { "snapshots", RPC_BOOL, false, "with all its snapshots" }, P_DRY_RUN),
 	  control_co_volume_delete_shared },

@@ -46,6 +46,21 @@ int control_co_volume_move(struct rpc_call *c, struct err *e)
 	return 0;
 }
 
+int control_co_volume_take_back(struct rpc_call *c, struct err *e)
+{
+	struct ashlar_move_info info;
+	struct volume_name name;
+	struct ashlar_pool *p;
+	int r = control_call_volume(c, &name, &p, e);
+
+	if (r == 0)
+		r = ashlar_co_volume_take_back(p, name.volume, rpc_bool(c, "force"), rpc_bool(c, "dry_run"), &info, e);
+	if (r == 0)
+		c->result = json_pack("{s:s+++, s:I, s:I, s:b}", "name", name.pool, "/", name.volume, "", "volumes", (json_int_t)info.n_volumes,
+				      "snapshots", (json_int_t)info.n_snapshots, "dry_run", rpc_bool(c, "dry_run"));
+	return r;
+}
+
 int control_co_pool_layout(struct rpc_call *c, struct err *e)
 {
 	struct ashlar_move_info info;

@@ -58,6 +58,12 @@ dd if=/dev/urandom of=v.img bs=1M count=96 status=none
 truncate -s 128M v.img
 t 0 'data' nbdcopy v.img "$(uri a/v)"
 t 0 'slow moves' "$ashlar" pool set a pace-floor=16M pace-ceiling=48M
+"$ashlar" volume move a/v b --layout raid1 --json >out 2>err
+job=$(value 'j["job"]')
+t 1 'a pool that something is on its way to is not destroyed' "$ashlar" pool destroy b
+says 'being moved to pool b from pool a' 'and it says so'
+t 0 'stop' "$ashlar" job stop a "$job"
+t 0 'stopped' "$ashlar" job wait a "$job"
 from=a to=b
 for i in $(seq "$kills"); do
 	if [ $((i % 2)) = 1 ]; then

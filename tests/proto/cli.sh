@@ -65,9 +65,9 @@ t 0 help help
 says 'pool create' 'help names the commands'
 t 0 'the option --help' --help
 t 0 'list of methods' methods
-json 'methods JSON' '{"pool.list", "pool.show", "pool.create", "pool.check", "pool.destroy", "disk.list", "disk.add", "disk.evacuate", "disk.remove", "disk.replace", "pool.rebalance", "job.pause", "volume.create", "volume.list", "volume.show", "volume.resize", "volume.rename", "volume.set", "volume.move", "pool.layout", "volume.delete", "volume.clone", "snapshot.create", "snapshot.list", "snapshot.show", "snapshot.delete", "snapshot.rollback", "snapshot.rename", "snapshot.policy", "snapshot.diff", "export.add", "export.set", "export.show", "export.list", "export.remove", "connection.list", "daemon.status", "daemon.shutdown"} <= {m["name"] for m in j}'
+json 'methods JSON' '{"pool.list", "pool.show", "pool.create", "pool.check", "pool.destroy", "disk.list", "disk.add", "disk.evacuate", "disk.remove", "disk.replace", "pool.rebalance", "job.pause", "volume.create", "volume.list", "volume.show", "volume.resize", "volume.rename", "volume.set", "volume.move", "volume.take_back", "pool.layout", "volume.delete", "volume.clone", "snapshot.create", "snapshot.list", "snapshot.show", "snapshot.delete", "snapshot.rollback", "snapshot.rename", "snapshot.policy", "snapshot.diff", "export.add", "export.set", "export.show", "export.list", "export.remove", "connection.list", "daemon.status", "daemon.shutdown"} <= {m["name"] for m in j}'
 for c in 'pool create' 'pool list' 'pool show' 'pool check' 'pool destroy' 'pool rebalance' 'disk list' 'disk add' 'disk evacuate' 'disk remove' 'disk replace' 'job pause' 'job resume' 'job stop' 'volume create' 'volume list' 'volume show' \
-	'volume resize' 'volume rename' 'volume set' 'volume move' 'volume delete' 'snapshot create' 'snapshot list' 'snapshot show' 'snapshot delete' \
+	'volume resize' 'volume rename' 'volume set' 'volume move' 'volume take-back' 'volume delete' 'snapshot create' 'snapshot list' 'snapshot show' 'snapshot delete' \
 	'snapshot rollback' 'snapshot rename' 'snapshot policy' 'snapshot diff' clone 'export add' 'export set' 'export show' 'export list' 'export remove' serve 'daemon status' \
 	'daemon stop' 'connection list'; do
 	# shellcheck disable=SC2086
@@ -333,6 +333,7 @@ management() {
 	t 2 'a layout and a setting' volume set demo/vm1 full-wait=5m --layout single
 	t 1 'a move to a pool that is not open' volume move demo/vm1 nowhere
 	t 2 'a move to nowhere' volume move demo/vm1
+	t 1 'taking back what has not gone' volume take-back demo/vm1 --force
 	t 0 'a layout for all, tried' pool set demo --layout raid1 --dry-run
 	t 2 'a layout and a limit' volume set demo/vm1 --iops 5 --layout single
 	limits

@@ -689,6 +689,81 @@ static void at_every_step_of_the_switch_it_is_in_one_pool_or_the_other(void)
 	CU_ASSERT(n_here > 1 && n_there > 1 && n_between > 1);
 }
 
+/* ---- one of them is lost ---- */
+
+static unsigned n_back, n_arrived;
+static bool taken_back;
+
+static int co_take_back(struct env *env)
+{
+	struct ashlar_move_info i;
+
+	co_open_p(env);
+	taken_back = !co_look_all(env) && pool_handed_find(env->p, "c");
+	if (!taken_back) { /* it has not gone yet, or nothing is left of it */
+		bool here = thin_vol_find(env->p->thin, "v");
+
+		REFUSED(env, here ? -EEXIST : -ENOENT, "", ashlar_co_volume_take_back(env->p, "v", true, false, &i, &e));
+		return 0;
+	}
+	REFUSED(env, -EBUSY, "has been moved from pool p", ashlar_co_pool_destroy(env->p, false, false, &e));
+	REFUSED(env, -ENOENT, "no volume x", ashlar_co_volume_take_back(env->p, "x", true, false, &i, &e));
+	REFUSED(env, -EBUSY, "is given up", ashlar_co_volume_take_back(env->p, "c", false, false, &i, &e));
+	OK(env, ashlar_co_volume_take_back(env->p, "c", false, true, &i, &e));
+	EXPECT(env, i.n_volumes == 2 && i.n_snapshots == 3 && !co_look_all(env));
+	OK(env, ashlar_co_volume_take_back(env->p, "c", true, false, &i, &e));
+	EXPECT(env, co_look_all(env));
+	n_back++;
+	co_write(env, "v", 5 * CLUSTER, CLUSTER);
+	co_write(env, "c", 9 * CLUSTER, 4096);
+	co_do(env, "c", IO_FLUSH, 0, NULL, 0);
+	return 0;
+}
+
+static int co_back_still(struct env *env)
+{
+	co_open_p(env);
+	return co_verify(env);
+}
+
+/* The other one comes back: what had not arrived there goes, and what is here stays. */
+static int co_found_again(struct env *env)
+{
+	struct thin_vol *v;
+	unsigned n = 0;
+
+	co_open_q(env);
+	if (n_members(q) && !thin_n_vols(q->thin))
+		REFUSED(env, -EBUSY, "are being moved to pool q", ashlar_co_pool_destroy(q, false, true, &e));
+	n_arrived += thin_n_vols(q->thin) != 0;
+	co_open_p(env);
+	if (!thin_n_vols(q->thin))
+		co_until_gone(env, q);
+	list_for_each (v, thin_vols(p_of(env)->thin), link)
+		n += v->state == THIN_VOLUME_LIVE;
+	EXPECT(env, n == 5);
+	return n_members(q) ? 0 : co_verify(env);
+}
+
+static void what_has_gone_to_a_pool_that_is_lost_is_taken_back(void)
+{
+	uint64_t seed = 70000, at;
+	struct env *env = cut_at(seed, UINT64_MAX, SIM_CUT_ALL);
+	unsigned n = 0;
+
+	end(env);
+	for (at = switched_at - 60; at < switched_at + 20 && !n_problems; at += 4, n++) {
+		env = cut_at(seed, at, n % 2 ? SIM_CUT_RANDOM : SIM_CUT_NONE);
+		run_two(env, co_take_back, rng_chance(&env->rng, 1, 2));
+		if (taken_back) {
+			run_two(env, co_back_still, false);
+			run_two(env, co_found_again, false);
+		}
+		end(env);
+	}
+	CU_ASSERT(n_back > 1 && n_arrived && n_arrived < n_back);
+}
+
 /* One of the pools is closed, and opened again. */
 static int co_closing(struct env *env)
 {
@@ -840,6 +915,7 @@ int main(void)
 		{ "wherever_the_power_goes_it_is_served_once_or_not_at_all_and_arrives",
 		  wherever_the_power_goes_it_is_served_once_or_not_at_all_and_arrives },
 		{ "at_every_step_of_the_switch_it_is_in_one_pool_or_the_other", at_every_step_of_the_switch_it_is_in_one_pool_or_the_other },
+		{ "what_has_gone_to_a_pool_that_is_lost_is_taken_back", what_has_gone_to_a_pool_that_is_lost_is_taken_back },
 		{ "closing_either_pool_stops_it_and_opening_goes_on", closing_either_pool_stops_it_and_opening_goes_on },
 		{ "cancelling_leaves_nothing_there", cancelling_leaves_nothing_there },
 		{ "limits_go_with_the_volume", limits_go_with_the_volume },
