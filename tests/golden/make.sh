@@ -225,6 +225,57 @@ make_limits() {
 	lists=(sums)
 }
 
-for name in ${*:-clean crashed stale parity-clean parity-crashed snapshots-clean snapshots-crashed receiving access limits}; do
+# until JSON COMMAND...: until what the command prints makes the expression true, of which `j` is its JSON
+until_so() {
+	local i
+	for i in $(seq 200); do
+		"$ashlar" "${@:2}" --json | "$py" -c 'import json, sys; j = json.load(sys.stdin); sys.exit(not eval(sys.argv[1]))' "$1" && return 0
+		sleep 0.05
+	done
+	return 1
+}
+
+# Killed while one family was on its way to another layout, paused; one had gone there before.
+make_moves() {
+	fresh raid1 3
+	start d1 d2 d3
+	populate
+	family
+	"$ashlar" volume set gold/after --layout raid5 --wait >/dev/null
+	"$ashlar" pool set gold pace-floor=1M pace-ceiling=1M >/dev/null
+	"$ashlar" volume set gold/dense --layout raid5 >/dev/null
+	until_so 'any(x["kind"] == "move" and x["state"] == "running" and x["done_bytes"] > 2**20 for x in j)' job list gold
+	"$ashlar" job pause gold "$("$ashlar" job list gold -H -o kind,state,job | sed -n 's/^move.running.//p')" >/dev/null
+	volume gold/dense fill 8 300 40 2
+	sums sums gold/dense@one gold/dense@two gold/copy gold/copy@s gold/orphan
+	echo move >jobs
+	lists=(sums jobs)
+	stop KILL || true
+	pack moves d1 d2 d3
+	lists=(sums)
+}
+
+# Killed while one volume was being adopted from a file, and after another had moved away to one. Their paths are the daemon's own folder, wherever that is.
+make_sources() {
+	fresh raid1 2
+	start d1 d2
+	populate
+	"$py" -c 'import struct; open("source", "wb").write(b"".join(struct.pack("<II", 11, k) * 512 for k in range(8192)))'
+	truncate -s 4M target
+	"$ashlar" pool set gold pace-floor=1M pace-ceiling=1M >/dev/null
+	"$ashlar" volume move gold/dense /proc/self/cwd/target --wait >/dev/null
+	volume gold/dense fill 8 300 40 2
+	"$ashlar" volume create gold/adopted --from /proc/self/cwd/source >/dev/null
+	volume gold/adopted fill 9 100 30 7
+	until_so 'any(x["kind"] == "adopt" and x["done_bytes"] > 2**20 for x in j)' job list gold
+	sums sums gold/adopted
+	echo adopt >jobs
+	lists=(sums jobs)
+	stop KILL || true
+	pack sources d1 d2 source target
+	lists=(sums)
+}
+
+for name in ${*:-clean crashed stale parity-clean parity-crashed snapshots-clean snapshots-crashed receiving access limits moves sources}; do
 	"make_${name//-/_}"
 done
