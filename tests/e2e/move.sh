@@ -63,7 +63,7 @@ job=$(value 'j["job"]')
 t 1 'a pool that something is on its way to is not destroyed' "$ashlar" pool destroy b
 says 'being moved to pool b from pool a' 'and it says so'
 t 0 'stop' "$ashlar" job stop a "$job"
-t 0 'stopped' "$ashlar" job wait a "$job"
+t 1 'who waits is told that it was stopped' "$ashlar" job wait a "$job"
 from=a to=b
 for i in $(seq "$kills"); do
 	if [ $((i % 2)) = 1 ]; then
