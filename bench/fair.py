@@ -149,13 +149,13 @@ def fairness(pool, greedy, seconds, rounds, ramp=0):
         print("%-36s %10.0f %10.0f %10.0f %12.0f %8.1f" % (name, m[0], m[1], m[2], m[3], (m[1] - base) * m[3] / 1e6))
 
 
-def limits(pool, seconds):
+def limits(pool, rows, seconds):
     worst = 0
     print("\n%-24s %-36s %10s %10s %9s" % ("limits", "load", "may", "does", "off by"))
-    for settings, opts, may in LIMITS:
+    for settings, opts, may in rows:
         pool.cmd("volume", "set", "bench/loud", *settings)
-        p = pool.start("loud", opts, seconds + 3)
-        time.sleep(2)
+        p = pool.start("loud", opts, seconds + 2)
+        time.sleep(1.5)
         t, n = pool.requests("loud")
         time.sleep(seconds)
         t2, n2 = pool.requests("loud")
@@ -177,19 +177,20 @@ def main():
     a.add_argument("--smoke", action="store_true", help="once, little")
     o = a.parse_args()
     size, seconds, rounds = (16, 1, 1) if o.smoke else (o.size, o.seconds, o.rounds)
+    greedy, rows, ramp = (GREEDY[:1], LIMITS[2:5:2], 1) if o.smoke else (GREEDY, LIMITS, 4)
     ashlar = os.path.abspath(o.build) + "/ashlar"
     where = tempfile.mkdtemp(prefix="ashlar-bench.", dir=o.dir)
     open_ones = []
     try:
         open_ones.append(Pool(ashlar, where, size * MIB))
-        fairness(open_ones[0], GREEDY, seconds, rounds)
-        worst = limits(open_ones[0], max(seconds, 2))
+        fairness(open_ones[0], greedy, seconds, rounds)
+        worst = limits(open_ones[0], rows, seconds)
         open_ones.pop().close()
         if shutil.which("nbdkit"):
             print("\na slow disk")
             open_ones.append(SlowDisk(where, 1024 * MIB))
             open_ones.append(Pool(ashlar, where, 16 * MIB, open_ones[0].uri))
-            fairness(open_ones[1], GREEDY[:2], max(seconds, 2), rounds, 4)
+            fairness(open_ones[1], greedy[:2], seconds, rounds, ramp)
         else:
             print("\na slow disk: left out, there is no nbdkit")
     finally:
