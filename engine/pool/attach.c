@@ -114,14 +114,14 @@ static int vol_open_there(void *arg)
 				    thin_vol_is_fixed(o->v), &o->v->open);
 
 	if (r == 0)
-		thin_volume_set_limits(o->v->open, &o->v->limits);
+		thin_volume_set_limits(o->v->open, &o->limits);
 	return r;
 }
 
 /* Coroutine on the home, under v->admin. */
 static int vol_co_open(struct ashlar_pool *p, struct thin_vol *v)
 {
-	struct vol_open o = { .t = p->thin, .v = v };
+	struct vol_open o = { .t = p->thin, .v = v, .limits = v->limits };
 	int r = 0;
 
 	v->open_to_merge = false;
