@@ -115,6 +115,34 @@ const char *pool_move_text(struct ashlar_pool *p, const struct thin_vol *v, char
 	return buf;
 }
 
+/* ---- names ---- */
+
+static bool family_has_name(struct ashlar_pool *p, uint64_t family, const char *name)
+{
+	const struct thin_vol *v = thin_vol_find(p->thin, name);
+
+	return v && v->kind == THIN_KIND_VOLUME && v->family == family;
+}
+
+int pool_check_name_free(struct ashlar_pool *p, const struct thin_vol *of, const char *name, struct err *e)
+{
+	const struct pool_move *mv;
+
+	if (thin_vol_find(p->thin, name))
+		return err_set(e, -EEXIST, "volume %s/%s exists already", p->label->name, name);
+	list_for_each (mv, &p->a->moves, link) {
+		struct ashlar_pool *to = uuid_is_zero(&mv->to_uuid) ? mv->p : pool_by_uuid(p->a, &mv->to_uuid);
+
+		if (to == p && mv->p != p && family_has_name(mv->p, mv->family, name))
+			return err_set(e, -EEXIST, "volume %s/%s is being moved to pool %s: the name is kept for it", mv->p->label->name, name,
+				       p->label->name);
+		if (of && mv->p == p && mv->family == of->family && to && to != p && thin_vol_find(to->thin, name))
+			return err_set(e, -EEXIST, "volume %s/%s exists already, and %s/%s is being moved there", to->label->name, name,
+				       p->label->name, of->name);
+	}
+	return 0;
+}
+
 /* ---- may it be moved ---- */
 
 /* Something of a stream is kept that is to change a member. */

@@ -141,6 +141,9 @@ static int check_co_target(struct receive *x, const char *name, struct thin_vol 
 		if (thin_vol_find(p->thin, name))
 			return err_set(e, -EEXIST, "volume %s/%s exists already, and the stream is of a whole snapshot: receive it under "
 				       "another name", p->label->name, name);
+		r = pool_check_name_free(p, NULL, name, e);
+		if (r < 0)
+			return r;
 		snprintf(export_name, sizeof(export_name), "%.63s/%.127s", p->label->name, name);
 		r = pool_check_export_free(p->a, export_name, NULL, e);
 		snprintf(export_name, sizeof(export_name), "%.63s/%.127s@%.127s", p->label->name, name, x->h.snapshot);

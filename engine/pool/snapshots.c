@@ -348,10 +348,10 @@ static int clone_co_locked(struct ashlar_pool *p, const char *snapshot, const ch
 	char export_name[POOL_EXPORT_NAME];
 	int r = pool_snap_find(p, snapshot, &c.source, e);
 
+	if (r == 0)
+		r = pool_check_name_free(p, c.source, new_name, e);
 	if (r < 0)
 		return r;
-	if (thin_vol_find(p->thin, new_name))
-		return err_set(e, -EEXIST, "volume %s/%s exists already", p->label->name, new_name);
 	snprintf(export_name, sizeof(export_name), "%.63s/%.127s", p->label->name, new_name);
 	r = pool_check_export_free(p->a, export_name, NULL, e);
 	return r < 0 ? r : copies_co_make(p, &c, 1, "making a clone", e);

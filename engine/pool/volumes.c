@@ -128,11 +128,9 @@ static int create_co_locked(struct ashlar_pool *p, const struct thin_vol *as, st
 {
 	char export_name[ASHLAR_POOL_NAME_MAX + ASHLAR_VOLUME_NAME_MAX + 2];
 	struct thin_vol *v;
-	int r = 0;
+	int r = pool_check_name_free(p, NULL, as->name, e);
 
 	snprintf(export_name, sizeof(export_name), "%.63s/%.127s", p->label->name, as->name);
-	if (thin_vol_find(p->thin, as->name))
-		r = err_set(e, -EEXIST, "volume %s exists already", export_name);
 	if (r == 0)
 		r = pool_check_export_free(p->a, export_name, NULL, e);
 	if (r == 0 && pool_layout_is_parity(as->cls.layout))
@@ -297,10 +295,10 @@ static int check_snap_exports(struct ashlar_pool *p, const struct thin_vol *v, c
 static int check_new_volume(struct ashlar_pool *p, const struct thin_vol *v, const char *new_name, struct err *e)
 {
 	char export_name[POOL_EXPORT_NAME];
-	int r;
+	int r = pool_check_name_free(p, v, new_name, e);
 
-	if (thin_vol_find(p->thin, new_name))
-		return err_set(e, -EEXIST, "volume %s/%s exists already", p->label->name, new_name);
+	if (r < 0)
+		return r;
 	snprintf(export_name, sizeof(export_name), "%s/%s", p->label->name, new_name);
 	r = pool_check_export_free(p->a, export_name, v, e);
 	return r < 0 ? r : check_snap_exports(p, v, new_name, e);

@@ -25,6 +25,9 @@ int pool_point_find(struct ashlar_pool *p, const char *name, struct thin_vol **o
 /* VOLUME or VOLUME@SNAP of a live one. Returns buf. */
 const char *pool_point_name(const struct ashlar_pool *p, const struct thin_vol *v, char buf[POOL_POINT_NAME]);
 /* An export name may be used once, and never as another volume's default name. self may have it. */
+/* A new name for a volume: is it free here, and will be when the moves that are wanted arrive? of: a member of the family that gets it;
+ * NULL: none yet. */
+int pool_check_name_free(struct ashlar_pool *p, const struct thin_vol *of, const char *name, struct err *e);
 int pool_check_export_free(struct ashlar *a, const char *export_name, const struct thin_vol *self, struct err *e) __must_check;
 /* Coroutine under a->admin. Hands in a changed copy of the attributes. */
 int pool_co_vol_update(struct ashlar_pool *p, struct thin_vol *v, const struct thin_vol *to, struct err *e) __must_check;
