@@ -91,6 +91,9 @@ struct ashlar_pool *ashlar_pool_find(struct ashlar *a, const char *name);
 struct ashlar *ashlar_pool_engine(struct ashlar_pool *p);
 /* i-th open pool, NULL beyond the last. */
 struct ashlar_pool *ashlar_pool_at(struct ashlar *a, size_t i);
+/* Coroutine. How many families have arrived in another pool; waits while one does. What was listed of several pools while that changed may
+ * have their volumes twice, or not at all, and is to be listed again. */
+uint64_t ashlar_co_arrivals(struct ashlar *a);
 
 enum ashlar_health { ASHLAR_ONLINE, ASHLAR_RESYNCING, ASHLAR_DEGRADED, ASHLAR_FAILED };
 const char *ashlar_health_name(enum ashlar_health h);

@@ -295,6 +295,25 @@ static void clients_co_drop(struct pool_move *mv)
 	mv->n_live = 0;
 }
 
+static int move_co_arrive(struct pool_move *mv, const struct thin_rec_move *arrive)
+{
+	struct ashlar *a = mv->p->a;
+	int r;
+
+	a->n_arriving++;
+	r = thin_co_move(mv->to->thin, arrive);
+	a->n_arriving--;
+	a->n_arrivals++;
+	return r;
+}
+
+uint64_t ashlar_co_arrivals(struct ashlar *a)
+{
+	while (a->n_arriving)
+		co_sleep_ns(NS_PER_MS);
+	return a->n_arrivals;
+}
+
 /* Held. Returns 0 when it is over, whatever has come of it. */
 static int hand_co_over(struct pool_move *mv, struct thin_vol *const *v, unsigned n, struct err *e)
 {
@@ -303,7 +322,7 @@ static int hand_co_over(struct pool_move *mv, struct thin_vol *const *v, unsigne
 	int r = thin_co_move(mv->p->thin, &hand);
 
 	if (r == 0)
-		r = thin_co_move(mv->to->thin, &arrive);
+		r = move_co_arrive(mv, &arrive);
 	if (r < 0) {
 		clients_co_drop(mv);
 		return err_set(e, r, "pool %s or %s has stopped in the middle of it: it is finished when both are open again",
@@ -471,7 +490,7 @@ static int handed_co_arrive(struct pool_move *mv, const struct family *f)
 	if (r == 0)
 		r = names_co_put(mv, f->v, f->n, &e);
 	if (r == 0)
-		r = thin_co_move(mv->to->thin, &rec);
+		r = move_co_arrive(mv, &rec);
 	if (r < 0 && (!mv->p->handed_said_ns || reactor_now_ns() - mv->p->handed_said_ns > SAY_NS)) {
 		mv->p->handed_said_ns = reactor_now_ns();
 		pool_event(mv->to, ASHLAR_ERROR, "move.stuck", -1, NULL, "what has come from pool %s cannot be taken into service: %s",

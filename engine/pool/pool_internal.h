@@ -21,6 +21,8 @@ struct ashlar {
 	struct co_mutex admin; /* opening, closing, creating: one at a time */
 	struct list moves;     /* struct pool_move: move_family.h; of all pools */
 	struct co_queue moves_changed; /* one has let go, or ended */
+	uint64_t n_arrivals;	       /* ashlar_co_arrivals() */
+	unsigned n_arriving;	       /* now */
 };
 
 enum pdisk_state {

@@ -97,10 +97,14 @@ int control_call_pool(const struct rpc_call *c, struct ashlar_pool **out, struct
 	return 0;
 }
 
+#define ROWS_AGAIN_MAX 10
+
 int control_co_rows(struct rpc_call *c, int (*rows)(struct ashlar_pool *p, json_t *out, struct err *e), struct err *e)
 {
 	struct control_env *env = c->env;
 	struct ashlar_pool *p;
+	unsigned again = 0;
+	uint64_t arrivals;
 	size_t i;
 	int r = 0;
 
@@ -109,8 +113,12 @@ int control_co_rows(struct rpc_call *c, int (*rows)(struct ashlar_pool *p, json_
 		r = control_call_pool(c, &p, e);
 		return r < 0 ? r : rows(p, c->result, e);
 	}
-	for (i = 0; r == 0 && (p = ashlar_pool_at(env->a, i)); i++)
-		r = rows(p, c->result, e);
+	do { /* what goes from one pool to another meanwhile is listed once */
+		arrivals = ashlar_co_arrivals(env->a);
+		json_array_clear(c->result);
+		for (i = 0; r == 0 && (p = ashlar_pool_at(env->a, i)); i++)
+			r = rows(p, c->result, e);
+	} while (r == 0 && arrivals != ashlar_co_arrivals(env->a) && ++again < ROWS_AGAIN_MAX);
 	return r;
 }
 

@@ -279,23 +279,61 @@ static void co_until_gone(struct env *env, struct ashlar_pool *p)
 
 /* ---- in use ---- */
 
+static size_t co_n_listed(struct env *env, struct ashlar_pool *p)
+{
+	struct ashlar_volume_info *v = NULL;
+	size_t n = 0;
+
+	OK(env, ashlar_co_volume_list(p, &v, &n, &e));
+	xfree(v);
+	return n;
+}
+
+struct lister {
+	struct env *env;
+	struct ashlar_pool *p, *q;
+	unsigned n;
+	bool stop, ended;
+};
+
+/* Whatever moves: each volume is listed once. */
+static void lister_co_run(void *arg)
+{
+	struct lister *l = arg;
+	uint64_t arrivals;
+	size_t n;
+
+	for (; !l->stop; l->n++) {
+		do {
+			arrivals = ashlar_co_arrivals(l->env->a);
+			n = co_n_listed(l->env, l->p) + co_n_listed(l->env, l->q);
+		} while (arrivals != ashlar_co_arrivals(l->env->a));
+		EXPECT(l->env, n == 2);
+		co_sleep_ns(NS_PER_MS / 10);
+	}
+	l->ended = true;
+}
+
 static int co_there_and_back(struct env *env)
 {
 	struct ashlar_attach_snapshot *s1 = NULL, *s2 = NULL;
 	struct ashlar_export_info *x = NULL;
 	struct client w[3];
 	struct ashlar_pool *p;
+	struct lister l = { .env = env };
 	size_t n1 = 0, n2 = 0, n_x = 0, i;
 	unsigned k;
 
 	co_open_p(env);
 	co_open_q(env);
-	p = env->p;
+	l.p = p = env->p;
+	l.q = q;
 	co_family(env);
 	client_start(env, &w[0], "v");
 	client_start(env, &w[1], "c");
 	client_start(env, &w[2], "v@s2");
 	OK(env, ashlar_co_attach_snapshots(w[0].at, &s1, &n1));
+	co_spawn(CO_SERVICE, lister_co_run, &l, "lister");
 	for (k = 0; k < 4; k++) {
 		EXPECT(env, co_wait(env, env->p, co_move_to(env, env->p, "v", k % 2 ? p : q)));
 		EXPECT(env, w[0].n_moved == k + 1);
@@ -306,6 +344,9 @@ static int co_there_and_back(struct env *env)
 		expect_guarded(env);
 		co_expect_limit(env, 1);
 	}
+	for (l.stop = true; !l.ended;)
+		co_sleep_ns(NS_PER_MS);
+	EXPECT(env, l.n > 10);
 	OK(env, ashlar_co_attach_snapshots(w[0].at, &s2, &n2));
 	EXPECT(env, n1 == 3 && n2 == 3);
 	for (i = 0; i < n2; i++)
@@ -327,16 +368,6 @@ static void clients_go_on_while_their_volumes_go_to_another_pool_and_back(void)
 
 	run_two(env, co_there_and_back, false);
 	end(env);
-}
-
-static size_t co_n_listed(struct env *env, struct ashlar_pool *p)
-{
-	struct ashlar_volume_info *v = NULL;
-	size_t n = 0;
-
-	OK(env, ashlar_co_volume_list(p, &v, &n, &e));
-	xfree(v);
-	return n;
 }
 
 /* Ones that cannot take another bdev now, or never: the old data path passes on what comes. */
