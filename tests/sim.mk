@@ -38,7 +38,7 @@ crash: $(CRASH_BIN)
 # Tests of the tests: the engine broken on purpose, in one way at a time. MUTANTS="NAME...": some of them.
 mutants:
 	@+$(MAKE) --no-print-directory BUILD=$(BUILD)/mutants EXTRA_CFLAGS="$(EXTRA_CFLAGS) -DASHLAR_MUTANTS" \
-		$(BUILD)/mutants/tests/sim/sim $(BUILD)/mutants/tests/crash/crash
+		$(BUILD)/mutants/tests/sim/sim $(BUILD)/mutants/tests/crash/crash $(BUILD)/mutants/tests/unit/engine_pool__move_pools
 	tests/crash/mutants.sh $(BUILD)/mutants $(JOBS) $(MUTANTS)
 
 # What takes too long for every change: an hour and a half, and a virtual machine.

@@ -8,6 +8,7 @@
  */
 #include <string.h>
 
+#include "engine/base/mutant.h"
 #include "thin/home_internal.h"
 
 /* ---- what it came from ---- */
@@ -82,7 +83,7 @@ static void member_hand(struct thin *t, struct thin_vol *v, const struct thin_re
 		return;
 	t->n_live -= thin_vol_counts(v);
 	vol_unwant(v);
-	v->state = THIN_VOLUME_HANDED;
+	v->state = MUTANT(HANDED_STILL_OPENS) ? THIN_VOLUME_LIVE : THIN_VOLUME_HANDED;
 	v->move_pool = rec->pool;
 }
 

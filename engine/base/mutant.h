@@ -44,7 +44,12 @@
 	X(CHANGES_NOT_SEEN, "a volume that has changed is received into without force") \
 	X(DIFF_WITHOUT_HOLES, "what was discarded since the base is not sent") \
 	X(ADOPTED_DISCARD_FORGETS, "a discard in an adopted volume uncovers its source")  \
-	X(ADOPTED_EDGES_FORGOTTEN, "a small write does not bring the rest of its subcluster from the source")
+	X(ADOPTED_EDGES_FORGOTTEN, "a small write does not bring the rest of its subcluster from the source") \
+	X(MOVE_SKIPS_WRITES, "what clients write while a volume moves is not written to the copy") \
+	X(MOVE_FORGETS_HOLES, "what was discarded since a snapshot is not discarded in the copy") \
+	X(MOVE_KEPT_AHEAD, "more of a copy counts as there after a crash than has been copied") \
+	X(ARRIVES_BEFORE_HANDED, "a family is served in the other pool before this one has given it up") \
+	X(HANDED_STILL_OPENS, "a family that lives in another pool is served here too")
 
 enum mutant {
 	MUTANT_NONE,

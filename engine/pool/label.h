@@ -11,12 +11,14 @@
 #include "engine/pool/label_format.h"
 #include "raid/geometry.h"
 
+#define LABEL_URI_MAX 95u
+
 struct label_disk {
 	struct uuid uuid;
 	uint64_t size_bytes, since_generation, acked_generation;
 	uint8_t state, leaving;
 	uint16_t successor_plus_1;
-	char path[97];
+	char path[97]; /* of a URI at most LABEL_URI_MAX */
 };
 
 struct label {

@@ -53,6 +53,8 @@ static int item_add(struct try *t, struct raid_desc *d, unsigned kind, bool *kep
 	else if (is_redundant(d) && raid_desc_redundancy(p->reactors[0].raid, d) < 0)
 		t->unreadable++;
 	r = pool_co_column_bytes(p, kind, d, &bytes);
+	if (r == 0 && kind == THIN_GROUP_DATA && !bytes)
+		return 0; /* if it has no other place it goes: relocate.c */
 	for (; c < d->n_cols && r == 0; c++) {
 		if (d->cols[c].disk != first)
 			continue;
@@ -159,7 +161,8 @@ static int refuse_room(const struct try *t, uint64_t extents, struct err *e)
 static int refuse_disks(const struct try *t, const struct item *i, struct err *e)
 {
 	return err_set(e, -EINVAL, "disk %s cannot leave pool %s: groups of %s have a column on each of %u disks, and no other disk could "
-		       "take this one's: add a disk first, or replace it", pool_disk_path(t->p, t->c->disk), t->p->label->name,
+		       "take this one's: add a disk first, replace it, or move what is there to a layout of fewer disks (volume set --layout) for "
+		       "that time", pool_disk_path(t->p, t->c->disk), t->p->label->name,
 		       raid_profile_name((struct raid_profile){ i->desc->layout, i->desc->copies }), i->desc->n_cols);
 }
 

@@ -14,6 +14,7 @@
  * already: nobody was answered, and it will be done again as a whole; what the second place has of it
  * already is as good as not, since nobody reads there.
  */
+#include "engine/base/mutant.h"
 #include "engine/io/buf.h"
 #include "engine/io/range_lock.h"
 #include "engine/pool/mirror.h"
@@ -163,7 +164,7 @@ static void change_co_repeat(struct pool_mirror *m, const struct io *io)
 
 static void change_co_do(struct pool_mirror *m, struct io *io)
 {
-	bool both = io->op != IO_DISCARD && !(io->flags & IO_FAST_ZERO);
+	bool both = io->op != IO_DISCARD && !(io->flags & IO_FAST_ZERO) && !MUTANT(MOVE_SKIPS_WRITES);
 	struct range_hold hold;
 	int r;
 
@@ -180,7 +181,7 @@ static void change_co_do(struct pool_mirror *m, struct io *io)
 			return;
 		}
 	}
-	if (r < 0 || !both)
+	if ((r < 0 || !both) && !MUTANT(MOVE_SKIPS_WRITES))
 		change_co_repeat(m, io);
 	range_unlock(&m->busy, &hold);
 	io_done(io, r);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/base/mutant.h"
 #include "engine/base/units.h"
 #include "engine/pool/move_family.h"
 #include "engine/pool/ranges.h"
@@ -220,7 +221,7 @@ static int fill_co_keep(struct fill *x, bool complete, struct err *e)
 		return move_write_failed(x->mv, r, e);
 	to = xmalloc(sizeof(*to));
 	*to = *x->copy;
-	to->received_bytes = x->written_bytes;
+	to->received_bytes = x->written_bytes + (MUTANT(MOVE_KEPT_AHEAD) && !complete ? READ_BYTES : 0);
 	to->move_flags = complete ? THIN_MOVE_COMPLETE : 0;
 	r = pool_co_vol_update(q, x->copy, to, e);
 	xfree(to);
@@ -248,7 +249,7 @@ static int batch_co_fill(struct fill *x, struct batch *b)
 	r = ranges_co_find(&x->ranges);
 	while (r == 0 && x->ranges.cur.len_bytes && batch_has_room(b, x->ranges.cur.is_data ? piece : 0) && b->used < most) {
 		r = ranges_co_take(&x->ranges, x->ranges.cur.is_data ? piece : UINT64_MAX, &range);
-		if (r == 0)
+		if (r == 0 && !(MUTANT(MOVE_FORGETS_HOLES) && !range.is_data))
 			batch_add(b, range.is_data ? STREAM_DATA : STREAM_ZERO, range.off_bytes, range.len_bytes);
 	}
 	return r;

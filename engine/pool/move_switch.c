@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "engine/pool/label_format.h"
+#include "engine/base/mutant.h"
 #include "engine/pool/move_family.h"
 
 #define SAY_NS (600 * NS_PER_SEC)
@@ -319,9 +320,11 @@ static int hand_co_over(struct pool_move *mv, struct thin_vol *const *v, unsigne
 {
 	struct thin_rec_move hand = move_rec(mv, THIN_MOVE_HAND), arrive = move_rec(mv, THIN_MOVE_ARRIVE);
 	unsigned i;
-	int r = thin_co_move(mv->p->thin, &hand);
+	int r = MUTANT(ARRIVES_BEFORE_HANDED) ? thin_co_move(mv->to->thin, &arrive) : 0;
 
 	if (r == 0)
+		r = thin_co_move(mv->p->thin, &hand);
+	if (r == 0 && !MUTANT(ARRIVES_BEFORE_HANDED))
 		r = move_co_arrive(mv, &arrive);
 	if (r < 0) {
 		clients_co_drop(mv);

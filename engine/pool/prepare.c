@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "engine/base/units.h"
+#include "engine/io/disk_uri.h"
 #include "engine/pool/assembly.h"
 
 #define CLUSTER_DEFAULT (64 * KIB)
@@ -60,6 +61,20 @@ static int check_spec(const struct ashlar_pool_spec *s, struct err *e)
 struct first_look {
 	uint64_t ident[2];
 };
+
+/* What a label cannot hold nobody finds again. */
+static int paths_check(const struct ashlar_pool_spec *s, struct err *e)
+{
+	size_t i, len;
+
+	for (i = 0; i < s->n_paths; i++) {
+		len = strlen(s->paths[i]);
+		if (disk_path_is_uri(s->paths[i]) && len > LABEL_URI_MAX)
+			return err_set(e, -EINVAL, "disk %.40s...: its URI has %zu bytes, and a label holds %u, by which it is looked for when it is "
+				       "away: use a shorter one", s->paths[i], len, LABEL_URI_MAX);
+	}
+	return 0;
+}
 
 static int distinct_co_check(struct world *w, const struct ashlar_pool_spec *s, struct err *e)
 {
@@ -292,7 +307,9 @@ int assembly_co_prepare(struct world *w, const struct ashlar_pool_spec *s, struc
 	r = choose_profile(s, &out->label.profile, e);
 	if (r < 0)
 		return r;
-	r = distinct_co_check(w, s, e);
+	r = paths_check(s, e);
+	if (r == 0)
+		r = distinct_co_check(w, s, e);
 	if (r < 0)
 		return r;
 	r = all_co_open(w, s, out, e);
@@ -333,7 +350,9 @@ int assembly_co_prepare_more(struct world *w, const struct ashlar_pool_spec *s, 
 
 	memset(out, 0, sizeof(*out));
 	out->label = *pool;
-	r = distinct_co_check(w, s, e);
+	r = paths_check(s, e);
+	if (r == 0)
+		r = distinct_co_check(w, s, e);
 	if (r < 0)
 		return r;
 	r = all_co_open(w, s, out, e);

@@ -292,6 +292,26 @@ static void rebuild_rests(struct ashlar_pool *p)
 	pool_life_kick(p);
 }
 
+/* A disk that would have room, if it were not about to leave; NULL. */
+static const char *leaving_path(const struct ashlar_pool *p)
+{
+	unsigned i;
+
+	for (i = 0; i < p->n_disks; i++)
+		if (p->disks[i].state == PDISK_ONLINE && p->disks[i].leaving)
+			return pool_disk_path(p, i);
+	return NULL;
+}
+
+static void job_waits_for_space(struct rebuild *rb)
+{
+	const char *leaving = leaving_path(rb->p);
+
+	pool_job_waits(rb->job, "waits for space on other disks: %u groups have no disk with room that is not theirs already; add a disk%s%.60s%s",
+		       rb->n_full, leaving ? ", or keep disk " : ", or delete something", leaving ? leaving : "", leaving ?
+		       ", which is leaving: `disk online`" : "");
+}
+
 /* Coroutine. One round; returns when to look again. */
 static uint64_t rebuild_co_round(struct rebuild *rb)
 {
@@ -321,8 +341,7 @@ static uint64_t rebuild_co_round(struct rebuild *rb)
 	if (p->stopping || p->failed || rb->disk_gen != p->disk_gen || rb->n_retry || rb->n_moved)
 		return 0; /* at once */
 	if (rb->n_full) {
-		pool_job_waits(rb->job, "waits for space on other disks: %u groups have no disk with room that is not theirs already; "
-			       "add a disk, or delete something", rb->n_full);
+		job_waits_for_space(rb);
 		return MIN(next_due_ns(p), reactor_now_ns() + AGAIN_NS);
 	}
 	job_finish(rb);

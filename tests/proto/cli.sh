@@ -114,6 +114,8 @@ t 1 'a disk that is not there' pool create demo d1 nowhere
 t 1 'a disk that is too small' pool create demo small
 t 1 'a directory as disk' pool create demo disks
 t 1 'the same disk twice' pool create demo d1 ./d1
+t 1 'a URI that no label holds' pool create demo "nbd+unix:///export?socket=/$(printf 'a%.0s' $(seq 69))"
+says 'its URI has 96 bytes, and a label holds 95' 'and it says so'
 t 1 'an unknown layout' pool create demo --layout raid99 d1 d2
 t 1 'too few disks for the layout' pool create demo --layout raid1-3 d1 d2
 t 2 'no disks' pool create demo

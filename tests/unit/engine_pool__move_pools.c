@@ -1,7 +1,8 @@
 /*
  * Families that move from one pool to another while they are in use; power cuts, and pools that are opened in any order, or not at
- * all, afterwards. SEED and SEEDS in the environment.
+ * all, afterwards. SEED, SEEDS and MUTANT in the environment.
  */
+#include "engine/base/mutant.h"
 #include "engine/pool/label.h"
 #include "engine/pool/move_family.h"
 #include "tests/unit/engine_pool__snapshots_rig.h"
@@ -980,6 +981,8 @@ int main(void)
 	CU_SuiteInfo suites[] = { { "pool: moving families to another pool", NULL, NULL, NULL, NULL, tests }, CU_SUITE_INFO_NULL };
 	unsigned failed;
 
+	if (getenv("MUTANT"))
+		(void)!mutant_set(getenv("MUTANT"));
 	CU_initialize_registry();
 	CU_register_suites(suites);
 	CU_basic_set_mode(CU_BRM_VERBOSE);

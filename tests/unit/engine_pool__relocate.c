@@ -223,6 +223,47 @@ static void several_leave_and_one_is_lost(void)
 	hist_end(h);
 }
 
+/* One leaves, another is lost, and only the one that leaves has room: the rebuild says so, and goes on when that one stays. */
+static int co_leaves_and_lost(struct hist *h)
+{
+	struct ashlar_job_info *j;
+	struct err e = { 0 };
+	uint64_t leaving, k;
+	size_t n, i;
+	bool said = false;
+
+	co_more(h, "more", 6 * MIB);
+	co_slow_pace(h, MIB);
+	leaving = co_begin(h, REMOVE, 0, 0);
+	co_sleep_ns(200 * NS_PER_MS);
+	hist_co_fail(h, 1);
+	co_slow_pace(h, 64 * MIB);
+	for (k = 0; k < 100 && !said; k++) {
+		co_sleep_ns(100 * NS_PER_MS);
+		EXPECT(h, ashlar_co_job_list(h->rig.p, &j, &n, &e) == 0);
+		for (i = 0; i < n; i++)
+			said |= j[i].kind == ASHLAR_JOB_REBUILD && j[i].state == ASHLAR_JOB_WAITING && strstr(j[i].result, "keep disk d0");
+		xfree(j);
+	}
+	EXPECT(h, said);
+	co_random_writes(h, 20);
+	EXPECT(h, ashlar_co_disk_online(h->rig.p, rig_paths[0], NULL, &e) == 0);
+	EXPECT(h, co_wait(h, leaving).state == ASHLAR_JOB_STOPPED);
+	for (k = 0; k < 1000 && co_cols_on(h, 1); k++)
+		co_sleep_ns(100 * NS_PER_MS);
+	EXPECT(h, co_cols_on(h, 0) > 0 && co_cols_on(h, 1) == 0);
+	return hist_co_look(h);
+}
+
+static void one_leaves_while_another_is_lost_and_stays_if_it_must(void)
+{
+	struct hist *h = begin("raid1", 3, 0, 32 * MIB);
+
+	hist_live(h, co_leaves_and_lost);
+	hist_live(h, hist_co_look);
+	hist_end(h);
+}
+
 /* Room that is there when it begins, and goes: it waits, and goes on when there is some. */
 static int co_waits(struct hist *h)
 {
@@ -333,6 +374,7 @@ int main(int argc, char **argv)
 		{ "rebalancing survives power cuts", rebalancing_survives_power_cuts },
 		{ "pauses and stops survive a restart", pauses_and_stops_survive_a_restart },
 		{ "several leave and one is lost", several_leave_and_one_is_lost },
+		{ "one leaves while another is lost, and stays if it must", one_leaves_while_another_is_lost_and_stays_if_it_must },
 		{ "an evacuation waits for room", an_evacuation_waits_for_room },
 		{ "whatever comes and goes, nothing is lost", whatever_comes_and_goes_nothing_is_lost },
 		CU_TEST_INFO_NULL,
