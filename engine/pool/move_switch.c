@@ -362,15 +362,18 @@ static int snapshots_co_keep(struct pool_move *mv, struct thin_vol *const *v, un
 	return r;
 }
 
-static void snapshots_unkeep(struct pool_move *mv, struct thin_vol *const *v, unsigned n)
+/* Coroutine. They are hidden copies again, which may be dropped: closed. */
+static void snapshots_co_unkeep(struct pool_move *mv, struct thin_vol *const *v, unsigned n)
 {
 	struct thin_vol *copy;
 	unsigned i;
 
 	for (i = 0; i < n; i++) {
 		copy = v[i]->kind == THIN_KIND_SNAPSHOT && v[i]->open ? move_copy_of(mv, v[i]) : NULL;
-		if (copy && copy->n_kept)
-			pool_vol_unkeep(mv->to, copy);
+		if (!copy || !copy->n_kept)
+			continue;
+		pool_vol_unkeep(mv->to, copy);
+		pool_co_vol_close_idle(mv->to, copy);
 	}
 }
 
@@ -405,7 +408,7 @@ static int switch_co_there(struct pool_move *mv, struct thin_vol *const *v, unsi
 		r = hand_co_over(mv, v, n, e);
 	}
 	if (!held)
-		snapshots_unkeep(mv, v, kept);
+		snapshots_co_unkeep(mv, v, kept);
 	members_set_switching(v, n, false);
 	co_mutex_unlock(&to->directory);
 	co_mutex_unlock(&p->directory);
