@@ -53,8 +53,6 @@ static int item_add(struct try *t, struct raid_desc *d, unsigned kind, bool *kep
 	else if (is_redundant(d) && raid_desc_redundancy(p->reactors[0].raid, d) < 0)
 		t->unreadable++;
 	r = pool_co_column_bytes(p, kind, d, &bytes);
-	if (r == 0 && kind == THIN_GROUP_DATA && !bytes)
-		return 0; /* if it has no other place it goes: relocate.c */
 	for (; c < d->n_cols && r == 0; c++) {
 		if (d->cols[c].disk != first)
 			continue;
