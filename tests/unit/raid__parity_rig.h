@@ -249,6 +249,8 @@ static void model_write(uint64_t off, uint64_t len, uint64_t id)
 	for (uint64_t s = off / SECT; s < (off + len) / SECT; s++) {
 		struct sector *x = &rig.sectors[s];
 
+		if (rig.map[s * SECT / rig.block] == MAP_FREE) /* whatever earlier ones have left: nobody reads it */
+			x->n_pending = 0;
 		CHECK(x->n_pending < PENDING_MAX);
 		x->pending[x->n_pending++] = id;
 		x->writing = true;
@@ -275,7 +277,7 @@ static void model_written(uint64_t off, uint64_t len, uint64_t id, bool fua)
 static bool model_is_full(uint64_t off, uint64_t len)
 {
 	for (uint64_t s = off / SECT; s < (off + len) / SECT; s++)
-		if (rig.sectors[s].n_pending == PENDING_MAX)
+		if (rig.sectors[s].n_pending == PENDING_MAX && rig.map[s * SECT / rig.block] != MAP_FREE)
 			return true;
 	return false;
 }
