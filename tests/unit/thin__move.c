@@ -253,7 +253,7 @@ static int co_not_complete(void *arg)
 	EXPECT(co_copy(vol, "s2", THIN_KIND_SNAPSHOT) == 0);
 	EXPECT(thin_co_apply(rig.thin, THIN_REC_MOVE, &rec, sizeof(rec), 1) == -ERR_FORMAT);
 	EXPECT(thin_co_apply(rig.thin, THIN_REC_MOVE, &rec, sizeof(rec) - 1, 1) == -ERR_FORMAT);
-	rec.what = 7;
+	rec.what = THIN_MOVE_RETURN + 1;
 	EXPECT(thin_co_apply(rig.thin, THIN_REC_MOVE, &rec, sizeof(rec), 1) == -ERR_FORMAT);
 	EXPECT(n_of_state(THIN_VOLUME_INCOMING) == 2 && vol->cls.layout == FROM);
 	return co_end();
