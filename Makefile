@@ -22,7 +22,7 @@ LDLIBS_ENGINE := -luring -lisal -lblkid -lnbd $(or $(shell pkg-config --libs gnu
 LDLIBS := $(LDLIBS_ENGINE) -ljansson -lsmartcols
 
 # One static library per folder, in link order: a folder may call only what stands after it.
-LAYERS := frontends/cli frontends/control nbd engine/pool thin engine/meta raid engine/io engine/base
+LAYERS := frontends/cli frontends/control frontends/iscsi nbd engine/pool thin engine/meta raid engine/io engine/base
 lib_of = $(BUILD)/lib/$(subst /,_,$(1)).a
 LIBS := $(foreach l,$(LAYERS),$(call lib_of,$(l)))
 src_of = $(filter-out $(1)/main.c,$(wildcard $(1)/*.c))

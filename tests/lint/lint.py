@@ -24,6 +24,7 @@ MATRIX = {
     "thin": ["engine/base", "engine/io", "engine/meta"],
     "engine/pool": ALL_BELOW,
     "nbd": ["engine/base", "engine/io", PUBLIC],
+    "frontends/iscsi": ["engine/base", "engine/io", PUBLIC],
     "frontends/control": ["engine/base", "engine/io", PUBLIC],
     "frontends/nbdkit": ["engine/base", "engine/io", PUBLIC],
     "frontends/cli": ["engine/base", "engine/io", PUBLIC, "frontends/control", "nbd/nbd.h"],
@@ -44,7 +45,7 @@ getentropy open open64 openat openat64 fopen fopen64 read write pread pread64 pw
 socket accept connect send recv mmap mmap64 munmap ioctl system fork malloc calloc realloc free posix_memalign
 aligned_alloc strdup strndup""".split()
 BANNED_RE = re.compile(r"pthread_\w+|_?_?aio_\w+|io_uring_\w+")
-NM_LIBS = ["raid", "engine/meta", "thin", "engine/pool", "nbd"]
+NM_LIBS = ["raid", "engine/meta", "thin", "engine/pool", "nbd", "frontends/iscsi"]
 # library -> symbol -> why
 ALLOWED = {
     "engine_pool": {name: "discover.c lists directories and /sys/class/block" for name in
