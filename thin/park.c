@@ -33,8 +33,12 @@ static void park_retry(struct thin_volume *v)
 		return; /* the thaw comes by */
 	v->retry_wanted = false;
 	v->retry_at_ns = reactor_now_ns() + THIN_RETRY_NS;
-	while ((n = list_pop_front(&v->parked)))
-		thin_req_spawn(list_entry(n, struct io, link));
+	while ((n = list_pop_front(&v->parked))) {
+		struct io *io = list_entry(n, struct io, link);
+
+		if (list_is_empty(&v->compares) || !thin_compare_holds(v, io))
+			thin_req_spawn(io);
+	}
 }
 
 void thin_park_check(struct thin_volume *v)

@@ -47,6 +47,8 @@ void thin_req_end(struct io *io, int result)
 
 void thin_req_unchanging(struct thin_req *q)
 {
+	if (q->in_phase)
+		thin_compare_leave(q->v, q);
 	if (!q->changing)
 		return;
 	q->changing = false;
@@ -58,6 +60,7 @@ static inline void req_changing(struct thin_req *q)
 {
 	q->v->n_changing += !q->changing;
 	q->changing = true;
+	thin_compare_enter(q->v, q);
 }
 
 void thin_req_end_later(struct io *io, int result)
@@ -146,6 +149,8 @@ static void slow_submit(struct thin_volume *v, struct io *io)
 
 static void volume_start(struct thin_volume *v, struct io *io)
 {
+	if (unlikely(!list_is_empty(&v->compares)) && thin_compare_holds(v, io))
+		return;
 	if (likely(!thin_req_of(io)->inner)) {
 		if (unlikely(v->begun >= v->tr->share_max) && thin_share_wait(v, io))
 			return;
@@ -201,6 +206,15 @@ static inline void req_route(struct thin_volume *v, struct io *io)
 		volume_start(v, io);
 }
 
+static void forward_start(struct thin_volume *v, struct io *io)
+{
+	if (unlikely(!list_is_empty(&v->compares)) && thin_compare_holds(v, io))
+		return;
+	if (io->op != IO_READ && io->op != IO_FLUSH)
+		thin_compare_enter(v, thin_req_of(io));
+	thin_forward_submit(v, io);
+}
+
 static void volume_submit(struct bdev *b, struct io *io)
 {
 	struct thin_volume *v = container_of(b, struct thin_volume, bdev);
@@ -221,7 +235,7 @@ static void volume_submit(struct bdev *b, struct io *io)
 	if (v->limiter && io->op != IO_FLUSH && !thin_limit_pass(v, io))
 		return;
 	if (v->forward)
-		thin_forward_submit(v, io);
+		forward_start(v, io);
 	else
 		req_route(v, io);
 }
@@ -233,7 +247,7 @@ void thin_req_go_on(struct io *io)
 	if (bdev_check_range(&v->bdev, io->off_bytes, io->len_bytes) < 0)
 		thin_req_end(io, -ERANGE); /* it is smaller now */
 	else if (v->forward)
-		thin_forward_submit(v, io);
+		forward_start(v, io);
 	else
 		req_route(v, io);
 }
@@ -256,7 +270,9 @@ static int volume_co_status(struct bdev *b, uint64_t off_bytes, uint64_t len_byt
 	return r;
 }
 
-static const struct bdev_ops volume_ops = { .submit = volume_submit, .co_status = volume_co_status };
+static const struct bdev_ops volume_ops = {
+	.submit = volume_submit, .co_status = volume_co_status, .co_compare_write = thin_volume_co_compare_write,
+};
 
 static void inner_submit(struct bdev *b, struct io *io)
 {
@@ -334,6 +350,11 @@ int thin_volume_co_open(struct thin *t, uint64_t id, uint64_t size_bytes, struct
 	co_queue_init(&v->still);
 	v->park_timer.fire = thin_park_timer_fired;
 	co_queue_init(&v->idle);
+	list_init(&v->compares);
+	list_init(&v->compare_held);
+	range_lock_init(&v->compare_lock);
+	co_queue_init(&v->phase_empty);
+	co_queue_init(&v->thawed);
 	list_push_back(&v->tr->volumes, &v->link);
 	*out = v;
 	return 0;
@@ -343,6 +364,7 @@ void thin_volume_shut(struct thin_volume *v)
 {
 	v->closing = true;
 	thin_limit_end(v);
+	co_queue_wake_all(&v->thawed);
 	thin_park_fail_all(v, -ESHUTDOWN);
 }
 
@@ -397,6 +419,31 @@ void thin_volume_map_replaced(struct thin_volume *v, uint64_t size_bytes, struct
 	v->n_cleared = ++v->n_records; /* not durable yet; until it is, a crash brings the old map back */
 }
 
+void thin_volume_resume(struct thin_volume *v, struct io *io)
+{
+	if (v->closing)
+		thin_req_end(io, -ESHUTDOWN);
+	else if (bdev_check_range(&v->bdev, io->off_bytes, io->len_bytes) < 0)
+		thin_req_end(io, -ERANGE); /* it is smaller now */
+	else if (v->forward && !thin_req_of(io)->inner)
+		forward_start(v, io);
+	else
+		req_route(v, io);
+}
+
+static void join_done(struct io *io)
+{
+	co_join_done(io->owner, io->result);
+}
+
+void thin_volume_start_inner(struct thin_volume *v, struct io *io, struct co_join *j)
+{
+	io->done = join_done;
+	io->owner = j;
+	if (req_begin(v, io, true))
+		volume_start(v, io);
+}
+
 void thin_volume_thaw(struct thin_volume *v)
 {
 	struct list ios, *n;
@@ -404,18 +451,9 @@ void thin_volume_thaw(struct thin_volume *v)
 	v->gate = THIN_GATE_OPEN;
 	list_init(&ios);
 	list_splice_back(&ios, &v->held);
-	while ((n = list_pop_front(&ios))) {
-		struct io *io = list_entry(n, struct io, link);
-
-		if (v->closing)
-			thin_req_end(io, -ESHUTDOWN);
-		else if (bdev_check_range(&v->bdev, io->off_bytes, io->len_bytes) < 0)
-			thin_req_end(io, -ERANGE); /* it is smaller now */
-		else if (v->forward && !thin_req_of(io)->inner)
-			thin_forward_submit(v, io);
-		else
-			volume_start(v, io);
-	}
+	while ((n = list_pop_front(&ios)))
+		thin_volume_resume(v, list_entry(n, struct io, link));
+	co_queue_wake_all(&v->thawed);
 	thin_park_check(v);
 }
 

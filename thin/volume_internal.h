@@ -10,6 +10,7 @@
  *   forward.c        requests that go somewhere else instead
  *   limit.c          requests that a limit holds
  *   share.c          how many requests of a volume are under way while others want something too
+ *   compare.c        compare and write
  *   read.c write.c discard.c status.c
  *
  * A request is on one of two paths. The fast one does not suspend, so what it looks up is true until it has submitted;
@@ -139,6 +140,12 @@ struct thin_volume {
 	bool retry_wanted;
 	uint64_t retry_at_ns;
 	struct co_queue idle;
+	/* compare.c: who compares now; changes that wait for them; changes in flight by phase */
+	struct list compares, compare_held;
+	struct range_lock compare_lock;
+	unsigned n_phase[2];
+	uint8_t change_phase;
+	struct co_queue phase_empty, thawed; /* a phase is; the gate is open, or it closes down */
 	char name[32];
 	_Atomic uint64_t reads, writes, bytes_read, bytes_written, fast, slow, redirected, merged, n_parked;
 	_Atomic uint64_t n_limited, limited_ns, n_limit_waiting;
@@ -154,11 +161,13 @@ struct thin_req {
 	uint64_t done_bytes; /* of a long zeroing: where to go on */
 	uint32_t pending;    /* children, and whoever is still making more */
 	int32_t result;
-	uint8_t phase;
-	bool counted; /* in grace.n[phase] */
-	bool changing; /* in n_changing */
-	bool inner;    /* not a client's: by the inner bdev */
-	bool begun;    /* it counts in v->begun */
+	bool phase : 1;
+	bool counted : 1;      /* in grace.n[phase] */
+	bool changing : 1;     /* in n_changing */
+	bool inner : 1;	       /* not a client's: by the inner bdev */
+	bool in_phase : 1;     /* in n_phase[change_phase] */
+	bool change_phase : 1;
+	bool begun : 1;	       /* it counts in v->begun */
 	uint64_t start_ns;
 };
 _Static_assert(sizeof(struct thin_req) <= sizeof(((struct io *)0)->scratch), "io.scratch");
@@ -186,6 +195,26 @@ static inline void thin_count(_Atomic uint64_t *c, uint64_t n)
 {
 	atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n, memory_order_relaxed);
 }
+
+/* Starts a read of the volume's own, past forward and gate; it counts in j when it ends. */
+void thin_volume_start_inner(struct thin_volume *v, struct io *io, struct co_join *j);
+/* A client's request that has been held goes on. */
+void thin_volume_resume(struct thin_volume *v, struct io *io);
+
+/* ---- compare.c ---- */
+int thin_volume_co_compare_write(struct bdev *b, struct bdev_compare *c) __must_check;
+/* A client's request, about to begin: true if it has to wait, and has been put into a list. */
+bool thin_compare_holds(struct thin_volume *v, struct io *io);
+/* It begins; it has ended, or has not begun after all. */
+static inline void thin_compare_enter(struct thin_volume *v, struct thin_req *q)
+{
+	if (q->in_phase || q->inner)
+		return;
+	q->in_phase = true;
+	q->change_phase = v->change_phase;
+	v->n_phase[v->change_phase]++;
+}
+void thin_compare_leave(struct thin_volume *v, struct thin_req *q);
 
 /* A client's request goes to v->forward, in pieces that are not too large for it. */
 void thin_forward_submit(struct thin_volume *v, struct io *io);
@@ -315,7 +344,7 @@ void thin_grace_init(struct thin_grace *g);
 void thin_grace_fini(struct thin_grace *g);
 static inline void thin_grace_enter(struct thin_volume *v, struct thin_req *q)
 {
-	q->phase = (uint8_t)v->grace.phase;
+	q->phase = v->grace.phase;
 	q->counted = true;
 	v->grace.n[q->phase]++;
 }

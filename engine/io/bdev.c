@@ -112,6 +112,11 @@ int bdev_co_status(struct bdev *b, uint64_t off_bytes, uint64_t len_bytes, struc
 	return 0;
 }
 
+int bdev_co_compare_write(struct bdev *b, struct bdev_compare *c)
+{
+	return b->ops->co_compare_write ? b->ops->co_compare_write(b, c) : -EOPNOTSUPP;
+}
+
 static void join_io_done(struct io *io)
 {
 	co_join_done(io->owner, io->result);

@@ -59,11 +59,24 @@ struct bdev_extent {
 };
 enum { BDEV_HOLE = 1 << 0, BDEV_ZERO = 1 << 1 }; /* as NBD_STATE_HOLE / NBD_STATE_ZERO of base:allocation */
 
+/* Compares and, if it is the same, writes: nobody else changes the range in between. Whole blocks; buffers as for a write. */
+struct bdev_compare {
+	uint64_t off_bytes, len_bytes;
+	const void *expect, *data; /* len_bytes each */
+	unsigned flags;		   /* IO_FUA */
+	uint64_t mismatch_bytes;   /* out, if -EILSEQ: where the first difference is */
+};
+
+/* What clients that have no part in a reservation may not do. Frontends look at it; the bdev itself does not. */
+enum { BDEV_FENCE_NONE, BDEV_FENCE_WRITES, BDEV_FENCE_ALL };
+
 struct bdev;
 struct bdev_ops {
 	void (*submit)(struct bdev *b, struct io *io);
 	/* Coroutine. Fills up to *n extents that cover [off, off+len) from its start; at least one. NULL: all data. */
 	int (*co_status)(struct bdev *b, uint64_t off_bytes, uint64_t len_bytes, struct bdev_extent *ext, size_t *n);
+	/* Coroutine. NULL: cannot. */
+	int (*co_compare_write)(struct bdev *b, struct bdev_compare *c);
 };
 
 struct bdev {
@@ -76,6 +89,7 @@ struct bdev {
 	uint8_t copies;	      /* number of redundant copies a read can ask for by io.copy; 1 = none */
 	bool read_only;
 	bool can_discard;
+	uint8_t fence; /* BDEV_FENCE_*: set by whoever grants reservations, on this reactor */
 };
 
 static inline void bdev_submit(struct bdev *b, struct io *io) { b->ops->submit(b, io); }
@@ -101,6 +115,9 @@ int bdev_co_flush(struct bdev *b) __must_check;
 int bdev_co_zero(struct bdev *b, uint64_t off_bytes, uint64_t len_bytes, unsigned flags) __must_check;
 int bdev_co_discard(struct bdev *b, uint64_t off_bytes, uint64_t len_bytes, unsigned flags) __must_check;
 int bdev_co_status(struct bdev *b, uint64_t off_bytes, uint64_t len_bytes, struct bdev_extent *ext, size_t *n) __must_check;
+
+/* -EILSEQ: it differs, nothing has been written; -EOPNOTSUPP. Atomic against every other request of clients of this bdev. */
+int bdev_co_compare_write(struct bdev *b, struct bdev_compare *c) __must_check;
 
 /* A leg of a co_join: submits io, and its completion counts in j. */
 void bdev_submit_join(struct bdev *b, struct io *io, struct co_join *j);

@@ -548,6 +548,8 @@ void ashlar_co_detach(struct ashlar_attach *at);
 struct bdev *ashlar_attach_bdev(struct ashlar_attach *at);
 struct reactor *ashlar_attach_home(struct ashlar_attach *at);
 bool ashlar_attach_read_only(struct ashlar_attach *at);
+/* The same for whoever attaches this volume or snapshot, after a restart too; another one if it has moved to another pool. */
+void ashlar_attach_identity(const struct ashlar_attach *at, struct uuid *out);
 
 /* What has changed since a snapshot, for who reads by way of an attachment. */
 struct ashlar_attach_snapshot {

@@ -23,6 +23,7 @@ struct ashlar_attach {
 	const struct ashlar_attach_ops *ops;
 	void *arg;
 	bool read_only, gone, is_look;
+	struct uuid identity;
 	/* Its volume has come from there, and it still uses the data path that it had there, which forwards; volume 0: it does not. */
 	struct ashlar_pool *old_p;
 	uint64_t old_volume;
@@ -356,6 +357,17 @@ static int attach_co_hold(struct attach_call *c, struct thin_vol **out)
 	return r;
 }
 
+/* Pool and volume, mixed so that any few bytes of it differ. */
+static void attach_identify(struct ashlar_attach *at)
+{
+	uint64_t half[2];
+
+	memcpy(half, at->p->label->pool.b, sizeof(half));
+	half[0] = hash_mix(half[0] ^ at->volume);
+	half[1] = hash_mix(half[1] ^ hash_mix(at->volume));
+	uuid_from_random(&at->identity, (const uint8_t *)half);
+}
+
 static int attach_there(void *arg)
 {
 	struct attach_call *c = arg;
@@ -370,6 +382,7 @@ static int attach_there(void *arg)
 	at->volume = id;
 	at->tv = v->open;
 	at->home = thin_volume_home(at->p->thin, id);
+	attach_identify(at);
 	at->read_only = v->export_flags & THIN_EXPORT_READ_ONLY || at->p->read_only || v->kind == THIN_KIND_SNAPSHOT;
 	list_push_back(&at->p->attached, &at->link);
 	return 0;
@@ -453,6 +466,11 @@ struct reactor *ashlar_attach_home(struct ashlar_attach *at)
 bool ashlar_attach_read_only(struct ashlar_attach *at)
 {
 	return at->read_only;
+}
+
+void ashlar_attach_identity(const struct ashlar_attach *at, struct uuid *out)
+{
+	*out = at->identity;
 }
 
 struct thin_vol *pool_attach_vol(const struct ashlar_attach *at, struct ashlar_pool **p)

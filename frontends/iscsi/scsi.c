@@ -1,155 +1,344 @@
-/* scsi.c: commands in and out. */
-#include <string.h>
+/*
+ * scsi.c: a command from its arrival to its end; the task set; task management.
+ *
+ * The task set is a list in order of arrival. SIMPLE tasks run at once, unless an ORDERED one is before them; an ORDERED one waits for
+ * all before it; HEAD OF QUEUE waits for nobody. Each task is in the list until it has ended.
+ *
+ * Aborting: a task that has not begun ends at once. A read goes on without its command, which is answered for: whatever the disk does,
+ * nobody sees it. All else may change data, and is waited for.
+ */
+#include "frontends/iscsi/scsi_internal.h"
 
-#include "engine/base/base.h"
-#include "frontends/iscsi/scsi.h"
+/* ---- memory ---- */
 
-struct scsi_target {
-	struct ashlar *a;
-};
-
-struct scsi_nexus {
-	struct scsi_target *t;
-	struct scsi_nexus_conf conf;
-	struct ashlar_attach *at;
-};
-
-struct stub_end {
-	struct task task;
-	struct scsi_cmd *c;
-};
-
-static void stub_run(struct task *t)
+uint8_t *scsi_task_in(struct scsi_task *t, size_t n)
 {
-	struct stub_end *s = container_of(t, struct stub_end, task);
-	struct scsi_cmd *c = s->c;
+	CHECK(!t->buf && n);
+	t->buf = buf_alloc_zero(n);
+	t->buf_bytes = n;
+	return t->buf;
+}
 
-	xfree(s);
-	c->done(c);
+void scsi_task_reply(struct scsi_task *t, size_t n, size_t allocation)
+{
+	CHECK(n <= t->buf_bytes);
+	t->in_bytes = MIN(n, allocation);
+	scsi_task_end_later(t);
+}
+
+size_t scsi_task_out(const struct scsi_task *t, size_t skip, void *buf, size_t n)
+{
+	size_t there = t->c->out_bytes > skip ? t->c->out_bytes - skip : 0;
+
+	n = MIN(n, there);
+	if (n)
+		iov_to_buf(t->c->out_iov, t->c->out_iov_n, skip, buf, n);
+	return n;
 }
 
 void scsi_cmd_fini(struct scsi_cmd *c)
 {
+	buf_free(c->in_buf, c->in_buf_bytes);
+	c->in_buf = NULL;
+	c->in = (struct iovec){0};
 }
 
-static void stub_sense(struct scsi_cmd *c, uint8_t key, uint8_t asc)
+/* ---- the end ---- */
+
+static void task_free(struct scsi_task *t)
 {
-	c->status = SCSI_CHECK_CONDITION;
-	memset(c->sense, 0, sizeof(c->sense));
-	c->sense[0] = 0x70;
-	c->sense[2] = key;
-	c->sense[7] = 10;
-	c->sense[12] = asc;
-	c->sense_len = 18;
+	buf_free(t->buf, t->buf_bytes);
+	xfree(t->iovs);
+	xfree(t->pieces);
+	xfree(t);
+}
+
+static void task_answer(struct scsi_task *t, struct scsi_cmd *c)
+{
+	c->task = NULL;
+	c->status = t->status;
+	c->aborted = t->aborted;
+	c->sense_len = t->status == SCSI_CHECK_CONDITION ? scsi_sense_make(t, t->lu->mode.d_sense, c->sense) : 0;
+	if (t->status != SCSI_GOOD || t->aborted)
+		t->in_bytes = 0;
+	if (t->in_bytes) {
+		c->in_buf = t->buf;
+		c->in_buf_bytes = t->buf_bytes;
+		c->in = (struct iovec){t->buf, t->in_bytes};
+		if (!t->len_bytes)
+			c->want_bytes = t->in_bytes;
+		t->buf = NULL;
+	}
+}
+
+/* The command is not this task's any more. */
+static void task_let_go(struct scsi_task *t)
+{
+	if (t->nexus)
+		t->nexus->n_tasks--;
+	t->nexus = NULL;
+	t->c = NULL;
+}
+
+static void task_start(struct scsi_task *t);
+
+/* Those that may begin now. */
+static void lu_pump(struct scsi_lu *lu)
+{
+	bool any = false, ordered = false;
+	struct scsi_task *t, *tmp;
+
+	if (!lu->n_waiting)
+		return;
+	list_for_each_safe (t, tmp, &lu->tasks, link) {
+		if (t->state == TASK_WAITING && (t->attr == SCSI_ORDERED ? !any : !ordered)) {
+			t->state = TASK_RUNNING;
+			lu->n_waiting--;
+			task_start(t);
+		}
+		any = true;
+		ordered |= t->attr == SCSI_ORDERED;
+	}
+}
+
+static void co_pump(struct scsi_lu *lu);
+
+void scsi_task_end(struct scsi_task *t)
+{
+	struct scsi_cmd *c = t->c;
+	struct scsi_lu *lu = t->lu;
+
+	CHECK(t->state == TASK_RUNNING);
+	t->state = TASK_ENDED;
+	list_del(&t->link);
+	lu->n_tasks--;
+	lu->n_ordered -= t->attr == SCSI_ORDERED;
+	lu->n_co -= t->in_co;
+	if (c)
+		task_answer(t, c);
+	task_let_go(t);
+	task_free(t);
+	lu_pump(lu);
+	co_pump(lu);
+	co_queue_wake_all(&lu->task_ended);
+	if (c)
+		c->done(c);
+}
+
+static void task_end_run(struct task *task)
+{
+	scsi_task_end(container_of(task, struct scsi_task, end));
+}
+
+void scsi_task_end_later(struct scsi_task *t)
+{
+	reactor_ready(&t->end);
+}
+
+/* ---- the beginning ---- */
+
+static void task_co_main(void *arg)
+{
+	struct scsi_task *t = arg;
+
+	if (t->aborted)
+		scsi_task_end_later(t);
+	else
+		t->op->run(t);
+}
+
+static void co_pump(struct scsi_lu *lu)
+{
+	while (lu->n_co < SCSI_CO_MAX && !list_is_empty(&lu->co_waiting)) {
+		struct scsi_task *t = list_entry(list_pop_front(&lu->co_waiting), struct scsi_task, co_link);
+
+		lu->n_co++;
+		t->in_co = true;
+		co_spawn(CO_SERVICE, task_co_main, t, "scsi command");
+	}
+}
+
+/* Is there something in its way, by the operation alone? Then the outcome is set. */
+static bool task_is_refused(struct scsi_task *t)
+{
+	bool known;
+	uint16_t asc;
+
+	t->op = scsi_op_find(t->c->cdb, &known);
+	if (t->lu->gone) {
+		scsi_fail(t, KEY_ILLEGAL_REQUEST, ASC_LUN_NOT_SUPPORTED);
+	} else if (!(t->op && t->op->flags & OPF_NO_ATTENTION) && (asc = scsi_nexus_attention_take(t->nexus))) {
+		scsi_fail(t, KEY_UNIT_ATTENTION, asc);
+	} else if (!t->op && known) {
+		scsi_bad_cdb(t, 1, 4);
+	} else if (!t->op || !t->op->run) {
+		scsi_fail(t, KEY_ILLEGAL_REQUEST, ASC_INVALID_OPCODE);
+	} else if (t->c->cdb_len < t->op->cdb_len) {
+		scsi_bad_cdb(t, 0, 8);
+	} else if (t->c->cdb[t->op->cdb_len - 1] & 4) { /* NACA */
+		scsi_bad_cdb(t, t->op->cdb_len - 1u, 2);
+	} else if (!scsi_may(t)) {
+		t->status = SCSI_RESERVATION_CONFLICT;
+	} else if (t->op->flags & OPF_WRITES && (asc = scsi_write_protection(t->lu, t->nexus))) {
+		scsi_fail(t, KEY_DATA_PROTECT, asc);
+	} else {
+		return false;
+	}
+	return true;
+}
+
+static void task_start(struct scsi_task *t)
+{
+	if (task_is_refused(t)) {
+		scsi_task_end_later(t);
+	} else if (t->op->flags & OPF_CO) {
+		list_push_back(&t->lu->co_waiting, &t->co_link);
+		co_pump(t->lu);
+	} else {
+		t->op->run(t);
+	}
+}
+
+static bool task_must_wait(const struct scsi_task *t)
+{
+	const struct scsi_lu *lu = t->lu;
+
+	if (t->attr == SCSI_HEAD_OF_QUEUE)
+		return false;
+	return t->attr == SCSI_ORDERED ? lu->n_tasks > 1 : lu->n_ordered > 0;
 }
 
 void scsi_submit(struct scsi_cmd *c)
 {
-	struct stub_end *s = xcalloc(1, sizeof(*s));
+	struct scsi_task *t = xcalloc(1, sizeof(*t));
+	struct scsi_lu *lu = c->nexus->lu;
 
-	list_init(&s->task.link);
-	s->task.run = stub_run;
-	s->c = c;
-	stub_sense(c, 5, 0x20);
-	reactor_ready(&s->task);
+	c->task = t;
+	c->in_buf = NULL;
+	c->in = (struct iovec){0};
+	c->want_bytes = 0;
+	*t = (struct scsi_task){.c = c, .lu = lu, .nexus = c->nexus, .state = TASK_RUNNING, .attr = c->attr};
+	if (c->cdb_len < sizeof(c->cdb))
+		memset(c->cdb + c->cdb_len, 0, sizeof(c->cdb) - c->cdb_len);
+	list_init(&t->co_link);
+	list_init(&t->end.link);
+	t->end.run = task_end_run;
+	list_push_back(&lu->tasks, &t->link);
+	c->nexus->n_tasks++;
+	lu->n_tasks++;
+	lu->n_ordered += t->attr == SCSI_ORDERED;
+	if (unlikely(c->attr == SCSI_ACA || c->attr > SCSI_ACA)) {
+		scsi_fail(t, KEY_ILLEGAL_REQUEST, 0x4900); /* invalid message: there is no auto contingent allegiance */
+		scsi_task_end_later(t);
+	} else if (unlikely(lu->n_tasks > SCSI_TASKS_MAX)) {
+		t->status = SCSI_TASK_SET_FULL;
+		scsi_task_end_later(t);
+	} else if (unlikely(task_must_wait(t))) {
+		t->state = TASK_WAITING;
+		lu->n_waiting++;
+	} else {
+		task_start(t);
+	}
 }
 
-uint64_t scsi_cdb_data_out(const uint8_t *cdb, uint16_t cdb_len, uint32_t block_bytes)
-{
-	return UINT64_MAX;
-}
+/* ---- task management ---- */
 
-bool scsi_answer_without_lu(struct scsi_cmd *c, const struct scsi_lun_list *luns, bool is_mapped)
+/* Returns whether it is to be waited for. */
+static bool task_abort(struct scsi_task *t)
 {
-	if (is_mapped)
+	struct scsi_cmd *c = t->c;
+
+	t->aborted = true;
+	if (t->state == TASK_WAITING) {
+		t->state = TASK_RUNNING;
+		t->lu->n_waiting--;
+		scsi_task_end_later(t);
+	} else if (!list_is_empty(&t->co_link)) {
+		list_del(&t->co_link);
+		scsi_task_end_later(t);
+	} else if (c && t->op && t->op->flags & OPF_ABORT_READ && list_is_empty(&t->end.link)) {
+		c->task = NULL;
+		c->aborted = true;
+		c->status = SCSI_TASK_ABORTED;
+		c->sense_len = 0;
+		task_let_go(t);
+		c->done(c);
 		return false;
-	stub_sense(c, 5, 0x25);
+	}
 	return true;
 }
 
-void scsi_lun_encode(uint16_t lun, uint8_t out[8])
+void scsi_lu_co_abort(struct scsi_lu *lu, bool (*match)(const struct scsi_task *t, void *arg), void *arg)
 {
-	memset(out, 0, 8);
-	out[0] = (uint8_t)(lun < 256 ? 0 : 0x40 | lun >> 8);
-	out[1] = (uint8_t)lun;
+	struct scsi_task *t, *tmp;
+	uint64_t left;
+
+	list_for_each_safe (t, tmp, &lu->tasks, link)
+		if (t->c && (!match || match(t, arg)))
+			task_abort(t);
+	for (;;) {
+		left = 0;
+		list_for_each (t, &lu->tasks, link)
+			left += t->aborted && t->c && (!match || match(t, arg));
+		if (!left)
+			return;
+		co_queue_wait(&lu->task_ended);
+	}
 }
 
-int scsi_lun_decode(const uint8_t in[8])
+static bool is_cmd(const struct scsi_task *t, void *arg)
 {
-	int i;
+	return t->c == arg;
+}
 
-	for (i = 2; i < 8; i++)
-		if (in[i])
-			return -1;
-	if ((in[0] & 0xc0) == 0x40)
-		return (in[0] & 0x3f) << 8 | in[1];
-	return in[0] ? -1 : in[1];
+static bool is_of_nexus(const struct scsi_task *t, void *arg)
+{
+	return t->nexus == arg;
+}
+
+static void lu_reset(struct scsi_lu *lu)
+{
+	struct scsi_nexus *n;
+
+	lu->reserved_by = NULL;
+	scsi_lu_fence(lu);
+	lu->mode = (struct scsi_mode){0};
+	list_for_each (n, &lu->nexuses, link)
+		n->prevents_removal = false;
+	scsi_lu_attention(lu, NULL, ASC_LUN_RESET);
+}
+
+/* Others whose commands are taken away hear of it. */
+static void tell_cleared(struct scsi_lu *lu, const struct scsi_nexus *by)
+{
+	struct scsi_nexus *n;
+
+	list_for_each (n, &lu->nexuses, link)
+		if (n != by && n->n_tasks)
+			scsi_nexus_attention_asc(n, ASC_COMMANDS_CLEARED);
 }
 
 int scsi_co_tmf(struct scsi_nexus *n, enum scsi_tmf what, struct scsi_cmd *ref)
 {
-	return 0;
-}
+	struct scsi_lu *lu = n->lu;
 
-struct scsi_target *scsi_target_create(struct ashlar *a)
-{
-	struct scsi_target *t = xcalloc(1, sizeof(*t));
-
-	t->a = a;
-	return t;
-}
-
-void scsi_target_co_destroy(struct scsi_target *t)
-{
-	xfree(t);
-}
-
-static void on_gone(void *arg)
-{
-	struct scsi_nexus *n = arg;
-
-	n->conf.ops->gone(n->conf.arg);
-}
-
-static void on_resized(void *arg)
-{
-}
-
-static const struct ashlar_attach_ops attach_ops = {.gone = on_gone, .resized = on_resized};
-
-int scsi_nexus_co_open(struct scsi_target *t, const char *export_name, const struct scsi_nexus_conf *c, struct scsi_nexus **out,
-		       struct err *e)
-{
-	struct scsi_nexus *n = xcalloc(1, sizeof(*n));
-	int r;
-
-	n->t = t;
-	n->conf = *c;
-	r = ashlar_co_attach(t->a, export_name, &attach_ops, n, &n->at, e);
-	if (r < 0) {
-		xfree(n);
-		return r;
+	switch (what) {
+	case SCSI_TMF_ABORT_TASK:
+		if (!ref || !ref->task || ref->nexus != n)
+			return -ENOENT;
+		scsi_lu_co_abort(lu, is_cmd, ref);
+		return 0;
+	case SCSI_TMF_ABORT_TASK_SET:
+		scsi_lu_co_abort(lu, is_of_nexus, n);
+		return 0;
+	case SCSI_TMF_CLEAR_TASK_SET:
+		tell_cleared(lu, n);
+		scsi_lu_co_abort(lu, NULL, NULL);
+		return 0;
+	case SCSI_TMF_LUN_RESET:
+		scsi_lu_co_abort(lu, NULL, NULL);
+		lu_reset(lu);
+		return 0;
 	}
-	*out = n;
-	return 0;
-}
-
-void scsi_nexus_co_close(struct scsi_nexus *n)
-{
-	ashlar_co_detach(n->at);
-	xfree(n);
-}
-
-struct reactor *scsi_nexus_home(const struct scsi_nexus *n)
-{
-	return ashlar_attach_home(n->at);
-}
-
-uint32_t scsi_nexus_block_bytes(const struct scsi_nexus *n)
-{
-	return ashlar_attach_bdev(n->at)->block_bytes;
-}
-
-void scsi_nexus_attention(struct scsi_nexus *n, uint8_t asc, uint8_t ascq)
-{
+	return -EINVAL;
 }

@@ -97,7 +97,17 @@ int scsi_co_tmf(struct scsi_nexus *n, enum scsi_tmf what, struct scsi_cmd *ref);
 
 /* ---- targets and nexuses ---- */
 
-struct scsi_target *scsi_target_create(struct ashlar *a);
+/* Keeps the persistent reservations of LUs that ask for it (APTPL), by their uuid. */
+struct scsi_pr_store {
+	/* Coroutine on any reactor. -ENOENT: nothing is kept. *len: in: room, out: bytes. */
+	int (*co_load)(void *arg, const struct uuid *lu, uint8_t *buf, size_t *len);
+	/* The same; durable when it returns 0. len 0: nothing is to be kept any more. */
+	int (*co_save)(void *arg, const struct uuid *lu, const uint8_t *buf, size_t len);
+	void *arg;
+};
+
+/* store: outlives the target; NULL: APTPL is refused. */
+struct scsi_target *scsi_target_create(struct ashlar *a, const struct scsi_pr_store *store);
 /* Coroutine on reactor 0. No nexus left. */
 void scsi_target_co_destroy(struct scsi_target *t);
 

@@ -1,0 +1,223 @@
+/*
+ * scsi_mode.c: MODE SENSE and MODE SELECT. Three pages: caching, control, informational exceptions. What can be changed: the write cache
+ * (off: each write is durable when it ends), the format of sense data, software write protection. Nothing is saved.
+ */
+#include "frontends/iscsi/scsi_internal.h"
+
+#define PAGE_CACHING 0x08
+#define PAGE_CONTROL 0x0a
+#define PAGE_EXCEPTIONS 0x1c
+#define PAGE_ALL 0x3f
+#define MODE_MAX 256
+
+enum { PC_CURRENT, PC_CHANGEABLE, PC_DEFAULT, PC_SAVED };
+
+static const struct scsi_mode defaults;
+
+/* A whole page with its header; returns its length. */
+static size_t page_put(const struct scsi_mode *m, unsigned code, unsigned pc, uint8_t *p)
+{
+	bool changeable = pc == PC_CHANGEABLE;
+
+	if (pc == PC_DEFAULT)
+		m = &defaults;
+	p[0] = (uint8_t)code;
+	switch (code) {
+	case PAGE_CACHING:
+		p[1] = 0x12;
+		p[2] = changeable || !m->write_through ? 4 : 0; /* WCE */
+		if (!changeable)
+			p[12] = 0x20; /* DRA: nothing is read ahead */
+		return 0x14;
+	case PAGE_CONTROL:
+		p[1] = 0x0a;
+		p[2] = changeable || m->d_sense ? 4 : 0;
+		p[3] = changeable ? 0 : 0x10; /* unrestricted reordering */
+		p[4] = changeable || m->swp ? 8 : 0;
+		return 0x0c;
+	default:
+		p[1] = 0x0a;
+		return 0x0c;
+	}
+}
+
+static const uint8_t codes[] = {PAGE_CACHING, PAGE_CONTROL, PAGE_EXCEPTIONS};
+
+static size_t pages_put(const struct scsi_lu *lu, unsigned code, unsigned pc, uint8_t *p)
+{
+	size_t at = 0, i;
+
+	for (i = 0; i < ARRAY_LEN(codes); i++)
+		if (code == PAGE_ALL || code == codes[i])
+			at += page_put(&lu->mode, codes[i], pc, p + at);
+	return at;
+}
+
+static size_t block_descriptor_put(const struct scsi_lu *lu, bool is_long, uint8_t *p)
+{
+	uint64_t blocks = lu->bdev->size_bytes >> lu->lba_shift;
+
+	if (is_long) {
+		scsi_put64(p, blocks);
+		scsi_put32(p + 12, lu->lba_bytes);
+		return 16;
+	}
+	scsi_put32(p, (uint32_t)MIN(blocks, UINT32_MAX));
+	scsi_put24(p + 5, lu->lba_bytes);
+	return 8;
+}
+
+void scsi_run_mode_sense(struct scsi_task *t)
+{
+	const uint8_t *cdb = scsi_task_cdb(t);
+	bool ten = cdb[0] == OP_MODE_SENSE_10, is_long = ten && cdb[1] & 0x10;
+	size_t allocation = ten ? scsi_get16(cdb + 7) : cdb[4], header = ten ? 8 : 4, n = header, blocks = 0, len;
+	unsigned code = cdb[2] & 0x3f, pc = cdb[2] >> 6, sub = cdb[3];
+	struct scsi_lu *lu = t->lu;
+	uint8_t specific = (uint8_t)(scsi_write_protection(lu, t->nexus) ? 0x90 : 0x10); /* DPO and FUA are known */
+	uint8_t *p;
+
+	if (pc == PC_SAVED) {
+		scsi_fail(t, KEY_ILLEGAL_REQUEST, ASC_SAVING_NOT_SUPPORTED);
+		scsi_task_end_later(t);
+		return;
+	}
+	p = scsi_task_in(t, MODE_MAX);
+	if (!(cdb[1] & 8))
+		blocks = block_descriptor_put(lu, is_long, p + n);
+	n += blocks;
+	len = pages_put(lu, code, pc, p + n);
+	if (!len || (sub && !(code == PAGE_ALL && sub == 0xff))) {
+		scsi_bad_cdb(t, len ? 3 : 2, len ? 8 : 5);
+		scsi_task_end_later(t);
+		return;
+	}
+	n += len;
+	if (ten) {
+		scsi_put16(p, (uint16_t)(n - 2));
+		p[3] = specific;
+		p[4] = is_long;
+		scsi_put16(p + 6, (uint16_t)blocks);
+	} else {
+		p[0] = (uint8_t)(n - 1);
+		p[2] = specific;
+		p[3] = (uint8_t)blocks;
+	}
+	scsi_task_reply(t, n, allocation);
+}
+
+/* ---- select ---- */
+
+/* Does the page ask for what can be? at: where it is in the list, for the sense. */
+static bool page_check(struct scsi_task *t, const uint8_t *p, size_t len, size_t at)
+{
+	uint8_t now[32] = {0}, mask[32] = {0};
+	size_t i, n;
+
+	for (i = 0; i < ARRAY_LEN(codes) && codes[i] != (p[0] & 0x3f); i++)
+		;
+	if (i == ARRAY_LEN(codes) || p[0] & 0x40) {
+		scsi_bad_list(t, (unsigned)at, 5);
+		return false;
+	}
+	n = page_put(&t->lu->mode, codes[i], PC_CURRENT, now);
+	page_put(&t->lu->mode, codes[i], PC_CHANGEABLE, mask);
+	if (len < n) {
+		scsi_fail(t, KEY_ILLEGAL_REQUEST, ASC_PARAMETER_LIST_LENGTH);
+		return false;
+	}
+	if (p[1] != now[1]) {
+		scsi_bad_list(t, (unsigned)at + 1, 8);
+		return false;
+	}
+	for (i = 2; i < n; i++) {
+		if ((p[i] ^ now[i]) & (uint8_t)~mask[i]) {
+			scsi_bad_list(t, (unsigned)(at + i), 8);
+			return false;
+		}
+	}
+	return true;
+}
+
+static void page_take(struct scsi_mode *m, const uint8_t *p)
+{
+	switch (p[0] & 0x3f) {
+	case PAGE_CACHING:
+		m->write_through = !(p[2] & 4);
+		break;
+	case PAGE_CONTROL:
+		m->d_sense = p[2] & 4;
+		m->swp = p[4] & 8;
+		break;
+	default:
+		break;
+	}
+}
+
+/* False after it has set the failure. at: behind the header. */
+static bool descriptors_check(struct scsi_task *t, const uint8_t *p, size_t n, size_t len, bool is_long, size_t at)
+{
+	uint32_t block;
+
+	if (len > n) {
+		scsi_fail(t, KEY_ILLEGAL_REQUEST, ASC_PARAMETER_LIST_LENGTH);
+		return false;
+	}
+	if (!len)
+		return true;
+	block = is_long ? scsi_get32(p + 12) : scsi_get24(p + 5);
+	if (len != (is_long ? 16 : 8) || block != t->lu->lba_bytes) {
+		scsi_bad_list(t, (unsigned)at + (is_long ? 12 : 5), 8);
+		return false;
+	}
+	return true;
+}
+
+static bool select_parse(struct scsi_task *t, const uint8_t *p, size_t n, bool ten, struct scsi_mode *to)
+{
+	size_t at = ten ? 8 : 4, blocks, page;
+
+	if (n < at) {
+		scsi_fail(t, KEY_ILLEGAL_REQUEST, ASC_PARAMETER_LIST_LENGTH);
+		return false;
+	}
+	blocks = ten ? scsi_get16(p + 6) : p[3];
+	if (!descriptors_check(t, p + at, n - at, blocks, ten && p[4] & 1, at))
+		return false;
+	for (at += blocks; at < n; at += page) {
+		page = n - at < 2 ? 0 : 2u + p[at + 1];
+		if (!page || page > n - at) {
+			scsi_fail(t, KEY_ILLEGAL_REQUEST, ASC_PARAMETER_LIST_LENGTH);
+			return false;
+		}
+		if (!page_check(t, p + at, page, at))
+			return false;
+		page_take(to, p + at);
+	}
+	return true;
+}
+
+void scsi_run_mode_select(struct scsi_task *t)
+{
+	const uint8_t *cdb = scsi_task_cdb(t);
+	bool ten = cdb[0] == OP_MODE_SELECT_10;
+	size_t len = ten ? scsi_get16(cdb + 7) : cdb[4];
+	struct scsi_mode to = t->lu->mode;
+	uint8_t list[MODE_MAX];
+
+	t->c->want_bytes = len;
+	if (!(cdb[1] & 0x10)) {
+		scsi_bad_cdb(t, 1, 4); /* PF */
+	} else if (cdb[1] & 1) {
+		scsi_bad_cdb(t, 1, 0); /* SP */
+	} else if (len > sizeof(list)) {
+		scsi_fail(t, KEY_ILLEGAL_REQUEST, ASC_PARAMETER_LIST_LENGTH);
+	} else if (len && scsi_task_out(t, 0, list, len) < len) {
+		scsi_fail(t, KEY_ILLEGAL_REQUEST, ASC_PARAMETER_LIST_LENGTH);
+	} else if (len && select_parse(t, list, len, ten, &to)) {
+		if (memcmp(&to, &t->lu->mode, sizeof(to)))
+			scsi_lu_attention(t->lu, t->nexus, ASC_MODE_PARAMETERS_CHANGED);
+		t->lu->mode = to;
+	}
+	scsi_task_end_later(t);
+}
