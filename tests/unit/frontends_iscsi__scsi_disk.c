@@ -234,6 +234,64 @@ static int counting(void)
 	return 0;
 }
 
+/* A plain write, unmap or zeroing beside a compare and write that expects what was there before: whichever is first, what is there in
+ * the end is the plain one's. */
+struct race {
+	struct initiator *i;
+	struct send write, caw;
+	bool write_first;
+};
+
+static int race_there(void *arg)
+{
+	struct race *x = arg;
+
+	if (x->write_first)
+		send_start(&x->write);
+	send_start(&x->caw);
+	if (!x->write_first)
+		send_start(&x->write);
+	while (!x->write.done || !x->caw.done)
+		co_sleep_ns(NS_PER_US);
+	return 0;
+}
+
+static int races(void)
+{
+	uint8_t *buf = xaligned(4096, 4096), *w = xaligned(4096, 512);
+	unsigned k, won = 0;
+	struct race x;
+
+	co_login(&a, 1, "a");
+	for (k = 1; k <= 120; k++) {
+		uint64_t lba = k % 5; /* one cluster: some are there, some not */
+
+		GOOD(co_write(&a, lba, 1, 0xaa));
+		if (k % 3 == 0)
+			GOOD(CMD(&a, OP_SYNCHRONIZE_CACHE_10, 0, B4(0), 0, B2(0), 0));
+		memset(buf, 0xaa, 512);
+		memset(buf + 512, 0xbb, 512);
+		memset(w, k % 4 == 3 ? 0 : 0xcc, 512);
+		x = (struct race){ .i = &a, .write_first = k & 1 };
+		x.write = (struct send){ .n = a.n, .c = { .cdb = { OP_WRITE_16, 0, B8(lba), B4(1), 0, 0 }, .cdb_len = 16, .out_bytes = 512 } };
+		if (k % 4 == 3)
+			memcpy(x.write.c.cdb, ((const uint8_t[]){ OP_WRITE_SAME_16, 8, B8(lba), B4(1), 0, 0 }), 16);
+		x.write.iov.iov_base = w;
+		x.caw = (struct send){ .n = a.n, .c = { .cdb = { OP_COMPARE_AND_WRITE, 0, B8(lba), 0, 0, 0, 1, 0, 0 }, .cdb_len = 16, .out_bytes = 1024 } };
+		x.caw.iov.iov_base = buf;
+		(void)reactor_co_call(scsi_nexus_home(a.n), race_there, &x);
+		EXPECT(x.write.r.status == SCSI_GOOD);
+		EXPECT(x.caw.r.status == SCSI_GOOD || x.caw.r.key == KEY_MISCOMPARE);
+		won += x.caw.r.status == SCSI_GOOD;
+		EXPECT(co_is(&a, lba, 1, w[0]));
+	}
+	EXPECT(won < k);
+	xfree(buf);
+	xfree(w);
+	co_logout(&a);
+	return 0;
+}
+
 /* ---- WRITE SAME, UNMAP, GET LBA STATUS ---- */
 
 /* Provisioning status of one LBA, and how far it goes. */
@@ -332,6 +390,14 @@ static void no_count_is_lost_whoever_else_writes(void)
 		rig_run(seed, 512 * MIB, counting);
 }
 
+static void a_write_beside_a_compare_is_never_undone(void)
+{
+	uint64_t seed;
+
+	for (seed = 1; seed <= 20; seed++)
+		rig_run(seed, 512 * MIB, races);
+}
+
 int main(void)
 {
 	CU_pSuite s;
@@ -345,6 +411,7 @@ int main(void)
 	CU_ADD_TEST(s, verify_says_where_it_differs);
 	CU_ADD_TEST(s, compare_and_write_writes_if_it_is_the_same);
 	CU_ADD_TEST(s, no_count_is_lost_whoever_else_writes);
+	CU_ADD_TEST(s, a_write_beside_a_compare_is_never_undone);
 	CU_ADD_TEST(s, write_same_of_zeros_is_a_hole);
 	CU_ADD_TEST(s, unmapped_all);
 	CU_basic_run_tests();
