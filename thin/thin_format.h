@@ -61,6 +61,7 @@ enum {
 	POOL_ARRAY_GROUPS = 4,	     /* the pool's, see engine/pool/pool_format.h */
 	POOL_ARRAY_EXTENTS = 5,
 	POOL_ARRAY_REGIONS = 6,
+	POOL_ARRAY_NOTES = 7,
 };
 
 enum {

@@ -77,11 +77,30 @@ static void set_up_unix(struct stream *s)
 		(void)!setsockopt(s->fd, SOL_SOCKET, SO_SNDBUF, &want, sizeof(want));
 }
 
-static void set_up_tcp(struct stream *s, const struct sockaddr_storage *a)
+static void tcp_addr_text(const struct sockaddr_storage *a, char *out, size_t len)
 {
 	const struct sockaddr_in6 *a6 = (const void *)a;
 	const struct sockaddr_in *a4 = (const void *)a;
 	char host[INET6_ADDRSTRLEN] = "?";
+
+	if (a->ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&a6->sin6_addr)) {
+		inet_ntop(AF_INET, a6->sin6_addr.s6_addr + 12, host, sizeof(host));
+		snprintf(out, len, "%s:%u", host, ntohs(a6->sin6_port));
+	} else if (a->ss_family == AF_INET6) {
+		inet_ntop(AF_INET6, &a6->sin6_addr, host, sizeof(host));
+		snprintf(out, len, "[%s]:%u", host, ntohs(a6->sin6_port));
+	} else {
+		inet_ntop(AF_INET, &a4->sin_addr, host, sizeof(host));
+		snprintf(out, len, "%s:%u", host, ntohs(a4->sin_port));
+	}
+}
+
+static void set_up_tcp(struct stream *s, const struct sockaddr_storage *a)
+{
+	const struct sockaddr_in6 *a6 = (const void *)a;
+	const struct sockaddr_in *a4 = (const void *)a;
+	struct sockaddr_storage local = { 0 };
+	socklen_t len = sizeof(local);
 	int on = 1;
 
 	s->has_addr = true;
@@ -91,15 +110,14 @@ static void set_up_tcp(struct stream *s, const struct sockaddr_storage *a)
 		memcpy(s->addr, &a6->sin6_addr, sizeof(s->addr));
 		s->is_loopback = IN6_IS_ADDR_LOOPBACK(&a6->sin6_addr) ||
 				 (IN6_IS_ADDR_V4MAPPED(&a6->sin6_addr) && a6->sin6_addr.s6_addr[12] == 127);
-		inet_ntop(AF_INET6, &a6->sin6_addr, host, sizeof(host));
-		snprintf(s->peer, sizeof(s->peer), "[%s]:%u", host, ntohs(a6->sin6_port));
 	} else {
 		s->addr[10] = s->addr[11] = 0xff;
 		memcpy(s->addr + 12, &a4->sin_addr, 4);
 		s->is_loopback = ntohl(a4->sin_addr.s_addr) >> 24 == 127;
-		inet_ntop(AF_INET, &a4->sin_addr, host, sizeof(host));
-		snprintf(s->peer, sizeof(s->peer), "%s:%u", host, ntohs(a4->sin_port));
 	}
+	tcp_addr_text(a, s->peer, sizeof(s->peer));
+	if (getsockname(s->fd, (struct sockaddr *)&local, &len) == 0)
+		tcp_addr_text(&local, s->local, sizeof(s->local));
 }
 
 struct stream *stream_from_fd(struct world *w, int fd)

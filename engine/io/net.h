@@ -37,6 +37,7 @@ struct stream {
 	int fd; /* -1 for memory streams */
 	bool is_unix, is_loopback;
 	char peer[64]; /* for logs: "unix pid 123 uid 0", "127.0.0.1:5000" */
+	char local[64]; /* TCP: the address that the peer has come to, "192.0.2.1:3260", "[::1]:3260" */
 	/* Who it is, as far as the kernel or TLS vouches for it. */
 	bool has_cred;	   /* unix: the next two are known */
 	uint32_t uid, gid;

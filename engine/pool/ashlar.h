@@ -515,6 +515,27 @@ int ashlar_co_export_remove(struct ashlar_pool *p, const char *volume, struct er
 /* Of all open pools; hidden ones too (look at the flag). */
 int ashlar_co_export_list(struct ashlar *a, struct ashlar_export_info **out, size_t *n, struct err *e) __must_check;
 
+/* ---- notes: what frontends keep with volumes and snapshots ---- */
+
+/* Some bytes by a number, for each volume: they are there as long as it is, under whatever name. What they mean is the
+ * frontend's. Replaced as a whole; not taken along by snapshots, clones, streams. */
+#define ASHLAR_NOTES 8U
+#define ASHLAR_NOTE_ISCSI 0	   /* iSCSI exports */
+#define ASHLAR_NOTE_RESERVATIONS 1 /* persistent reservations */
+#define ASHLAR_NOTE_MAX (63U * 1024)
+/* len 0: there is none any more. Durable. */
+int ashlar_co_note_set(struct ashlar_pool *p, const char *volume, unsigned key, const void *data, size_t len, struct err *e) __must_check;
+/* *data: xfree(), with a NUL behind it; *len 0: there is none. */
+int ashlar_co_note_get(struct ashlar_pool *p, const char *volume, unsigned key, void **data, size_t *len, struct err *e) __must_check;
+struct ashlar_note {
+	char volume[2 * ASHLAR_VOLUME_NAME_MAX + 2]; /* or VOLUME@SNAP */
+	void *data;
+	size_t len;
+};
+/* All that there are of one number. Cost: what notes there are, not volumes. */
+int ashlar_co_note_list(struct ashlar_pool *p, unsigned key, struct ashlar_note **out, size_t *n, struct err *e) __must_check;
+void ashlar_notes_free(struct ashlar_note *v, size_t n);
+
 /* ---- attaching: what a frontend does for each client ---- */
 
 struct ashlar_attach;
@@ -550,6 +571,9 @@ struct reactor *ashlar_attach_home(struct ashlar_attach *at);
 bool ashlar_attach_read_only(struct ashlar_attach *at);
 /* The same for whoever attaches this volume or snapshot, after a restart too; another one if it has moved to another pool. */
 void ashlar_attach_identity(const struct ashlar_attach *at, struct uuid *out);
+/* Coroutines on any reactor. The notes of the volume that it is attached to. */
+int ashlar_co_attach_note_set(struct ashlar_attach *at, unsigned key, const void *data, size_t len, struct err *e) __must_check;
+int ashlar_co_attach_note_get(struct ashlar_attach *at, unsigned key, void **data, size_t *len, struct err *e) __must_check;
 
 /* What has changed since a snapshot, for who reads by way of an attachment. */
 struct ashlar_attach_snapshot {

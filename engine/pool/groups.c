@@ -477,6 +477,9 @@ int pool_co_apply_record(struct ashlar_pool *p, unsigned type, const void *paylo
 		return pool_co_apply_group_move(p, payload, len);
 	case POOL_REC_SETTINGS:
 		return pool_apply_settings(p, payload, len);
+	case POOL_REC_NOTE:
+	case POOL_REC_NOTE_PART:
+		return pool_co_apply_note(p, type, payload, len);
 	case POOL_REC_REGIONS:
 		if (len != sizeof(*rec))
 			return -ERR_FORMAT;

@@ -167,6 +167,7 @@ static void stores_open(struct ashlar_pool *p)
 	p->groups = meta_system_array(p->meta, POOL_ARRAY_GROUPS, POOL_GROUP_LOG2);
 	p->extents = meta_system_array(p->meta, POOL_ARRAY_EXTENTS, POOL_EXTENT_LOG2);
 	p->regions = meta_system_array(p->meta, POOL_ARRAY_REGIONS, POOL_REGION_LOG2);
+	p->notes = meta_system_array(p->meta, POOL_ARRAY_NOTES, POOL_NOTE_LOG2);
 }
 
 static void owner_load(struct ashlar_pool *p, const uint8_t *owner)
@@ -492,6 +493,7 @@ static struct ashlar_pool *pool_new(struct ashlar *a, struct assembly *as)
 	co_mutex_init(&p->labels);
 	co_mutex_init(&p->group_load);
 	co_mutex_init(&p->directory);
+	co_mutex_init(&p->notes_lock);
 	co_queue_init(&p->idle);
 	disks_take(p);
 	return p;

@@ -66,7 +66,40 @@ enum {
 	POOL_REC_REGIONS = 34,	  /* struct pool_rec_regions */
 	POOL_REC_GROUP_MOVE = 35, /* struct pool_group_disk: the group's new descriptor; extents of columns that moved change hands */
 	POOL_REC_SETTINGS = 36,	  /* struct pool_rec_settings */
+	POOL_REC_NOTE_PART = 37,  /* struct pool_rec_note_part */
+	POOL_REC_NOTE = 38,	  /* struct pool_rec_note */
 };
+
+/* POOL_ARRAY_NOTES, by volume << 10 | key << 7 | place. Place 0: the head; 1 .. 63 and 64 .. 126: the halves, a long one lies in one. */
+#define NOTE_KEY_BITS 3
+#define NOTE_PLACE_BITS 7
+#define NOTE_HALF 63
+#define POOL_NOTE_LOG2 10
+struct pool_note_disk {
+	le32 len;	    /* 0: bytes; 0: there is none */
+	uint8_t half;	    /* 4: where a long one lies */
+	uint8_t is_long;    /* 5 */
+	uint8_t pad[2];
+	uint8_t bytes[1016]; /* 8: of a short one */
+};
+static_assert(sizeof(struct pool_note_disk) == 1024, "note");
+struct pool_note_part {
+	uint8_t bytes[1024];
+};
+
+struct pool_rec_note_part {
+	le64 volume;
+	uint8_t key, place;
+	uint8_t pad[6];
+	struct pool_note_part part;
+};
+struct pool_rec_note {
+	le64 volume;
+	uint8_t key;
+	uint8_t pad[7];
+	struct pool_note_disk note;
+};
+static_assert(sizeof(struct pool_rec_note) <= JOURNAL_RECORD_MAX && sizeof(struct pool_rec_note_part) <= JOURNAL_RECORD_MAX, "note records");
 
 struct pool_rec_settings {
 	le64 rebuild_delay_ns, pace_floor_bps, pace_ceiling_bps, hedge_ns, timeout_ns;

@@ -118,7 +118,7 @@ struct ashlar_pool {
 
 	struct meta *meta;
 	struct thin *thin;
-	struct meta_array *groups, *extents, *regions;
+	struct meta_array *groups, *extents, *regions, *notes;
 	struct hash pgroups;
 	struct list pending_runs;
 	struct list held_runs; /* struct pending_run: free by their record, but not yet for others; not counted */
@@ -126,6 +126,8 @@ struct ashlar_pool {
 	struct co_mutex alloc; /* group creation */
 	struct co_mutex labels; /* label writing */
 	struct co_mutex group_load;
+	struct co_mutex notes_lock; /* a note is read or written */
+	bool has_notes;		    /* the labels say so */
 	struct co_mutex directory; /* while it is held no volume or snapshot begins to be deleted */
 	bool meta_group_added; /* label lists groups that no published label has */
 	bool virtual_space;    /* read-only replay went beyond the metadata groups */
@@ -311,6 +313,12 @@ void pool_group_info(const struct ashlar_pool *p, const struct pgroup *g, struct
 /* move.c, settings.c: records */
 int pool_co_apply_group_move(struct ashlar_pool *p, const void *payload, size_t len) __must_check;
 int pool_apply_settings(struct ashlar_pool *p, const void *payload, size_t len) __must_check;
+/* notes.c. Coroutines, inside co_apply. */
+int pool_co_apply_note(struct ashlar_pool *p, unsigned type, const void *payload, size_t len) __must_check;
+int pool_co_apply_notes_gone(struct ashlar_pool *p, uint64_t volume) __must_check;
+/* Coroutines. As ashlar_co_note_get() and _set(), by the volume's id. */
+int pool_co_note_get(struct ashlar_pool *p, uint64_t volume, unsigned key, void **data, size_t *len) __must_check;
+int pool_co_note_set(struct ashlar_pool *p, uint64_t volume, unsigned key, const void *data, size_t len, struct err *e) __must_check;
 
 /* volumes.c */
 void pool_co_detach_all(struct ashlar_pool *p);

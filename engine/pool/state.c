@@ -393,9 +393,13 @@ static int hook_apply(void *ctx, unsigned type, const void *payload, size_t len,
 {
 	struct ashlar_pool *p = ctx;
 
+	int r = 0;
+
 	if (type >= POOL_REC_FIRST)
 		return pool_co_apply_record(p, type, payload, len);
-	return thin_co_apply(p->thin, type, payload, len, seq);
+	if (type == THIN_REC_VOLUME_GONE && len == sizeof(le64))
+		r = pool_co_apply_notes_gone(p, le64_get(*(const le64 *)payload));
+	return r < 0 ? r : thin_co_apply(p->thin, type, payload, len, seq);
 }
 
 static int hook_store(void *ctx, uint8_t *owner)

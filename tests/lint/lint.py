@@ -32,7 +32,7 @@ MATRIX = {
 # Headers of other projects, and who may include them.
 FOREIGN = {
     "liburing": ["engine/io"], "libaio": ["engine/io"], "linux": ["engine/io", "engine/pool"], "blkid": ["engine/io"], "libnbd": ["engine/io"],
-    "pthread": ["engine/io", "frontends/cli"], "isa-l": ["engine/base", "raid"], "gnutls": ["engine/io"], "jansson": ["frontends/control", "frontends/cli"],
+    "pthread": ["engine/io", "frontends/cli"], "isa-l": ["engine/base", "raid"], "gnutls": ["engine/io", "frontends/iscsi"], "jansson": ["frontends/control", "frontends/cli"],
     "libsmartcols": ["frontends/cli"], "nbdkit-plugin": ["frontends/nbdkit"], "sys/socket": ["engine/io", "frontends/control", "frontends/cli"],
 }
 FILE_MAX = 850

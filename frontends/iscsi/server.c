@@ -1,0 +1,393 @@
+/*
+ * The server: listeners, the table of connections and sessions, limits on them, and an orderly end. As the NBD server: the table lives
+ * on one reactor, and so do logins; a connection in the full feature phase is reached by a message to its home. Its memory is freed
+ * here, after its coroutine has returned and every message posted to its home has run.
+ */
+#include <stdio.h>
+
+#include "frontends/iscsi/conn.h"
+
+static const struct iscsi_options defaults = {
+	.max_connections = 1024,
+	.max_unauthenticated = 128,
+	.login_ns = 15 * NS_PER_SEC,
+	.ping_ns = 20 * NS_PER_SEC,
+	.pong_ns = 20 * NS_PER_SEC,
+	.max_session_bytes = 32 * MIB,
+	.max_total_bytes = 256 * MIB,
+};
+
+struct iscsi_server *iscsi_server_create(struct world *w, struct ashlar *a, const struct iscsi_provider *p, const struct iscsi_options *o)
+{
+	size_t len = sizeof(struct iscsi_server) + w->n_reactors * sizeof(struct iscsi_shard);
+	struct iscsi_server *s = xaligned(64, len);
+	unsigned i;
+
+	memset(s, 0, len);
+	s->world = w;
+	s->home = reactor_self();
+	s->scsi = scsi_target_create(a);
+	s->p = *p;
+	s->o = o ? *o : defaults;
+#define DEFAULT(field) (s->o.field = s->o.field ? s->o.field : defaults.field)
+	DEFAULT(max_connections);
+	DEFAULT(max_unauthenticated);
+	DEFAULT(login_ns);
+	DEFAULT(ping_ns);
+	DEFAULT(pong_ns);
+	DEFAULT(max_session_bytes);
+	DEFAULT(max_total_bytes);
+#undef DEFAULT
+	list_init(&s->conns);
+	list_init(&s->half_open);
+	co_queue_init(&s->changed);
+	for (i = 0; i < w->n_reactors; i++) {
+		s->shards[i].srv = s;
+		list_init(&s->shards[i].conns);
+	}
+	return s;
+}
+
+static void accept_stream(void *arg, struct stream *st)
+{
+	iscsi_server_co_serve(arg, st);
+}
+
+static const struct listen_ops listen_ops = { .co_accept = accept_stream };
+
+int iscsi_server_listen(struct iscsi_server *s, const char *addr, struct err *e)
+{
+	struct listener *l;
+	int r = listener_open(s->world, addr, &listen_ops, s, &l, e);
+
+	if (r < 0)
+		return r;
+	s->listeners = xrealloc(s->listeners, (s->n_listeners + 1) * sizeof(*s->listeners));
+	s->listeners[s->n_listeners++] = l;
+	return 0;
+}
+
+/* ---- the table ---- */
+
+static struct iscsi_conn *conn_create(struct iscsi_server *s, struct stream *st)
+{
+	struct iscsi_conn *c = xcalloc(1, sizeof(*c));
+
+	c->srv = s;
+	c->st = st;
+	atomic_store(&c->home, s->home);
+	c->since_wall_ns = s->world->ops->wall_ns(s->world);
+	list_push_back(&s->conns, &c->link);
+	list_push_back(&s->half_open, &c->half_link);
+	s->n_conns++;
+	s->n_half++;
+	return c;
+}
+
+static void conn_not_half_open(struct iscsi_conn *c)
+{
+	if (list_is_empty(&c->half_link))
+		return;
+	list_del(&c->half_link);
+	c->srv->n_half--;
+}
+
+static void conn_destroy(struct iscsi_conn *c)
+{
+	struct iscsi_server *s = c->srv;
+
+	conn_not_half_open(c);
+	list_del(&c->link);
+	s->n_conns--;
+	if (c->dropped)
+		s->n_dropped--;
+	stream_close(c->st);
+	xfree(c->rules);
+	xfree(c->luns);
+	xfree(c->lun_numbers);
+	xfree(c);
+	co_queue_wake_all(&s->changed);
+}
+
+static void half_open_drop(struct iscsi_conn *c, const char *why)
+{
+	iscsi_log(c->srv, "iscsi: %s: dropped in the login: %s", c->st->peer, why);
+	conn_not_half_open(c);
+	c->dropped = true;
+	c->srv->n_dropped++;
+	stream_shutdown(c->st);
+}
+
+/* Makes room for one more connection; false: there is none. The oldest that has not logged in goes first: who means it is through
+ * long before so many others have come. */
+static bool server_admit(struct iscsi_server *s)
+{
+	bool full = s->n_conns - s->n_dropped >= s->o.max_connections;
+
+	if (s->stopping || s->n_dropped > s->o.max_unauthenticated)
+		return false;
+	if (!full && s->n_half < s->o.max_unauthenticated)
+		return true;
+	if (list_is_empty(&s->half_open))
+		return false;
+	half_open_drop(list_first(&s->half_open, struct iscsi_conn, half_link), "a newer connection takes its place");
+	return true;
+}
+
+/* ---- sessions ---- */
+
+void iscsi_conn_stop(struct iscsi_conn *c, enum iscsi_stop how)
+{
+	if (c->phase == ISCSI_LOGIN) {
+		stream_shutdown(c->st);
+		return;
+	}
+	c->stop.run = iscsi_conn_stop_run;
+	c->stop_posted = true;
+	if (atomic_exchange(&c->stop_want, how) == STOP_NONE)
+		reactor_post(atomic_load(&c->home), &c->stop);
+}
+
+static struct iscsi_conn *session_find(struct iscsi_conn *c)
+{
+	struct iscsi_conn *x;
+
+	list_for_each (x, &c->srv->conns, link)
+		if (x != c && x->is_listed && !memcmp(x->isid, c->isid, sizeof(c->isid)) && !strcmp(x->initiator, c->initiator) &&
+		    !strcmp(x->target, c->target))
+			return x;
+	return NULL;
+}
+
+static bool tsih_is_used(struct iscsi_server *s, uint16_t tsih)
+{
+	struct iscsi_conn *x;
+
+	list_for_each (x, &s->conns, link)
+		if (x->is_listed && x->tsih == tsih)
+			return true;
+	return tsih == ISCSI_TSIH_NONE;
+}
+
+/* Coroutine. One LU; those that are not there just now are left out. */
+static void lun_co_open(struct iscsi_conn *c, const struct iscsi_rule *rule, uint64_t session)
+{
+	struct iscsi_lun *l = &c->luns[c->n_luns];
+	struct scsi_nexus_conf conf = { .port = 1, .tpg = ISCSI_TPGT, .session = session, .read_only = rule->read_only, .ops = &iscsi_nexus_ops, .arg = l };
+	struct err e = { 0 };
+	int r;
+
+	snprintf(conf.initiator, sizeof(conf.initiator), "%s,i,0x%02x%02x%02x%02x%02x%02x", c->initiator, c->isid[0], c->isid[1],
+		 c->isid[2], c->isid[3], c->isid[4], c->isid[5]);
+	snprintf(conf.target, sizeof(conf.target), "%s,t,0x%04x", c->target, ISCSI_TPGT);
+	l->conn = c;
+	l->lun = rule->lun;
+	r = scsi_nexus_co_open(c->srv->scsi, rule->export_name, &conf, &l->nexus, &e);
+	if (r < 0) {
+		iscsi_log(c->srv, "iscsi: %s: LUN %u is left out: %s: %s", c->st->peer, rule->lun, rule->export_name, err_text(r));
+		return;
+	}
+	l->home = scsi_nexus_home(l->nexus);
+	c->lun_numbers[c->n_luns++] = rule->lun;
+}
+
+static enum iscsi_login_status session_co_open(struct iscsi_conn *c)
+{
+	uint64_t session = ++c->srv->last_session;
+	size_t i;
+
+	if (c->n_rules > ISCSI_LUNS_MAX)
+		return ISCSI_LOGIN_NO_RESOURCES;
+	c->luns = xcalloc(c->n_rules + 1, sizeof(*c->luns));
+	c->lun_numbers = xcalloc(c->n_rules + 1, sizeof(*c->lun_numbers));
+	for (i = 0; i < c->n_rules && !c->dropped; i++)
+		lun_co_open(c, &c->rules[i], session);
+	if (c->n_luns)
+		atomic_store(&c->home, c->luns[0].home);
+	return c->n_luns ? ISCSI_LOGIN_OK : ISCSI_LOGIN_UNAVAILABLE;
+}
+
+enum iscsi_login_status iscsi_session_co_begin(struct iscsi_conn *c, uint16_t tsih)
+{
+	struct iscsi_server *s = c->srv;
+	uint64_t deadline = reactor_now_ns() + s->o.login_ns;
+	struct iscsi_conn *old;
+
+	c->prm.first_burst = MIN(c->prm.first_burst, c->prm.max_burst);
+	if (tsih != ISCSI_TSIH_NONE)
+		return session_find(c) ? ISCSI_LOGIN_TOO_MANY_CONNECTIONS : ISCSI_LOGIN_NO_SESSION;
+	while (!c->is_discovery && (old = session_find(c))) {
+		iscsi_conn_stop(old, STOP_NOW);
+		if (co_queue_wait_until(&s->changed, deadline) < 0)
+			return ISCSI_LOGIN_UNAVAILABLE;
+	}
+	if (s->stopping || c->dropped)
+		return ISCSI_LOGIN_UNAVAILABLE;
+	do
+		s->last_tsih++;
+	while (tsih_is_used(s, s->last_tsih));
+	c->tsih = s->last_tsih;
+	c->is_listed = true;
+	return c->is_discovery ? ISCSI_LOGIN_OK : session_co_open(c);
+}
+
+/* ---- one connection ---- */
+
+static int nothing(void *arg)
+{
+	return 0;
+}
+
+static void conn_serve(struct iscsi_conn *c)
+{
+	if (iscsi_login_co(c) == 0 && !c->dropped) {
+		conn_not_half_open(c);
+		c->phase = ISCSI_RUNNING;
+		reactor_co_call(atomic_load(&c->home), iscsi_conn_co_run, c);
+		if (c->stop_posted) /* it runs before this call: messages are in order */
+			reactor_co_call(atomic_load(&c->home), nothing, NULL);
+	}
+	iscsi_luns_co_close(c);
+}
+
+void iscsi_server_co_serve(struct iscsi_server *s, struct stream *st)
+{
+	struct iscsi_conn *c;
+
+	CHECK(reactor_self() == s->home);
+	if (!server_admit(s)) {
+		iscsi_log(s, "iscsi: %s: refused: %u connections are open", st->peer, s->n_conns);
+		stream_close(st);
+		return;
+	}
+	c = conn_create(s, st);
+	conn_serve(c);
+	conn_destroy(c);
+}
+
+/* ---- changes ---- */
+
+static bool secrets_equal(const struct iscsi_secret *a, const struct iscsi_secret *b)
+{
+	return !strcmp(a->user, b->user) && a->len == b->len && !memcmp(a->bytes, b->bytes, a->len);
+}
+
+static bool rules_equal(const struct iscsi_rule *a, const struct iscsi_rule *b)
+{
+	return a->lun == b->lun && a->read_only == b->read_only && !strcmp(a->export_name, b->export_name) &&
+	       secrets_equal(&a->chap, &b->chap);
+}
+
+static bool rule_is_in(const struct iscsi_rule *r, const struct iscsi_rule *v, size_t n)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		if (rules_equal(r, &v[i]))
+			return true;
+	return false;
+}
+
+/* Would a login that has proved the same give the same? Who has proved the one secret gets all that have it. */
+static bool session_is_as_it_was(const struct iscsi_conn *c, const struct iscsi_rule *now, size_t n)
+{
+	size_t i, k;
+
+	for (i = 0; i < c->n_rules; i++)
+		if (!rule_is_in(&c->rules[i], now, n))
+			return false;
+	for (i = 0; i < n; i++) {
+		bool his = !*now[i].chap.user;
+
+		for (k = 0; k < c->n_rules && !his; k++)
+			his = secrets_equal(&c->rules[k].chap, &now[i].chap);
+		if (his && !rule_is_in(&now[i], c->rules, c->n_rules))
+			return false;
+	}
+	return true;
+}
+
+/* Coroutine. Has a running session other rights now? c may be gone after it. */
+static bool conn_co_has_changed(struct iscsi_server *s, uint16_t tsih, struct iscsi_conn *c)
+{
+	struct iscsi_rule *now = NULL;
+	struct iscsi_conn *x;
+	bool changed = false;
+	size_t n = 0;
+	int r = s->p.co_rules(s->p.arg, c->initiator, c->target, &now, &n);
+
+	list_for_each (x, &s->conns, link)
+		if (x == c && x->tsih == tsih)
+			changed = r == 0 && !session_is_as_it_was(x, now, n);
+	xfree(now);
+	return changed;
+}
+
+void iscsi_server_co_rules_changed(struct iscsi_server *s)
+{
+	uint16_t *v = xcalloc(s->n_conns + 1, sizeof(*v));
+	struct iscsi_conn *c;
+	size_t i, n = 0;
+
+	list_for_each (c, &s->conns, link)
+		if (c->is_listed && !c->is_discovery)
+			v[n++] = c->tsih;
+	for (i = 0; i < n; i++) {
+		list_for_each (c, &s->conns, link)
+			if (c->is_listed && c->tsih == v[i])
+				break;
+		if (&c->link != &s->conns && conn_co_has_changed(s, v[i], c))
+			iscsi_conn_stop(c, STOP_LOGOUT);
+	}
+	xfree(v);
+}
+
+void iscsi_server_co_destroy(struct iscsi_server *s)
+{
+	struct iscsi_conn *c;
+	size_t i;
+
+	CHECK(reactor_self() == s->home && !s->stopping);
+	s->stopping = true;
+	for (i = 0; i < s->n_listeners; i++)
+		listener_co_close(s->listeners[i]);
+	co_yield(); /* connections that were accepted just before come here first, and are refused */
+	list_for_each (c, &s->conns, link)
+		iscsi_conn_stop(c, STOP_SERVER);
+	while (s->n_conns)
+		co_queue_wait(&s->changed);
+	scsi_target_co_destroy(s->scsi);
+	xfree(s->listeners);
+	xfree(s);
+}
+
+/* ---- reports ---- */
+
+static uint64_t counter(const _Atomic uint64_t *c)
+{
+	return atomic_load_explicit(c, memory_order_relaxed);
+}
+
+int iscsi_server_connections(struct iscsi_server *s, struct iscsi_connection_info **out, size_t *n)
+{
+	struct iscsi_connection_info *v = xcalloc(s->n_conns + 1, sizeof(*v)), *x;
+	struct iscsi_conn *c;
+
+	*n = 0;
+	list_for_each (c, &s->conns, link) {
+		if (c->phase != ISCSI_RUNNING)
+			continue;
+		x = &v[(*n)++];
+		snprintf(x->peer, sizeof(x->peer), "%s", c->st->peer);
+		snprintf(x->initiator, sizeof(x->initiator), "%s", c->initiator);
+		snprintf(x->target, sizeof(x->target), "%s", c->target);
+		x->n_luns = (unsigned)c->n_luns;
+		x->reads = counter(&c->reads);
+		x->writes = counter(&c->writes);
+		x->bytes_read = counter(&c->bytes_read);
+		x->bytes_written = counter(&c->bytes_written);
+		x->since_wall_ns = c->since_wall_ns;
+	}
+	*out = v;
+	return 0;
+}
