@@ -514,6 +514,8 @@ int ashlar_co_export_set(struct ashlar_pool *p, const char *volume, const struct
 int ashlar_co_export_remove(struct ashlar_pool *p, const char *volume, struct err *e) __must_check;
 /* Of all open pools; hidden ones too (look at the flag). */
 int ashlar_co_export_list(struct ashlar *a, struct ashlar_export_info **out, size_t *n, struct err *e) __must_check;
+/* One of them: of VOLUME or VOLUME@SNAP. Does not suspend. */
+int ashlar_export_find(struct ashlar_pool *p, const char *volume, struct ashlar_export_info *out, struct err *e) __must_check;
 
 /* ---- notes: what frontends keep with volumes and snapshots ---- */
 

@@ -98,6 +98,18 @@ int ashlar_co_export_list(struct ashlar *a, struct ashlar_export_info **out, siz
 	return 0;
 }
 
+int ashlar_export_find(struct ashlar_pool *p, const char *volume, struct ashlar_export_info *out, struct err *e)
+{
+	struct thin_vol *v;
+	int r = pool_point_find(p, volume, &v, e);
+
+	if (r == 0) {
+		memset(out, 0, sizeof(*out));
+		export_info_fill(p, v, out);
+	}
+	return r;
+}
+
 /* ---- the data path of a volume ---- */
 
 struct vol_open {

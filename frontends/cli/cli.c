@@ -132,13 +132,24 @@ void cli_print_json(const json_t *j)
 
 #define LONG_BASE 1000
 
-static void getopt_tables(struct option *longs, char *shorts)
+/* `serve --iscsi ADDR`, but `export add VOLUME --iscsi`. */
+static bool takes_value(unsigned o, int argc, char **argv)
+{
+	int i;
+
+	for (i = 1; o == OPT_ISCSI && i < argc; i++)
+		if (!strcmp(argv[i], "export"))
+			return false;
+	return cli_opts[o].arg;
+}
+
+static void getopt_tables(struct option *longs, char *shorts, int argc, char **argv)
 {
 	unsigned i;
 
 	*shorts++ = ':';
 	for (i = 0; i < OPT_COUNT; i++) {
-		longs[i] = (struct option){ cli_opts[i].name, cli_opts[i].arg ? required_argument : no_argument, NULL, (int)(LONG_BASE + i) };
+		longs[i] = (struct option){ cli_opts[i].name, takes_value(i, argc, argv) ? required_argument : no_argument, NULL, (int)(LONG_BASE + i) };
 		if (!cli_opts[i].letter)
 			continue;
 		*shorts++ = cli_opts[i].letter;
@@ -183,7 +194,20 @@ static int option_bad(int ch, char **argv)
 /* Where all values of a repeatable option are kept; NULL: it is none. */
 static struct cli_many *many_of(struct cli *cl, int o)
 {
-	return o == OPT_NBD ? &cl->nbd : o == OPT_TLS_ALLOW ? &cl->tls_allow : o == OPT_ALLOW ? &cl->allow : NULL;
+	switch (o) {
+	case OPT_NBD:
+		return &cl->nbd;
+	case OPT_TLS_ALLOW:
+		return &cl->tls_allow;
+	case OPT_ALLOW:
+		return &cl->allow;
+	case OPT_ISCSI:
+		return &cl->iscsi;
+	case OPT_INITIATOR:
+		return &cl->initiator;
+	default:
+		return NULL;
+	}
 }
 
 static int options_parse(struct cli *cl, int argc, char **argv)
@@ -193,7 +217,7 @@ static int options_parse(struct cli *cl, int argc, char **argv)
 	struct cli_many *many;
 	int ch, o;
 
-	getopt_tables(longs, shorts);
+	getopt_tables(longs, shorts, argc, argv);
 	opterr = 0;
 	while ((ch = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
 		if (ch == '?' || ch == ':')

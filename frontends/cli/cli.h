@@ -67,6 +67,14 @@ enum cli_opt {
 	OPT_BURST_IOPS,
 	OPT_BURST_BPS,
 	OPT_BURST_SECONDS,
+	OPT_ISCSI,
+	OPT_IQN,
+	OPT_LUN,
+	OPT_INITIATOR,
+	OPT_CHAP_USER,
+	OPT_CHAP_SECRET_FILE,
+	OPT_MUTUAL_USER,
+	OPT_MUTUAL_SECRET_FILE,
 	OPT_COUNT
 };
 
@@ -90,7 +98,7 @@ struct cli {
 	int n_operands;
 	uint64_t given;		       /* OPT() bits */
 	const char *values[OPT_COUNT]; /* the last one given */
-	struct cli_many nbd, tls_allow, allow;
+	struct cli_many nbd, tls_allow, allow, iscsi, initiator;
 };
 
 struct cli_command {

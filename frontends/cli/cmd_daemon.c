@@ -75,15 +75,16 @@ static int run_stop(struct cli *cl)
 
 const struct cli_command cli_daemon_commands[] = {
 	{ NULL, "serve", NULL, "[DISK...]", 0, -1,
-	  OPT(CONTROL) | OPT(NBD) | OPT(REACTORS) | OPT(METADATA_CACHE) | OPT(READ_ONLY) | OPT(INSECURE) | OPT(TLS) | OPT(TLS_CERTS) |
+	  OPT(CONTROL) | OPT(NBD) | OPT(ISCSI) | OPT(REACTORS) | OPT(METADATA_CACHE) | OPT(READ_ONLY) | OPT(INSECURE) | OPT(TLS) | OPT(TLS_CERTS) |
 	  OPT(TLS_PSK) | OPT(TLS_VERIFY) | OPT(TLS_ALLOW), cli_serve,
-	  "serve the pools on these disks over NBD",
+	  "serve the pools on these disks over NBD and iSCSI",
 	  "DISK is a file, a device or a directory of them, or a remote disk: the URI of an NBD export (nbd://HOST/EXPORT, nbds://,\n"
 	  "nbd+unix:///EXPORT?socket=/PATH). Without any: $ASHLAR_DISKS, else all block devices. Each volume is exported as POOL/VOL.\n"
 	  "Without --nbd it listens on a unix socket beside the control socket. Clients that are not on this machine must use TLS: by\n"
 	  "certificates in a directory laid out as QEMU and nbdkit do it (--tls-certificates), by pre-shared keys (--tls-psk), or\n"
-	  "both. Disks are read and written by io_uring, or by epoll and Linux AIO (--io aio) where the kernel refuses it, as in\n"
-	  "many containers. When all is ready it prints a line \"ready\". SIGTERM or SIGINT\n"
+	  "both. --iscsi serves what `ashlar export add --iscsi` has made a LUN. Disks are read and written by io_uring, or by epoll\n"
+	  "and Linux AIO (--io aio) where the kernel refuses it, as in many containers. When all is ready it prints a line \"ready\".\n"
+	  "SIGTERM or SIGINT\n"
 	  "closes the pools cleanly; a second one ends the process at once, as a power cut would.",
 	  NULL },
 	{ "daemon", "status", NULL, "", 0, 0, OPTS_SHOW | OPT(CONTROL), run_status, "show what the running daemon serves, and where", NULL,

@@ -268,7 +268,7 @@ static int show_formatted(struct cli *cl, struct cli_session *s, const json_t *r
 			    .read_only = json_is_true(json_object_get(row, "read_only")) };
 	json_t *status = NULL;
 	struct err e = { 0 };
-	int r = target_options(&t);
+	int r = format_find(cl) < 0 ? 0 : target_options(&t);
 
 	if (r)
 		return r;
@@ -276,6 +276,11 @@ static int show_formatted(struct cli *cl, struct cli_session *s, const json_t *r
 		return cli_failf("%s is hidden from clients; `ashlar export add` brings it back", cl->operands[0]);
 	if (cli_session_call_daemon(s, "daemon.status", NULL, &status, &e) < 0)
 		return cli_fail(&e);
+	if (format_find(cl) < 0) {
+		r = cli_iscsi_format_show(cl, cl->values[OPT_FORMAT], status, row);
+		json_decref(status);
+		return r;
+	}
 	r = target_addr(&t, status);
 	if (r == 0)
 		formats[format_find(cl)].show(&t);
@@ -293,8 +298,8 @@ int cli_run_export_show(struct cli *cl)
 
 	if (r < 0)
 		return cli_fail(&e);
-	if (cli_has(cl, OPT_FORMAT) && format_find(cl) < 0)
-		return cli_usage(cl, "--format takes qemu, libvirt, nbd-client or fio");
+	if (cli_has(cl, OPT_FORMAT) && format_find(cl) < 0 && !cli_iscsi_format_is_known(cl->values[OPT_FORMAT]))
+		return cli_usage(cl, "--format takes qemu, libvirt, nbd-client or fio, and for iSCSI iscsiadm, libvirt-iscsi or esxi");
 	params = json_pack("{s:s}", "volume", cl->operands[0]);
 	s = cli_session_open(cl);
 	r = cli_session_call(s, name.pool, "export.show", params, SESSION_READ, &row, &e);

@@ -45,6 +45,7 @@ struct daemon {
 	struct world *world;
 	struct ashlar *a;
 	struct serve_tls tls;
+	struct serve_iscsi iscsi;
 	struct manager manager;
 	struct nbd_server *nbd_server;
 	struct control_server *control_server;
@@ -74,6 +75,7 @@ static json_t *daemon_co_connections(void *arg)
 	json_t *rows = json_array();
 	size_t i, n;
 
+	serve_iscsi_connections(&d->iscsi, rows);
 	if (nbd_server_co_connections(d->nbd_server, &v, &n) < 0)
 		return rows;
 	for (i = 0; i < n; i++) {
@@ -102,10 +104,17 @@ static json_t *daemon_status(void *arg)
 		n_pools++;
 	for (i = 0; i < d->n_nbd; i++)
 		json_array_append_new(nbd, json_string(d->nbd[i]));
-	return json_pack("{s:s, s:i, s:I, s:i, s:s, s:i, s:i, s:s, s:o, s:b, s:s}", "version", ASHLAR_VERSION, "pid", (int)getpid(),
+	return json_pack("{s:s, s:i, s:I, s:i, s:s, s:i, s:i, s:s, s:o, s:o, s:b, s:s}", "version", ASHLAR_VERSION, "pid", (int)getpid(),
 			 "uptime_seconds", (json_int_t)((world_now_ns(d->world) - d->start_ns) / NS_PER_SEC), "reactors",
 			 (int)d->world->n_reactors, "io", real_world_io(d->world, &why), "pools", (int)n_pools, "connections", (int)n_conns,
-			 "control", d->control, "nbd", nbd, "read_only", d->env.read_only, "tls", d->tls.mode);
+			 "control", d->control, "nbd", nbd, "iscsi", serve_iscsi_addrs(&d->iscsi), "read_only", d->env.read_only, "tls", d->tls.mode);
+}
+
+static void daemon_co_iscsi_changed(void *arg)
+{
+	struct daemon *d = arg;
+
+	serve_iscsi_co_changed(&d->iscsi);
 }
 
 static void daemon_stop(void *arg)
@@ -273,7 +282,8 @@ static int nbd_start(struct daemon *d)
 			return err_default(&d->e, r, d->nbd[i]);
 		say("nbd %s\n", d->nbd[i]);
 	}
-	return nbd_start_fds(d);
+	r = nbd_start_fds(d);
+	return r < 0 ? r : serve_iscsi_start(&d->iscsi, d->a, o.max_connections, &d->e);
 }
 
 static int control_start(struct daemon *d)
@@ -285,6 +295,7 @@ static int control_start(struct daemon *d)
 	d->env.co_connections = daemon_co_connections;
 	d->env.status = daemon_status;
 	d->env.shutdown = daemon_stop;
+	d->env.co_iscsi_changed = daemon_co_iscsi_changed;
 	d->env.arg = d;
 	d->control_server = control_server_create(d->world, &o);
 	r = control_server_listen(d->control_server, d->control, &d->e);
@@ -330,6 +341,7 @@ static int serve_co(void *arg)
 	}
 	if (d->control_server)
 		control_server_co_destroy(d->control_server);
+	serve_iscsi_co_stop(&d->iscsi);
 	if (d->nbd_server)
 		nbd_server_co_destroy(d->nbd_server);
 	cr = pools_co_close(d);
@@ -491,6 +503,8 @@ int cli_serve(struct cli *cl)
 		r = manager_take(&d->manager);
 	if (r == 0)
 		r = addresses_set(d);
+	if (r == 0)
+		r = serve_iscsi_set(&d->iscsi, cl);
 	if (r == 0)
 		r = numbers_set(d);
 	if (r)

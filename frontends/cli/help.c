@@ -41,7 +41,15 @@ const struct opt_desc cli_opts[OPT_COUNT] = {
 	[OPT_ALLOW] = { "allow", 0, "RULE", "only such clients: tls:NAME, uid:N, gid:N, addr:A/BITS; may be repeated; any: all" },
 	[OPT_MAX_CONNECTIONS] = { "max-connections", 0, "N", "at most so many clients at a time; 0: no limit" },
 	[OPT_WRITABLE] = { "writable", 0, NULL, "allow writes" },
-	[OPT_FORMAT] = { "format", 0, "FORMAT", "qemu, libvirt, nbd-client or fio" },
+	[OPT_FORMAT] = { "format", 0, "FORMAT", "qemu, libvirt, nbd-client or fio; of iSCSI: iscsiadm, libvirt-iscsi or esxi" },
+	[OPT_ISCSI] = { "iscsi", 0, "HOST:PORT", "serve iSCSI there (the usual port is 3260); may be repeated. Of exports: iSCSI, not NBD" },
+	[OPT_IQN] = { "iqn", 0, "NAME", "name of the iSCSI target, iqn.YYYY-MM.DOMAIN:NAME; default made of pool and volume" },
+	[OPT_LUN] = { "lun", 0, "N", "its number in the target; default the lowest that is free" },
+	[OPT_INITIATOR] = { "initiator", 0, "NAME", "only for the iSCSI initiator of this name; may be repeated" },
+	[OPT_CHAP_USER] = { "chap-user", 0, "NAME", "initiators prove by CHAP that they are NAME" },
+	[OPT_CHAP_SECRET_FILE] = { "chap-secret-file", 0, "FILE", "file with the secret for that in its first line, 12 to 100 bytes; - is standard input" },
+	[OPT_MUTUAL_USER] = { "mutual-user", 0, "NAME", "the target proves, to initiators that ask, that it is NAME" },
+	[OPT_MUTUAL_SECRET_FILE] = { "mutual-secret-file", 0, "FILE", "file with the secret for that, another one" },
 	[OPT_USER] = { "user", 0, "NAME", "name of the client's pre-shared key" },
 	[OPT_OFF] = { "off", 0, NULL, "take no more" },
 	[OPT_IOPS] = { "iops", 0, "N", "at most so many reads and writes per second; none: no limit" },
@@ -65,7 +73,7 @@ void cli_help_overview(void)
 	char form[80];
 	size_t i;
 
-	printf("ashlar pools disks, carves thin volumes out of the pool and serves them over NBD.\n\nCommands:\n");
+	printf("ashlar pools disks, carves thin volumes out of the pool and serves them over NBD and iSCSI.\n\nCommands:\n");
 	for (i = 0; cli_command_tables[i]; i++) {
 		for (c = cli_command_tables[i]; c->verb; c++) {
 			snprintf(form, sizeof(form), "%s%s%s %s", c->group ? c->group : "", c->group ? " " : "", c->verb, c->operands);

@@ -35,6 +35,25 @@ void manager_ready(struct manager *m);
 void manager_stopping(struct manager *m);
 void manager_end(struct manager *m);
 
+/* The iSCSI target, if it is asked for. */
+struct ashlar;
+struct iscsi_server;
+struct serve_iscsi {
+	const char *addrs[CLI_MANY_MAX];
+	unsigned n_addrs;
+	struct iscsi_server *server; /* NULL: none */
+};
+/* What the command line says of it: 0, or an exit status after the message. */
+int serve_iscsi_set(struct serve_iscsi *s, const struct cli *cl) __must_check;
+/* Reactor 0. */
+int serve_iscsi_start(struct serve_iscsi *s, struct ashlar *a, unsigned max_connections, struct err *e) __must_check;
+void serve_iscsi_co_stop(struct serve_iscsi *s);
+/* What is exported has changed, or for whom. */
+void serve_iscsi_co_changed(struct serve_iscsi *s);
+/* Adds a row for each session; its addresses. */
+void serve_iscsi_connections(struct serve_iscsi *s, json_t *rows);
+json_t *serve_iscsi_addrs(const struct serve_iscsi *s);
+
 /* HOST:PORT or unix:PATH that only this machine reaches. */
 bool cli_addr_is_local(const char *addr);
 /* The NBD socket beside a control socket: "unix:/run/ashlar/nbd.sock", "unix:/run/user/1000/ashlar-nbd.sock". */

@@ -85,6 +85,13 @@ int control_co_export_add(struct rpc_call *c, struct err *e);
 int control_co_export_set(struct rpc_call *c, struct err *e);
 int control_co_export_show(struct rpc_call *c, struct err *e);
 int control_co_export_remove(struct rpc_call *c, struct err *e);
+int control_co_export_add_iscsi(struct rpc_call *c, struct err *e);
+int control_co_export_remove_iscsi(struct rpc_call *c, struct err *e);
+int control_co_export_list_iscsi(struct rpc_call *c, struct err *e);
+/* Coroutine. Adds "iscsi" to rows of exports: what each volume is as a LUN, without secrets. */
+int control_co_iscsi_fill(struct control_env *env, json_t *rows, struct err *e) __must_check;
+/* After a change that iSCSI sessions may have to hear of. */
+void control_co_iscsi_changed(struct control_env *env);
 
 /* Coroutine. Waits for the job's end, at most max_ns, telling how far it is; its row is the result. */
 int control_job_co_wait(struct rpc_call *c, uint64_t id, uint64_t max_ns, struct err *e);

@@ -247,6 +247,9 @@ SHARED(control_co_export_add)
 SHARED(control_co_export_set)
 SHARED(control_co_export_show)
 SHARED(control_co_export_remove)
+SHARED(control_co_export_add_iscsi)
+SHARED(control_co_export_remove_iscsi)
+SHARED(control_co_export_list_iscsi)
 
 #define P_POOL { "pool", RPC_STRING, true, "name of the pool" }
 #define P_POOL_OPTIONAL { "pool", RPC_STRING, false, "name of the pool; absent: all" }
@@ -395,6 +398,19 @@ const struct rpc_method control_methods[] = {
 	  control_co_export_set_shared },
 	{ "export.show", "one export", PARAMS(P_POINT), control_co_export_show_shared },
 	{ "export.remove", "hides a volume or snapshot from clients", PARAMS(P_POINT), control_co_export_remove_shared },
+	{ "export.list_iscsi", "what iSCSI initiators can reach", PARAMS(P_POOL_OPTIONAL), control_co_export_list_iscsi_shared },
+	{ "export.add_iscsi", "makes a volume or snapshot a LUN of an iSCSI target",
+	  PARAMS(P_POINT, { "iqn", RPC_STRING, false, "name of the target; absent: made of pool and volume" },
+		 { "lun", RPC_SIZE, false, "absent: the lowest that is free" }, { "read_only", RPC_BOOL, false, "refuse writes" },
+		 { "initiators", RPC_STRINGS, false, "names of those that see it; absent: all" },
+		 { "chap_user", RPC_STRING, false, "name by which an initiator proves who it is" },
+		 { "chap_secret", RPC_STRING, false, "12 to 100 bytes" },
+		 { "mutual_user", RPC_STRING, false, "name by which the target does" },
+		 { "mutual_secret", RPC_STRING, false, "12 to 100 bytes, others" }),
+	  control_co_export_add_iscsi_shared },
+	{ "export.remove_iscsi", "takes a volume or snapshot away from iSCSI initiators",
+	  PARAMS(P_POINT, { "iqn", RPC_STRING, false, "only as a LUN of this target" }, { "lun", RPC_SIZE, false, "only this LUN" }),
+	  control_co_export_remove_iscsi_shared },
 	{ "connection.list", "the clients attached now", NULL, connection_co_list_call },
 	{ "daemon.status", "version, uptime, addresses", NULL, daemon_co_status_call },
 	{ "daemon.shutdown", "closes all pools and ends the daemon", NULL, daemon_co_shutdown_call },

@@ -19,6 +19,7 @@ struct control_env {
 	json_t *(*co_connections)(void *arg);
 	json_t *(*status)(void *arg);
 	void (*shutdown)(void *arg); /* asks for it, returns at once */
+	void (*co_iscsi_changed)(void *arg); /* what is exported by iSCSI, and for whom */
 	void *arg;
 	/* the gate */
 	unsigned n_shared, n_checks;

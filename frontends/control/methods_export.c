@@ -48,7 +48,7 @@ int control_co_export_list(struct rpc_call *c, struct err *e)
 		if (!pool || !strcmp(x[i].pool, pool))
 			json_array_append_new(c->result, export_json(&x[i]));
 	xfree(x);
-	return 0;
+	return control_co_iscsi_fill(env, c->result, e);
 }
 
 static int call_point(struct rpc_call *c, struct point_name *name, struct ashlar_pool **p, struct err *e)
@@ -60,17 +60,22 @@ static int call_point(struct rpc_call *c, struct point_name *name, struct ashlar
 
 static int export_row(struct control_env *env, const struct point_name *name, json_t **out, struct err *e)
 {
-	struct ashlar_export_info *x;
-	size_t i, n;
-	int r = ashlar_co_export_list(env->a, &x, &n, e);
+	struct ashlar_export_info *x = xcalloc(1, sizeof(*x));
+	struct ashlar_pool *p;
+	json_t *rows = json_array();
+	int r = control_pool_find(env, name->pool, &p, e);
 
-	if (r < 0)
-		return r;
-	for (i = 0; i < n && !*out; i++)
-		if (!strcmp(x[i].pool, name->pool) && !strcmp(x[i].volume, name->rest))
-			*out = export_json(&x[i]);
+	if (r == 0)
+		r = ashlar_export_find(p, name->rest, x, e);
+	if (r == 0) {
+		json_array_append_new(rows, export_json(x));
+		r = control_co_iscsi_fill(env, rows, e);
+	}
+	if (r == 0)
+		*out = json_incref(json_array_get(rows, 0));
+	json_decref(rows);
 	xfree(x);
-	return 0;
+	return r;
 }
 
 /* Rules, a newline between two, from an array of them; NULL: absent. ["any"]: none. xfree(). */

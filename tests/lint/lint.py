@@ -25,9 +25,9 @@ MATRIX = {
     "engine/pool": ALL_BELOW,
     "nbd": ["engine/base", "engine/io", PUBLIC],
     "frontends/iscsi": ["engine/base", "engine/io", PUBLIC],
-    "frontends/control": ["engine/base", "engine/io", PUBLIC],
+    "frontends/control": ["engine/base", "engine/io", PUBLIC, "frontends/iscsi/exports.h"],
     "frontends/nbdkit": ["engine/base", "engine/io", PUBLIC],
-    "frontends/cli": ["engine/base", "engine/io", PUBLIC, "frontends/control", "nbd/nbd.h"],
+    "frontends/cli": ["engine/base", "engine/io", PUBLIC, "frontends/control", "nbd/nbd.h", "frontends/iscsi/exports.h", "frontends/iscsi/iscsi.h"],
 }
 # Headers of other projects, and who may include them.
 FOREIGN = {
