@@ -537,6 +537,11 @@ struct ashlar_note {
 /* All that there are of one number. Cost: what notes there are, not volumes. */
 int ashlar_co_note_list(struct ashlar_pool *p, unsigned key, struct ashlar_note **out, size_t *n, struct err *e) __must_check;
 void ashlar_notes_free(struct ashlar_note *v, size_t n);
+/* Coroutines on any reactor. The same, of the volume of this identity (ashlar_attach_identity()). */
+int ashlar_co_identity_note_set(struct ashlar *a, const struct uuid *identity, unsigned key, const void *data, size_t len, struct err *e)
+	__must_check;
+int ashlar_co_identity_note_get(struct ashlar *a, const struct uuid *identity, unsigned key, void **data, size_t *len, struct err *e)
+	__must_check;
 
 /* ---- attaching: what a frontend does for each client ---- */
 
@@ -573,9 +578,6 @@ struct reactor *ashlar_attach_home(struct ashlar_attach *at);
 bool ashlar_attach_read_only(struct ashlar_attach *at);
 /* The same for whoever attaches this volume or snapshot, after a restart too; another one if it has moved to another pool. */
 void ashlar_attach_identity(const struct ashlar_attach *at, struct uuid *out);
-/* Coroutines on any reactor. The notes of the volume that it is attached to. */
-int ashlar_co_attach_note_set(struct ashlar_attach *at, unsigned key, const void *data, size_t len, struct err *e) __must_check;
-int ashlar_co_attach_note_get(struct ashlar_attach *at, unsigned key, void **data, size_t *len, struct err *e) __must_check;
 
 /* What has changed since a snapshot, for who reads by way of an attachment. */
 struct ashlar_attach_snapshot {

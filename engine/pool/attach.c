@@ -369,15 +369,14 @@ static int attach_co_hold(struct attach_call *c, struct thin_vol **out)
 	return r;
 }
 
-/* Pool and volume, mixed so that any few bytes of it differ. */
-static void attach_identify(struct ashlar_attach *at)
+void pool_vol_identity(const struct ashlar_pool *p, uint64_t volume, struct uuid *out)
 {
 	uint64_t half[2];
 
-	memcpy(half, at->p->label->pool.b, sizeof(half));
-	half[0] = hash_mix(half[0] ^ at->volume);
-	half[1] = hash_mix(half[1] ^ hash_mix(at->volume));
-	uuid_from_random(&at->identity, (const uint8_t *)half);
+	memcpy(half, p->label->pool.b, sizeof(half));
+	half[0] = hash_mix(half[0] ^ volume);
+	half[1] = hash_mix(half[1] ^ hash_mix(volume));
+	uuid_from_random(out, (const uint8_t *)half);
 }
 
 static int attach_there(void *arg)
@@ -394,7 +393,7 @@ static int attach_there(void *arg)
 	at->volume = id;
 	at->tv = v->open;
 	at->home = thin_volume_home(at->p->thin, id);
-	attach_identify(at);
+	pool_vol_identity(at->p, id, &at->identity);
 	at->read_only = v->export_flags & THIN_EXPORT_READ_ONLY || at->p->read_only || v->kind == THIN_KIND_SNAPSHOT;
 	list_push_back(&at->p->attached, &at->link);
 	return 0;

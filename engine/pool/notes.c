@@ -292,48 +292,67 @@ int ashlar_co_note_list(struct ashlar_pool *p, unsigned key, struct ashlar_note 
 	return err_default(e, r, "reading what belongs to volumes");
 }
 
-/* ---- by way of an attachment ---- */
+/* ---- by identity ---- */
 
-struct attach_note {
-	struct ashlar_attach *at;
+struct identity_note {
+	struct ashlar *a;
+	const struct uuid *identity;
 	unsigned key;
 	void *data;
 	size_t len;
 	struct err *e;
 };
 
-static int attach_set_there(void *arg)
+static struct thin_vol *identity_find(struct ashlar *a, const struct uuid *identity, struct ashlar_pool **out)
 {
-	struct attach_note *c = arg;
 	struct ashlar_pool *p;
-	struct thin_vol *v = pool_attach_vol(c->at, &p);
+	struct thin_vol *v;
+	struct uuid id;
 
-	return pool_co_note_set(p, v->id, c->key, c->data, c->len, c->e);
+	list_for_each (p, &a->pools, link) {
+		list_for_each (v, thin_vols(p->thin), link) {
+			pool_vol_identity(p, v->id, &id);
+			if (v->state != THIN_VOLUME_LIVE || !uuid_is_equal(&id, identity))
+				continue;
+			*out = p;
+			return v;
+		}
+	}
+	return NULL;
 }
 
-static int attach_get_there(void *arg)
+static int identity_set_there(void *arg)
 {
-	struct attach_note *c = arg;
+	struct identity_note *c = arg;
 	struct ashlar_pool *p;
-	struct thin_vol *v = pool_attach_vol(c->at, &p);
+	struct thin_vol *v = identity_find(c->a, c->identity, &p);
 
-	return pool_co_note_get(p, v->id, c->key, &c->data, &c->len);
+	return v ? pool_co_note_set(p, v->id, c->key, c->data, c->len, c->e) : err_set(c->e, -ENOENT, "the volume is gone");
 }
 
-int ashlar_co_attach_note_set(struct ashlar_attach *at, unsigned key, const void *data, size_t len, struct err *e)
+static int identity_get_there(void *arg)
 {
-	struct attach_note c = { .at = at, .key = key, .data = (void *)(uintptr_t)data, .len = len, .e = e };
+	struct identity_note *c = arg;
+	struct ashlar_pool *p;
+	struct thin_vol *v = identity_find(c->a, c->identity, &p);
 
-	return reactor_co_call(pool_attach_reactor(at), attach_set_there, &c);
+	return v ? pool_co_note_get(p, v->id, c->key, &c->data, &c->len) : -ENOENT;
 }
 
-int ashlar_co_attach_note_get(struct ashlar_attach *at, unsigned key, void **data, size_t *len, struct err *e)
+int ashlar_co_identity_note_set(struct ashlar *a, const struct uuid *identity, unsigned key, const void *data, size_t len, struct err *e)
 {
-	struct attach_note c = { .at = at, .key = key, .e = e };
+	struct identity_note c = { .a = a, .identity = identity, .key = key, .data = (void *)(uintptr_t)data, .len = len, .e = e };
+
+	return reactor_co_call(a->world->reactors[0], identity_set_there, &c);
+}
+
+int ashlar_co_identity_note_get(struct ashlar *a, const struct uuid *identity, unsigned key, void **data, size_t *len, struct err *e)
+{
+	struct identity_note c = { .a = a, .identity = identity, .key = key, .e = e };
 	int r;
 
 	CHECK(key < ASHLAR_NOTES);
-	r = reactor_co_call(pool_attach_reactor(at), attach_get_there, &c);
+	r = reactor_co_call(a->world->reactors[0], identity_get_there, &c);
 	*data = c.data;
 	*len = c.len;
 	return err_default(e, r, "reading what belongs to a volume");

@@ -248,6 +248,7 @@ struct iscsi_shard {
 struct iscsi_server {
 	struct world *world;
 	struct reactor *home;
+	struct scsi_pr_store store;
 	struct scsi_target *scsi;
 	struct iscsi_provider p;
 	struct iscsi_options o;
@@ -264,6 +265,9 @@ struct iscsi_server {
 
 /* log.c: one line; what comes from outside is printed with %s and escaped. Any reactor. */
 void iscsi_log(struct iscsi_server *s, const char *fmt, ...) __printf_like(2, 3);
+
+/* pr_store.c: persistent reservations are notes of their volumes. */
+void iscsi_pr_store_init(struct scsi_pr_store *s, struct ashlar *a);
 
 /* login.c. Coroutine on the server's reactor. 0: the full feature phase may start, else the connection ends. */
 int iscsi_login_co(struct iscsi_conn *c);

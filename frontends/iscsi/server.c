@@ -26,7 +26,8 @@ struct iscsi_server *iscsi_server_create(struct world *w, struct ashlar *a, cons
 	memset(s, 0, len);
 	s->world = w;
 	s->home = reactor_self();
-	s->scsi = scsi_target_create(a);
+	iscsi_pr_store_init(&s->store, a);
+	s->scsi = scsi_target_create(a, &s->store);
 	s->p = *p;
 	s->o = o ? *o : defaults;
 #define DEFAULT(field) (s->o.field = s->o.field ? s->o.field : defaults.field)
