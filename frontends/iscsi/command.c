@@ -595,11 +595,26 @@ void iscsi_command_complete(struct iscsi_conn *c)
 
 /* ---- Data-Out ---- */
 
-static void data_out_bad(struct iscsi_conn *c, const char *what)
+/* The command ends, and what else comes of its data is dropped: nothing has reached the LU (RFC 7143 11.4.7.2). */
+static void data_out_bad(struct iscsi_conn *c, struct iscsi_task *t, const char *what)
 {
+	static const uint8_t sense[18] = { 0x70, 0, 0x0b, [7] = 10, [12] = 0x0c, [13] = 0x0d }; /* incorrect amount of data */
+
 	c->rx.ignored = true;
-	iscsi_reject(c, ISCSI_REJECT_FIELD);
-	iscsi_conn_violation(c, what);
+	iscsi_log(c->srv, "iscsi: %s: a command failed: %s", c->st->peer, what);
+	if (t->is_held) { /* it must not be missing among those that wait for each other */
+		iscsi_conn_violation(c, what);
+		return;
+	}
+	list_del(&t->r2t_out.link);
+	list_del(&t->wait_link);
+	t->is_local = true;
+	t->state = TASK_RUNNING;
+	cmd_fill(t);
+	t->cmd.status = SCSI_CHECK_CONDITION;
+	t->cmd.sense_len = sizeof(sense);
+	memcpy(t->cmd.sense, sense, sizeof(sense));
+	task_done(t);
 }
 
 static const char *unsolicited_check(const struct iscsi_conn *c, const struct iscsi_task *t)
@@ -656,7 +671,7 @@ void iscsi_data_out_header(struct iscsi_conn *c)
 	else
 		bad = r ? solicited_check(c, r) : "data that nobody asked for";
 	if (bad) {
-		data_out_bad(c, bad);
+		data_out_bad(c, t, bad);
 		return;
 	}
 	c->rx.task = t;

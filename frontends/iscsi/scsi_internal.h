@@ -204,6 +204,8 @@ uint16_t scsi_nexus_attention_take(struct scsi_nexus *n);
 /* Fills t->lba, blocks, off_bytes, len_bytes from the CDB; false after it has set the failure: beyond the end. */
 bool scsi_range_parse(struct scsi_task *t);
 bool scsi_range_check(struct scsi_task *t, uint64_t lba, uint64_t blocks);
+/* A write whose initiator has said that it sends less than the CDB says: so many whole blocks are written. False: none. */
+bool scsi_write_cut(struct scsi_task *t);
 /* Sends t->io_op for off_bytes .. len_bytes with the payload, t->buf or data-out; ends the task when it is done. */
 void scsi_io_start(struct scsi_task *t);
 /* Coroutine. Reads len bytes into memory of buf_alloc(buf_bytes), which a stuck disk may make another: *buf changes. */

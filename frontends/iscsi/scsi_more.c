@@ -120,8 +120,9 @@ void scsi_run_write_and_verify(struct scsi_task *t)
 
 	if (how > 1) {
 		scsi_bad_cdb(t, 1, 2);
-	} else if (range_begins(t, length_byte(cdb)) && out_is(t, t->len_bytes)) {
-		r = write_co(t, IO_FUA);
+	} else if (range_begins(t, length_byte(cdb))) {
+		t->c->want_bytes = t->len_bytes;
+		r = scsi_write_cut(t) ? write_co(t, IO_FUA) : 0;
 		if (r < 0)
 			scsi_fail_errno(t, r);
 		else

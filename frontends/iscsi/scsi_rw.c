@@ -102,7 +102,7 @@ static void io_finish(struct scsi_task *t)
 	else if (t->io_op == IO_READ)
 		t->in_bytes = t->len_bytes;
 	if (t->c)
-		t->c->want_bytes = t->len_bytes;
+		t->c->want_bytes = MAX(t->c->want_bytes, t->len_bytes); /* a write may have been cut */
 	scsi_task_end(t);
 }
 
@@ -217,6 +217,14 @@ static bool out_is_aligned(const struct scsi_task *t)
 	return true;
 }
 
+bool scsi_write_cut(struct scsi_task *t)
+{
+	if (t->c->out_bytes < t->len_bytes)
+		t->len_bytes = t->c->out_bytes >> t->lu->lba_shift << t->lu->lba_shift;
+	t->blocks = (uint32_t)(t->len_bytes >> t->lu->lba_shift);
+	return t->len_bytes;
+}
+
 void scsi_run_write(struct scsi_task *t)
 {
 	const uint8_t *cdb = scsi_task_cdb(t);
@@ -226,8 +234,7 @@ void scsi_run_write(struct scsi_task *t)
 		return;
 	}
 	t->c->want_bytes = t->len_bytes;
-	if (t->c->out_bytes < t->len_bytes) { /* nothing is written rather than a part */
-		scsi_fail(t, KEY_ILLEGAL_REQUEST, ASC_BAD_INFORMATION_UNIT);
+	if (!scsi_write_cut(t)) {
 		scsi_task_end_later(t);
 		return;
 	}
