@@ -30,6 +30,12 @@ struct pr_out {
 	/* who has lost a registration, by what they were: nexuses are told, and their commands aborted */
 	struct scsi_pr_reg lost[SCSI_PR_REGISTRATIONS_MAX];
 	unsigned n_lost;
+	/* unit attentions, to be given when the change is durable */
+	struct told {
+		struct scsi_pr_reg who;
+		uint16_t asc;
+	} *told;
+	unsigned n_told;
 };
 
 /* ---- nexuses of a registration ---- */
@@ -39,23 +45,31 @@ static bool is_of(const struct scsi_nexus *n, const struct scsi_pr_reg *r)
 	return n->conf.port == r->port && !strcmp(n->conf.initiator, r->initiator);
 }
 
-static void tell(struct scsi_lu *lu, const struct scsi_pr_reg *r, uint16_t asc)
+static void tell(struct pr_out *o, const struct scsi_pr_reg *r, uint16_t asc)
+{
+	o->told = xrealloc(o->told, (o->n_told + 1) * sizeof(*o->told));
+	o->told[o->n_told++] = (struct told){*r, asc};
+}
+
+static void tell_all(const struct pr_out *o)
 {
 	struct scsi_nexus *n;
+	unsigned i;
 
-	list_for_each (n, &lu->nexuses, link)
-		if (is_of(n, r))
-			scsi_nexus_attention_asc(n, asc);
+	for (i = 0; i < o->n_told; i++)
+		list_for_each (n, &o->t->lu->nexuses, link)
+			if (is_of(n, &o->told[i].who))
+				scsi_nexus_attention_asc(n, o->told[i].asc);
 }
 
 /* All who are registered but `me`. */
-static void tell_others(const struct pr_out *o, uint16_t asc)
+static void tell_others(struct pr_out *o, uint16_t asc)
 {
 	const struct scsi_pr_reg *r;
 
 	list_for_each (r, &o->p->regs, link)
 		if (r != o->me)
-			tell(o->t->lu, r, asc);
+			tell(o, r, asc);
 }
 
 static void conflict(const struct pr_out *o)
@@ -249,7 +263,7 @@ static void out_preempt(struct pr_out *o)
 			tell_others(o, ASC_RESERVATIONS_RELEASED);
 	}
 	for (i = 0; i < o->n_lost; i++)
-		tell(o->t->lu, &o->lost[i], ASC_REGISTRATIONS_PREEMPTED);
+		tell(o, &o->lost[i], ASC_REGISTRATIONS_PREEMPTED);
 	p->generation++;
 }
 
@@ -379,6 +393,8 @@ static void out_co_run(struct pr_out *o)
 				scsi_bad_list(o->t, o->sa == OUT_REGISTER_AND_MOVE ? 17 : 20, 0);
 			else
 				scsi_fail(o->t, KEY_HARDWARE_ERROR, ASC_INTERNAL_FAILURE);
+		} else {
+			tell_all(o);
 		}
 	}
 	xfree(before);
@@ -442,6 +458,7 @@ void scsi_run_pr_out(struct scsi_task *t)
 		}
 	}
 	xfree(list);
+	xfree(o->told);
 	xfree(o);
 	scsi_task_end_later(t);
 }
