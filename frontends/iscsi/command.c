@@ -237,6 +237,7 @@ static void cmd_fill(struct iscsi_task *t)
 		cmd->out_iov_n = 1;
 		cmd->out_bytes = t->want;
 	}
+	cmd->out_expected = t->is_write ? t->edtl : 0;
 	cmd->in_max = t->is_read ? t->edtl : 0;
 }
 

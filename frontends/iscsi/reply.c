@@ -148,8 +148,6 @@ static void residual_set(struct iscsi_task *t)
 	uint64_t want = MAX(moved, cmd->want_bytes);
 
 	t->send_len = t->is_read ? (uint32_t)MIN(cmd->in.iov_len, (size_t)t->edtl) : 0;
-	if (cmd->status != SCSI_GOOD && !t->send_len)
-		want = moved = 0; /* nothing has been transferred */
 	if (want > t->edtl) {
 		t->residual_flag = ISCSI_RSP_OVERFLOW;
 		t->residual = (uint32_t)MIN(want - t->edtl, (uint64_t)UINT32_MAX);

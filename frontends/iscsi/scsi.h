@@ -47,6 +47,7 @@ struct scsi_cmd {
 	const struct iovec *out_iov; /* data-out: all that has come; untouched until done() */
 	unsigned out_iov_n;
 	uint32_t out_bytes;	    /* their sum: at most what the initiator wanted to send */
+	uint32_t out_expected;	    /* what it wanted to send: may be more */
 	uint32_t in_max;	    /* what it wants to receive; only for the limit of memory: residuals are the transport's */
 	void (*done)(struct scsi_cmd *c);
 	void *owner;
@@ -56,7 +57,8 @@ struct scsi_cmd {
 	uint8_t sense_len;	    /* 0: none */
 	uint8_t sense[SCSI_SENSE_MAX];
 	struct iovec in;	    /* data-in: in.iov_len bytes, at most SCSI_TRANSFER_MAX; in_max is not looked at: cut it and set residuals */
-	uint64_t want_bytes;	    /* what the CDB says is transferred: overflow or underflow is this against the expected length */
+	uint64_t want_bytes;	    /* what the CDB says is transferred, also if it failed: overflow or underflow is this against the
+				     * expected length */
 	/* this half's */
 	struct scsi_task *task;
 	void *in_buf;

@@ -93,11 +93,11 @@ static size_t vpd_block_limits(const struct scsi_lu *lu, const struct scsi_nexus
 	scsi_put16(p + 6, (uint16_t)MAX(1, 4096 >> lu->lba_shift)); /* optimal granularity: a subcluster at least */
 	scsi_put32(p + 8, SCSI_TRANSFER_MAX >> lu->lba_shift);
 	scsi_put32(p + 12, (uint32_t)(opt >> lu->lba_shift));
-	scsi_put32(p + 20, (uint32_t)(SCSI_UNMAP_BYTES_MAX >> lu->lba_shift));
+	scsi_put32(p + 20, SCSI_UNMAP_BLOCKS_MAX);
 	scsi_put32(p + 24, SCSI_UNMAP_DESCRIPTORS_MAX);
 	scsi_put32(p + 28, (uint32_t)(opt >> lu->lba_shift)); /* unmap granularity */
 	scsi_put32(p + 32, 0x80000000); /* aligned at 0 */
-	scsi_put64(p + 36, SCSI_UNMAP_BYTES_MAX >> lu->lba_shift); /* write same */
+	scsi_put64(p + 36, SCSI_SAME_BLOCKS_MAX);
 	return 0x3c;
 }
 

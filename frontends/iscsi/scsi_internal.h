@@ -30,7 +30,8 @@
 #define SCSI_CAW_BLOCKS_MAX 255	 /* and never more than SCSI_CAW_BYTES_MAX */
 #define SCSI_CAW_BYTES_MAX (128 * KIB)
 #define SCSI_UNMAP_DESCRIPTORS_MAX 256
-#define SCSI_UNMAP_BYTES_MAX (4 * GIB)
+#define SCSI_UNMAP_BLOCKS_MAX (1024 * 1024)
+#define SCSI_SAME_BLOCKS_MAX 65535 /* of WRITE SAME, whatever it writes */
 #define SCSI_COPY_TARGETS_MAX 4
 #define SCSI_COPY_SEGMENTS_MAX 16
 #define SCSI_COPY_LIST_MAX (SCSI_COPY_TARGETS_MAX * 32 + SCSI_COPY_SEGMENTS_MAX * 32)
@@ -204,7 +205,8 @@ uint16_t scsi_nexus_attention_take(struct scsi_nexus *n);
 /* Fills t->lba, blocks, off_bytes, len_bytes from the CDB; false after it has set the failure: beyond the end. */
 bool scsi_range_parse(struct scsi_task *t);
 bool scsi_range_check(struct scsi_task *t, uint64_t lba, uint64_t blocks);
-/* A write whose initiator has said that it sends less than the CDB says: so many whole blocks are written. False: none. */
+/* A write whose initiator has said that it sends less than the CDB says: so many blocks are written. False: none, or it
+ * has failed. */
 bool scsi_write_cut(struct scsi_task *t);
 /* Sends t->io_op for off_bytes .. len_bytes with the payload, t->buf or data-out; ends the task when it is done. */
 void scsi_io_start(struct scsi_task *t);

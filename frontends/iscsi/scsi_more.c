@@ -146,6 +146,8 @@ void scsi_run_compare_and_write(struct scsi_task *t)
 		scsi_bad_cdb(t, 1, 7);
 	} else if (cdb[13] > MIN(SCSI_CAW_BLOCKS_MAX, SCSI_CAW_BYTES_MAX >> lu->lba_shift)) {
 		scsi_bad_cdb(t, 13, 8);
+	} else if (MAX(t->c->out_bytes, t->c->out_expected) != (size_t)cdb[13] << (lu->lba_shift + 1)) {
+		scsi_bad_cdb(t, 13, 8);
 	} else if (scsi_range_parse(t) && t->len_bytes) {
 		n = t->len_bytes;
 		t->c->want_bytes = 2 * n;
@@ -220,9 +222,9 @@ void scsi_run_write_same(struct scsi_task *t)
 		scsi_bad_cdb(t, 1, 2);
 	} else if (!scsi_range_parse(t)) {
 		;
-	} else if (!t->len_bytes || t->len_bytes > SCSI_UNMAP_BYTES_MAX) {
+	} else if (!t->len_bytes || t->blocks > SCSI_SAME_BLOCKS_MAX) {
 		scsi_bad_cdb(t, length_byte(cdb), 8);
-	} else if (!no_data && t->c->out_bytes != block_bytes) {
+	} else if (!no_data && (t->c->out_bytes != block_bytes || t->c->out_expected > block_bytes)) {
 		scsi_fail(t, KEY_ILLEGAL_REQUEST, ASC_BAD_INFORMATION_UNIT);
 	} else {
 		if (!no_data) {
@@ -280,7 +282,7 @@ static bool unmap_check(struct scsi_task *t, const uint8_t *list, size_t n, size
 			return false;
 		sum += t->len_bytes;
 	}
-	if (sum > SCSI_UNMAP_BYTES_MAX) {
+	if (sum >> t->lu->lba_shift > SCSI_UNMAP_BLOCKS_MAX) {
 		scsi_bad_list(t, 8, 8);
 		return false;
 	}

@@ -75,7 +75,6 @@ void scsi_run_read_capacity_16(struct scsi_task *t)
 
 	scsi_put64(p, (t->lu->bdev->size_bytes >> t->lu->lba_shift) - 1);
 	scsi_put32(p + 8, t->lu->lba_bytes);
-	p[13] = t->lu->lba_bytes < 4096 ? (uint8_t)(12 - t->lu->lba_shift) : 0; /* physical blocks of 4 KiB */
 	scsi_put16(p + 14, 0xc000); /* LBPME, LBPRZ */
 	scsi_task_reply(t, 32, allocation);
 }

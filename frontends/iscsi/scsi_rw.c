@@ -219,8 +219,13 @@ static bool out_is_aligned(const struct scsi_task *t)
 
 bool scsi_write_cut(struct scsi_task *t)
 {
-	if (t->c->out_bytes < t->len_bytes)
-		t->len_bytes = t->c->out_bytes >> t->lu->lba_shift << t->lu->lba_shift;
+	if (t->c->out_bytes < t->len_bytes) {
+		if (!IS_ALIGNED(t->c->out_bytes, t->lu->lba_bytes)) { /* a part of a block is none */
+			scsi_fail(t, KEY_ILLEGAL_REQUEST, ASC_BAD_INFORMATION_UNIT);
+			return false;
+		}
+		t->len_bytes = t->c->out_bytes;
+	}
 	t->blocks = (uint32_t)(t->len_bytes >> t->lu->lba_shift);
 	return t->len_bytes;
 }

@@ -76,11 +76,14 @@ static int ends(void)
 	GOOD(CMD(&a, OP_PRE_FETCH_16, 2, B8(0), B4(0), 0, 0));
 	/* protection information: there is none */
 	BAD_CDB(CMD(&a, OP_READ_10, 0x20, B4(0), 0, B2(1), 0));
-	/* less data than the CDB says: nothing is written, and the residual can be told */
+	/* less data than the CDB says: so much is written, but no parts of blocks; and the residual can be told */
 	memset(rig.out, 9, 1024);
-	r = CMD_OUT(&a, rig.out, 512, OP_WRITE_10, 0, B4(0), 0, B2(2), 0);
+	r = CMD_OUT(&a, rig.out, 200, OP_WRITE_10, 0, B4(0), 0, B2(2), 0);
 	EXPECT(r.status == SCSI_CHECK_CONDITION && r.asc == ASC_BAD_INFORMATION_UNIT && r.want == 1024);
 	EXPECT(co_is(&a, 0, 2, 0));
+	r = CMD_OUT(&a, rig.out, 512, OP_WRITE_10, 0, B4(10), 0, B2(2), 0);
+	EXPECT(r.status == SCSI_GOOD && r.want == 1024);
+	EXPECT(co_is(&a, 10, 1, 9) && co_is(&a, 11, 1, 0));
 	/* more: what the CDB says */
 	r = CMD_OUT(&a, rig.out, 1024, OP_WRITE_10, 0, B4(0), 0, B2(1), 0);
 	EXPECT(r.status == SCSI_GOOD && r.want == 512);

@@ -56,7 +56,7 @@ static void pages(void)
 	EXPECT(d && memcmp(naa, d + 4, 8)); /* another volume */
 	p = vpd(&a, 0xb0, &len);
 	EXPECT(len == 0x3c && p[0] == 1 && p[1] == 255 && scsi_get32(p + 4) == SCSI_TRANSFER_MAX / 512);
-	EXPECT(scsi_get32(p + 16) == SCSI_UNMAP_BYTES_MAX / 512 && scsi_get32(p + 20) == SCSI_UNMAP_DESCRIPTORS_MAX);
+	EXPECT(scsi_get32(p + 16) == SCSI_UNMAP_BLOCKS_MAX && scsi_get64(p + 32) == SCSI_SAME_BLOCKS_MAX && scsi_get32(p + 20) == SCSI_UNMAP_DESCRIPTORS_MAX);
 	p = vpd(&a, 0xb1, &len);
 	EXPECT(len == 0x3c && scsi_get16(p) == 1);
 	p = vpd(&a, 0xb2, &len);
@@ -107,7 +107,7 @@ static int capacities(void)
 	GOOD(CMD(&a, OP_READ_CAPACITY_10, 0, B4(0), 0, 0, 0, 0));
 	EXPECT(scsi_get32(rig.in) == RIG_BLOCKS - 1 && scsi_get32(rig.in + 4) == 512);
 	GOOD(CMD(&a, OP_SERVICE_ACTION_IN_16, SA_READ_CAPACITY_16, B8(0), B4(32), 0, 0));
-	EXPECT(scsi_get64(rig.in) == RIG_BLOCKS - 1 && scsi_get32(rig.in + 8) == 512 && rig.in[13] == 3 && scsi_get16(rig.in + 14) == 0xc000);
+	EXPECT(scsi_get64(rig.in) == RIG_BLOCKS - 1 && scsi_get32(rig.in + 8) == 512 && rig.in[13] == 0 && scsi_get16(rig.in + 14) == 0xc000);
 	EXPECT(CMD(&a, OP_SERVICE_ACTION_IN_16, SA_READ_CAPACITY_16, B8(0), B4(12), 0, 0).in_len == 12);
 	told = a.n_told;
 	EXPECT(ashlar_co_volume_resize(rig.p, "a", RIG_VOLUME_BYTES * 2, false, &e) == 0);
