@@ -96,6 +96,8 @@ int nbd_request_check(const struct nbd_session *s, const struct nbd_header *h, u
 	traits = cmds[cmd].traits;
 	if ((traits & CMD_WRITES) && (s->at.read_only || s->at.bdev->read_only))
 		return -EPERM;
+	if (unlikely(s->at.bdev->fence) && (traits & CMD_WRITES || (traits & CMD_RANGE && s->at.bdev->fence == BDEV_FENCE_ALL)))
+		return -EPERM; /* somebody else has reserved it */
 	if ((traits & CMD_PAYLOAD) && len > NBD_PAYLOAD_MAX)
 		return cmd == NBD_CMD_READ && s->structured ? -EOVERFLOW : -EINVAL;
 	r = check_more(s, cmd, flags, off, len);

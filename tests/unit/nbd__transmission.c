@@ -246,6 +246,37 @@ static void read_that_never_comes_ends_in_an_error(void)
 	CU_ASSERT_NOT_EQUAL(reply_of(2, 0).error, 0);
 }
 
+static uint8_t fence;
+
+static void fence_before(struct nbd_run *r)
+{
+	fill_before(r);
+	mem_bdev_of(nbd_mem_export(r->exports, RUN_MEM))->fence = fence;
+}
+
+/* Reserved by an initiator of another frontend: what NBD clients may not do they are refused, the rest goes on. */
+static void reserved_volume_refuses_what_the_reservation_says(void)
+{
+	unsigned i;
+
+	for (i = 0; i < 3; i++) {
+		fence = (uint8_t[]){BDEV_FENCE_NONE, BDEV_FENCE_WRITES, BDEV_FENCE_ALL}[i];
+		begin("mem", false);
+		run.co_before = fence_before;
+		script_write(&in, 0, 1, 0, 512, 1);
+		script_request(&in, NBD_CMD_TRIM, 0, 2, 0, 4096);
+		script_request(&in, NBD_CMD_WRITE_ZEROES, 0, 3, 0, 4096);
+		script_request(&in, NBD_CMD_CACHE, 0, 4, 0, 4096);
+		script_request(&in, NBD_CMD_FLUSH, 0, 5, 0, 0);
+		go();
+		CU_ASSERT_EQUAL(reply_of(1, 0).error, i ? NBD_EPERM : 0);
+		CU_ASSERT_EQUAL(reply_of(2, 0).error, i ? NBD_EPERM : 0);
+		CU_ASSERT_EQUAL(reply_of(3, 0).error, i ? NBD_EPERM : 0);
+		CU_ASSERT_EQUAL(reply_of(4, 0).error, i == 2 ? NBD_EPERM : 0);
+		CU_ASSERT_EQUAL(reply_of(5, 0).error, 0);
+	}
+}
+
 static void thousands_of_requests_in_one_receive(void)
 {
 	unsigned i;
@@ -701,6 +732,7 @@ int main(void)
 		T(reads_structured),
 		T(read_that_the_device_gives_up_is_done_again_in_other_memory),
 		T(read_that_never_comes_ends_in_an_error),
+		T(reserved_volume_refuses_what_the_reservation_says),
 		T(thousands_of_requests_in_one_receive),
 		T(trim_zero_and_cache),
 		T(fast_zero_fails_fast),
