@@ -4,7 +4,7 @@ DEPS_BUILD := gcc make libc6-dev liburing-dev libisal-dev libblkid-dev libnbd-de
 	nbdkit-plugin-dev pkg-config
 DEPS_RUN := libnbd-bin
 DEPS_DEMO := e2fsprogs
-DEPS_CHECK := libcunit1-dev clang llvm python3 python3-libnbd qemu-utils fio libnbd-bin e2fsprogs nbdkit iproute2 openssl
+DEPS_CHECK := libcunit1-dev clang llvm python3 python3-libnbd qemu-utils fio libnbd-bin e2fsprogs nbdkit iproute2 openssl libiscsi-bin qemu-block-extra
 DEPS_BENCH := fio qemu-utils nbdkit
 
 .PHONY: help

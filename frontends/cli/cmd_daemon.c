@@ -55,9 +55,12 @@ static int run_status(struct cli *cl)
 
 	if (r == 0)
 		r = cli_table_show(&status_table, cl, row);
-	if (r == 0 && !cli_has(cl, OPT_JSON))
+	if (r == 0 && !cli_has(cl, OPT_JSON)) {
 		json_array_foreach(json_object_get(row, "nbd"), i, addr)
 			printf("%-16s %s\n", "nbd", json_string_value(addr));
+		json_array_foreach(json_object_get(row, "iscsi"), i, addr)
+			printf("%-16s %s\n", "iscsi", json_string_value(addr));
+	}
 	json_decref(row);
 	return r;
 }

@@ -170,6 +170,7 @@ static int binary_hex(const char *v, uint8_t *out, size_t cap, size_t *len)
 		return -EINVAL;
 	if ((n + odd) / 2 > cap)
 		return -E2BIG;
+	out[0] = 0;
 	for (i = 0; i < n; i++) {
 		d = hex_digit(v[i]);
 		if (d < 0)
