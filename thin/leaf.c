@@ -100,6 +100,7 @@ static struct thin_leaf *leaf_new(struct thin_volume *v, uint64_t leaf)
 	l->v = v;
 	l->used = l->loading = true;
 	l->pins = 0;
+	l->sharing = l->marks = 0;
 	l->dropped = false;
 	l->share_epoch = v->share_epoch;
 	l->unshare_gen = 0;
@@ -134,9 +135,13 @@ int thin_leaf_co_refresh(struct thin_leaf *l)
 {
 	struct thin_entry_disk *d = xmalloc(sizeof(l->entries));
 	uint64_t gen = l->v->tr->unshare_gen;
-	unsigned i;
+	unsigned marks = l->marks, i;
 	int r = thin_co_leaf(l->v->t, l->v->id, l->node.key, true, d);
 
+	if (r >= 0 && (l->sharing || l->marks != marks)) { /* it may be of before that: what is shared stays so, for now */
+		xfree(d);
+		return 0;
+	}
 	for (i = 0; i < THIN_MAP_PER_LEAF && r == 0; i++) {
 		struct thin_entry e = thin_entry_load(&l->entries[i]), x = thin_entry_load(&d[i]);
 

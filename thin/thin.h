@@ -339,6 +339,13 @@ void thin_volume_set_full_wait(struct thin_volume *v, uint64_t ns); /* there */
  * it there are no limits. Held requests go on in the order in which they came; those that are held when the volume is shut go on then. */
 void thin_volume_set_limits(struct thin_volume *v, const struct thin_limits *l);
 
+/* Coroutine on the source's home reactor; neither is closed meanwhile without -ESHUTDOWN. Copies by sharing clusters, without reading or
+ * writing data; a snapshot of the target has each cluster of the copy or not. Offsets and len are whole clusters. -EOPNOTSUPP: not
+ * these two (other layouts, they forward, the ranges overlap); *done: so much has been copied, always, from the start. Durable like
+ * a write. */
+int thin_volume_co_share(struct thin_volume *src, uint64_t src_off, struct thin_volume *dst, uint64_t dst_off, uint64_t len, uint64_t *done)
+	__must_check;
+
 struct thin_volume_stats {
 	uint64_t reads, writes, bytes_read, bytes_written, fast, slow, parked;
 	uint64_t redirected; /* clusters written anew instead of over their contents */

@@ -11,6 +11,7 @@
  *   limit.c          requests that a limit holds
  *   share.c          how many requests of a volume are under way while others want something too
  *   compare.c        compare and write
+ *   copy.c           copying by sharing clusters
  *   read.c write.c discard.c status.c
  *
  * A request is on one of two paths. The fast one does not suspend, so what it looks up is true until it has submitted;
@@ -40,6 +41,8 @@ struct thin_leaf {
 	uint64_t share_epoch; /* v's, as of when it was loaded, or marked: if that has moved on, all that it maps is shared */
 	uint64_t unshare_gen; /* tr's, as of when `shared` was last known to be exact; 0: never */
 	unsigned pins;	  /* not to be evicted */
+	/* copy.c: entries say `shared`, and home does not know yet; counts how often that was over */
+	unsigned sharing, marks;
 	struct list lru;  /* tr->lru */
 	struct list link; /* v->leaf_list */
 	struct co_queue loaders;

@@ -71,7 +71,7 @@ static int step_write(void *arg)
 	if (r < 0)
 		return r;
 	if (s->hole)
-		return bdev_co_zero(b, s->off_bytes, s->len_bytes, flags);
+		return scsi_co_zero(s->lu, s->off_bytes, s->len_bytes, flags);
 	return bdev_co_write(b, s->off_bytes, s->buf, s->len_bytes, flags);
 }
 

@@ -212,6 +212,8 @@ bool scsi_write_cut(struct scsi_task *t);
 void scsi_io_start(struct scsi_task *t);
 /* Coroutine. Reads len bytes into memory of buf_alloc(buf_bytes), which a stuck disk may make another: *buf changes. */
 int scsi_co_read(struct scsi_lu *lu, uint64_t off_bytes, uint8_t **buf, size_t buf_bytes, size_t len) __must_check;
+/* Coroutine. Makes a range read as zeros, in pieces as large as the bdev takes; -ERANGE: it has shrunk. */
+int scsi_co_zero(struct scsi_lu *lu, uint64_t off_bytes, uint64_t len_bytes, unsigned flags) __must_check;
 /* Write protection that is the LU's: 0, or an ASC. */
 uint16_t scsi_write_protection(const struct scsi_lu *lu, const struct scsi_nexus *n);
 

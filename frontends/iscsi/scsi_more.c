@@ -202,7 +202,7 @@ static int same_co(struct scsi_task *t, const uint8_t *block)
 {
 	if (block && !is_zero(block, t->lu->lba_bytes))
 		return same_co_write(t, block);
-	return bdev_co_zero(t->lu->bdev, t->off_bytes, t->len_bytes, t->lu->mode.write_through ? IO_FUA : 0);
+	return scsi_co_zero(t->lu, t->off_bytes, t->len_bytes, t->lu->mode.write_through ? IO_FUA : 0);
 }
 
 void scsi_run_write_same(struct scsi_task *t)
@@ -251,11 +251,7 @@ static int unmap_co(struct scsi_task *t, const uint8_t *d, size_t n)
 	for (; n && r == 0 && !t->aborted; n--, d += 16) {
 		off = scsi_get64(d) << t->lu->lba_shift;
 		len = (uint64_t)scsi_get32(d + 8) << t->lu->lba_shift;
-		if (!len)
-			continue;
-		r = bdev_check_range(t->lu->bdev, off, len);
-		if (r == 0)
-			r = bdev_co_zero(t->lu->bdev, off, len, flags);
+		r = scsi_co_zero(t->lu, off, len, flags);
 	}
 	return r;
 }

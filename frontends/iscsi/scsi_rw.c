@@ -299,3 +299,19 @@ int scsi_co_read(struct scsi_lu *lu, uint64_t off_bytes, uint8_t **buf, size_t b
 	}
 	return 0;
 }
+
+int scsi_co_zero(struct scsi_lu *lu, uint64_t off_bytes, uint64_t len_bytes, unsigned flags)
+{
+	uint64_t max = ALIGN_DOWN((uint64_t)lu->bdev->max_bytes, MAX(lu->bdev->opt_bytes, lu->lba_bytes)), n;
+	int r = 0;
+
+	if (!max)
+		max = lu->bdev->max_bytes;
+	for (; len_bytes && r == 0; off_bytes += n, len_bytes -= n) {
+		n = MIN(max - off_bytes % max, len_bytes);
+		r = bdev_check_range(lu->bdev, off_bytes, n);
+		if (r == 0)
+			r = bdev_co_zero(lu->bdev, off_bytes, n, flags);
+	}
+	return r;
+}

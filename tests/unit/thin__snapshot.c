@@ -209,6 +209,46 @@ static void do_clone(void)
 	made->id = c.id;
 }
 
+/* A copy that shares clusters, of a volume or a snapshot, into a volume. */
+struct share {
+	struct thin_volume *from, *to;
+	uint64_t from_off, to_off, len, done;
+};
+
+static int share_there(void *arg)
+{
+	struct share *s = arg;
+
+	return thin_volume_co_share(s->from, s->from_off, s->to, s->to_off, s->len, &s->done);
+}
+
+static void do_share(void)
+{
+	struct point *from = point_pick(rng_chance(&rig.rng, 1, 3)), *to = point_pick(false);
+	uint64_t cluster = rig.conf.cluster_bytes, n = BYTES / cluster;
+	struct share s = { 0 };
+	int r;
+
+	if (!from || !to)
+		return;
+	s.from_off = rng_below(&rig.rng, n);
+	s.to_off = rng_below(&rig.rng, n);
+	s.len = 1 + rng_below(&rig.rng, rng_chance(&rig.rng, 1, 4) ? n : 8);
+	s.len = MIN(s.len, n - MAX(s.from_off, s.to_off)) * cluster;
+	s.from_off *= cluster;
+	s.to_off *= cluster;
+	NOTE("%u: share %s %llu to %s %llu, %llu\n", n_steps, from->name, (unsigned long long)s.from_off, to->name,
+	     (unsigned long long)s.to_off, (unsigned long long)s.len);
+	(void)bdev_of(from);
+	(void)bdev_of(to);
+	s.from = vol_of(from)->open;
+	s.to = vol_of(to)->open;
+	r = reactor_co_call(thin_volume_home(rig.thin, from->id), share_there, &s);
+	EXPECT(r == 0 || (r == -EOPNOTSUPP && s.done == 0));
+	EXPECT(r != 0 || s.done == s.len);
+	memmove(to->data + s.to_off, from->data + s.from_off, s.done);
+}
+
 static void do_delete(struct point *p)
 {
 	struct thin_vol *v = vol_of(p);
@@ -271,7 +311,7 @@ static void co_step(void)
 	uint64_t off, len;
 
 	n_steps++;
-	switch (rng_below(&rig.rng, 26)) {
+	switch (rng_below(&rig.rng, 28)) {
 	case 0: do_snapshot(); return;
 	case 1: do_clone(); return;
 	case 2:
@@ -284,6 +324,7 @@ static void co_step(void)
 			do_rollback();
 		return;
 	case 4: do_diff(); return;
+	case 26: case 27: do_share(); return;
 	case 24: /* nobody uses it: what is deleted now brings own and base together all the same */
 		p = point_pick(false);
 		if (p && vol_of(p)->n_attached) {
