@@ -576,6 +576,11 @@ void ashlar_co_detach(struct ashlar_attach *at);
 struct bdev *ashlar_attach_bdev(struct ashlar_attach *at);
 struct reactor *ashlar_attach_home(struct ashlar_attach *at);
 bool ashlar_attach_read_only(struct ashlar_attach *at);
+/* Coroutine on the home of `from`; both stay attached meanwhile. Copies from one to the other, or within one, by sharing clusters: no data is
+ * read. Offsets and length are multiples of opt_bytes of the bdevs. *done: so much has been copied, also if it fails; -EOPNOTSUPP:
+ * not between these two: other pools or layouts, volumes that are about to move, ranges that overlap. */
+int ashlar_co_attach_copy(struct ashlar_attach *from, uint64_t from_off, struct ashlar_attach *to, uint64_t to_off, uint64_t len_bytes,
+			  uint64_t *done) __must_check;
 /* The same for whoever attaches this volume or snapshot, after a restart too; another one if it has moved to another pool. */
 void ashlar_attach_identity(const struct ashlar_attach *at, struct uuid *out);
 

@@ -469,6 +469,12 @@ struct bdev *ashlar_attach_bdev(struct ashlar_attach *at)
 	return thin_volume_bdev(at->tv);
 }
 
+int ashlar_co_attach_copy(struct ashlar_attach *from, uint64_t from_off, struct ashlar_attach *to, uint64_t to_off, uint64_t len_bytes,
+			  uint64_t *done)
+{
+	return thin_volume_co_share(from->tv, from_off, to->tv, to_off, len_bytes, done);
+}
+
 struct reactor *ashlar_attach_home(struct ashlar_attach *at)
 {
 	return at->home;

@@ -2,12 +2,13 @@
  * scsi_copy.c: third-party copy: the copying, EXTENDED COPY (LID1), and its results.
  *
  * The copy manager is the LU that the command is sent to. It reaches LUs that the session has a nexus to, by their designator, and with
- * the rights that the session has there, looked at anew with every step. Holes stay holes.
+ * the rights that the session has there, looked at anew with every step. Whole clusters are shared where that can be; of the rest
+ * holes stay holes.
  */
 #include "frontends/iscsi/scsi_internal.h"
 
 #define STEP_BYTES MIB
-#define STEP_EXTENTS 64
+#define SHARE_BYTES (256 * MIB) /* between looks at who may */
 
 /* ---- copying ---- */
 
@@ -75,7 +76,8 @@ static int step_write(void *arg)
 	return bdev_co_write(b, s->off_bytes, s->buf, s->len_bytes, flags);
 }
 
-int scsi_co_copy(struct scsi_task *t, struct scsi_copy_end from, struct scsi_copy_end to, uint64_t len_bytes, uint64_t *moved)
+/* Coroutine. By reading and writing. */
+static int copy_co_plain(struct scsi_task *t, struct scsi_copy_end from, struct scsi_copy_end to, uint64_t len_bytes, uint64_t *moved)
 {
 	uint64_t session = t->nexus->conf.session;
 	uint8_t *buf = xaligned(4096, STEP_BYTES); /* it is on two reactors in turn */
@@ -103,6 +105,82 @@ int scsi_co_copy(struct scsi_task *t, struct scsi_copy_end from, struct scsi_cop
 			*moved += s.len_bytes;
 	}
 	xfree(buf);
+	return r;
+}
+
+/* A part of a copy that shares clusters, on the source's reactor. */
+struct share {
+	uint64_t session;
+	struct scsi_copy_end from, to;
+	uint64_t len_bytes, done;
+};
+
+static int share_may_write(void *arg)
+{
+	const struct share *s = arg;
+
+	return scsi_lu_session_may(s->to.lu, s->session, ACCESS_WRITE) ? 0 : -EACCES;
+}
+
+static int share_there(void *arg)
+{
+	struct share *s = arg;
+	int r;
+
+	if (!scsi_lu_session_may(s->from.lu, s->session, ACCESS_READ))
+		return -EACCES;
+	r = reactor_co_call(s->to.lu->home, share_may_write, s);
+	if (r == 0)
+		r = ashlar_co_attach_copy(s->from.lu->at, s->from.off_bytes, s->to.lu->at, s->to.off_bytes, s->len_bytes, &s->done);
+	return r;
+}
+
+static int share_flush(void *arg)
+{
+	const struct scsi_lu *lu = arg;
+
+	return lu->mode.write_through ? bdev_co_flush(lu->bdev) : 0;
+}
+
+/* Coroutine. Whole clusters, without reading them. */
+static int copy_co_share(struct scsi_task *t, struct scsi_copy_end from, struct scsi_copy_end to, uint64_t len_bytes, uint64_t *moved)
+{
+	struct share s;
+	int r = 0;
+
+	*moved = 0;
+	while (r == 0 && *moved < len_bytes && !t->aborted) {
+		s = (struct share){t->nexus->conf.session, {from.lu, from.off_bytes + *moved}, {to.lu, to.off_bytes + *moved},
+				   MIN(len_bytes - *moved, SHARE_BYTES), 0};
+		r = reactor_co_call(from.lu->home, share_there, &s);
+		*moved += s.done;
+	}
+	return r == 0 ? reactor_co_call(to.lu->home, share_flush, to.lu) : r;
+}
+
+static struct scsi_copy_end copy_end_at(struct scsi_copy_end e, uint64_t bytes)
+{
+	return (struct scsi_copy_end){e.lu, e.off_bytes + bytes};
+}
+
+int scsi_co_copy(struct scsi_task *t, struct scsi_copy_end from, struct scsi_copy_end to, uint64_t len_bytes, uint64_t *moved)
+{
+	uint64_t cluster = to.lu->cluster_bytes, head = (cluster - to.off_bytes % cluster) % cluster, n;
+	int r = -EOPNOTSUPP;
+
+	*moved = 0;
+	if (from.lu && from.lu->at && to.lu->at && from.lu->cluster_bytes == cluster && len_bytes >= head + cluster &&
+	    from.off_bytes % cluster == to.off_bytes % cluster) {
+		r = copy_co_plain(t, from, to, head, moved);
+		if (r < 0 || t->aborted)
+			return r;
+		r = copy_co_share(t, copy_end_at(from, head), copy_end_at(to, head), ALIGN_DOWN(len_bytes - head, cluster), &n);
+		*moved += n;
+	}
+	if ((r < 0 && r != -EOPNOTSUPP) || *moved == len_bytes || t->aborted)
+		return r == -EOPNOTSUPP ? 0 : r;
+	r = copy_co_plain(t, copy_end_at(from, from.lu ? *moved : 0), copy_end_at(to, *moved), len_bytes - *moved, &n);
+	*moved += n;
 	return r;
 }
 

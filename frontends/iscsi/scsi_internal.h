@@ -146,6 +146,7 @@ struct scsi_lu {
 	uint8_t naa[8];
 	uint32_t lba_bytes;
 	unsigned lba_shift;
+	uint32_t cluster_bytes; /* what copies can share */
 	/* home */
 	struct bdev *bdev;
 	bool read_only, gone;

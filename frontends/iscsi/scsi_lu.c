@@ -113,6 +113,7 @@ static int lu_init_there(void *arg)
 	lu->bdev = ashlar_attach_bdev(lu->at);
 	lu->lba_bytes = lu->bdev->block_bytes;
 	lu->lba_shift = (unsigned)__builtin_ctz(lu->lba_bytes);
+	lu->cluster_bytes = MAX(lu->bdev->opt_bytes, lu->lba_bytes);
 	scsi_lu_fence(lu);
 	return 0;
 }

@@ -63,6 +63,7 @@ static void lu_init(struct run *r, unsigned i)
 	lu->bdev = mem_bdev_of(r->m[i]);
 	lu->lba_bytes = 512;
 	lu->lba_shift = 9;
+	lu->cluster_bytes = 4096;
 	lu->uuid.b[0] = (uint8_t)(i + 1);
 	scsi_put64(lu->naa, 3ULL << 60 | i);
 	lu->pr = scsi_pr_create();

@@ -114,6 +114,38 @@ static int xcopies(void)
 	return 0;
 }
 
+/* 48 MiB, of which the disks see nothing but metadata; then either side changes by itself. */
+static int xcopy_shares(void)
+{
+	uint64_t blocks = 48 * MIB / 512, lba, written, since;
+	size_t n;
+
+	co_all_in();
+	for (lba = 0; lba < blocks; lba += 8192)
+		GOOD(co_write(&a, lba + 3, 8192, (uint8_t)(1 + lba / 8192)));
+	GOOD(CMD(&a, OP_SYNCHRONIZE_CACHE_10, 0, B4(0), 0, B2(0), 0));
+	written = sim_disk_bytes_written(rig.ds, 0);
+	since = reactor_now_ns();
+	n = segment_bytes(list_begin(2, TARGETS(a.n, b.n)), 0, 1, 3, 131 + 512, 48 * MIB); /* 128 blocks are a cluster */
+	GOOD(co_xcopy(&a, n));
+	EXPECT(sim_disk_bytes_written(rig.ds, 0) - written < 4 * MIB);
+	EXPECT(reactor_now_ns() - since < NS_PER_SEC);
+	GOOD(co_copy_status(&a, 1));
+	EXPECT(scsi_get32(rig.in + 8) == 48 * MIB);
+	for (lba = 0; lba < blocks; lba += 8192)
+		EXPECT(co_is(&b, lba + 131 + 512, 8192, (uint8_t)(1 + lba / 8192)));
+	EXPECT(co_is(&b, 130 + 512, 1, 0) && co_is(&b, 131 + 512 + blocks, 1, 0));
+	GOOD(co_write(&a, 1000, 100, 0xaa));
+	GOOD(co_write(&b, 30000, 100, 0xbb));
+	EXPECT(co_is(&a, 1000, 100, 0xaa) && co_is(&b, 1000, 1000, 1) && co_is(&b, 30000, 100, 0xbb));
+	EXPECT(co_is(&a, 29000, 2000, 4));
+	n = segment(list_begin(1, TARGETS(a.n)), 0, 0, 0, 128 * 800, 128 * 10); /* within one */
+	GOOD(co_xcopy(&a, n));
+	EXPECT(co_is(&a, 128 * 800 + 1000, 100, 0xaa) && co_is(&a, 128 * 800, 3, 0));
+	co_all_out();
+	return 0;
+}
+
 /* The session's own LUs alone, with the rights that it has there. */
 static int xcopy_reach(void)
 {
@@ -287,6 +319,7 @@ static int many_tokens(void)
 }
 
 static void copies_between_and_within_volumes(void) { rig_run(1, 512 * MIB, xcopies); }
+static void copies_within_a_pool_move_no_data(void) { rig_run(7, 1024 * MIB, xcopy_shares); }
 static void copies_reach_what_the_session_reaches(void) { rig_run(2, 512 * MIB, xcopy_reach); }
 static void lists_that_are_wrong_copy_nothing(void) { rig_run(3, 512 * MIB, xcopy_lists); }
 static void tokens_stand_for_ranges(void) { rig_run(4, 512 * MIB, tokens); }
@@ -300,6 +333,7 @@ int main(void)
 	CU_initialize_registry();
 	s = CU_add_suite("scsi_copy", NULL, NULL);
 	CU_ADD_TEST(s, copies_between_and_within_volumes);
+	CU_ADD_TEST(s, copies_within_a_pool_move_no_data);
 	CU_ADD_TEST(s, copies_reach_what_the_session_reaches);
 	CU_ADD_TEST(s, lists_that_are_wrong_copy_nothing);
 	CU_ADD_TEST(s, tokens_stand_for_ranges);
