@@ -70,6 +70,7 @@ int meta_co_format(struct meta *m)
 
 static int root_decode(struct meta *m, const struct meta_root_disk *d, struct err *e)
 {
+	static const struct meta_array_disk none;
 	unsigned i;
 
 	if (memcmp(d->magic, META_ROOT_MAGIC, sizeof(d->magic)) || !uuid_is_equal(&d->pool, &m->conf.pool))
@@ -81,8 +82,8 @@ static int root_decode(struct meta *m, const struct meta_root_disk *d, struct er
 		struct meta_array *a = &m->arrays[i];
 		uint8_t log2 = a->entry_log2;
 
-		if (!a->m)
-			continue;
+		if (!a->m || !memcmp(&d->arrays[i], &none, sizeof(none)))
+			continue; /* not ours, or of a store that did not know it: it is empty */
 		if (meta_array_load(a, m, &d->arrays[i]) < 0 || a->entry_log2 != log2)
 			return err_set(e, -ERR_FORMAT, "metadata array %u has an impossible root", i);
 		a->is_map = false;

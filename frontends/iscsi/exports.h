@@ -13,7 +13,7 @@
 #include "engine/pool/ashlar.h"
 #include "frontends/iscsi/iscsi.h"
 
-#define ISCSI_INITIATORS_MAX 32U
+#define ISCSI_INITIATORS_MAX 16U
 #define ISCSI_EXPORTS_MAX 16U /* of a volume */
 #define ISCSI_IQN_PREFIX "iqn.2026-01.org.ashlar:"
 

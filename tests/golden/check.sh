@@ -56,6 +56,13 @@ for image in "$here"/*.tar.xz; do
 	name=$(basename "$image" .tar.xz)
 	[[ -z ${2:-} || $name = *"$2"* ]] || continue
 	rm -f d? sums resume exports limits jobs source target
+	rm -f d? sums resume exports limits
+# What is exported by iSCSI.
+same_luns() { diff luns <("$ashlar" export list --iscsi --json); }
+
+for image in "$here"/*.tar.xz; do
+	name=$(basename "$image" .tar.xz)
+	rm -f d? sums resume exports luns
 	tar --sparse -xJf "$image" || exit 1
 	export ASHLAR_DISKS=$dir
 	try "$name: checks before it is opened for writing" "$ashlar" pool check gold
@@ -71,6 +78,7 @@ for image in "$here"/*.tar.xz; do
 	[ ! -e resume ] || try "$name: streams that were cut go on" streams_go_on
 	[ ! -e exports ] || try "$name: exports are as they were" same_exports
 	[ ! -e limits ] || try "$name: limits are as they were" same_limits
+	[ ! -e luns ] || try "$name: iSCSI exports are as they were" same_luns
 	try "$name: others have not changed" same_sums
 	try "$name: checks while it is served" "$ashlar" pool check gold
 	try "$name: closes" stop TERM

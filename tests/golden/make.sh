@@ -177,6 +177,34 @@ make_access() {
 	lists=(sums)
 }
 
+# iSCSI exports: short notes and long ones, replaced and removed, of a snapshot, of a volume that is deleted; killed with some in the journal.
+make_notes() {
+	local many=()
+	fresh raid1 2
+	start d1 d2
+	populate
+	for i in $(seq 16); do many+=(--initiator "iqn.2026-01.org.test:$(printf 'host%0100d' "$i")"); done
+	echo 0123456789ab >key
+	"$ashlar" snapshot create gold/dense@s >/dev/null
+	"$ashlar" volume create gold/short-lived --size 1M >/dev/null
+	"$ashlar" export add gold/short-lived --iscsi "${many[@]}" >/dev/null
+	"$ashlar" export add gold/dense --iscsi --iqn iqn.2026-01.org.test:t "${many[@]}" >/dev/null
+	"$ashlar" export add gold/dense@s --iscsi --iqn iqn.2026-01.org.test:t --lun 9 >/dev/null
+	"$ashlar" volume delete gold/short-lived >/dev/null
+	stop TERM
+	start d1 d2
+	"$ashlar" export add gold/dense --iscsi --iqn iqn.2026-01.org.test:t --lun 0 "${many[@]}" --chap-user u --chap-secret-file key >/dev/null
+	"$ashlar" export add gold/sparse --iscsi --iqn iqn.2026-01.org.test:t --lun 1 --chap-user u --chap-secret-file key >/dev/null
+	"$ashlar" export add gold/after --iscsi >/dev/null
+	"$ashlar" export remove gold/after --iscsi >/dev/null
+	sums sums
+	"$ashlar" export list --iscsi --json >luns
+	lists=(sums luns)
+	stop KILL || true
+	pack notes d1 d2
+	lists=(sums)
+}
+
 # part_of SNAPSHOT BYTES VOLUME [SEND OPTION...]: a stream that ends early; a line of `resume` says how it goes on
 part_of() {
 	local token
@@ -277,5 +305,7 @@ make_sources() {
 }
 
 for name in ${*:-clean crashed stale parity-clean parity-crashed snapshots-clean snapshots-crashed receiving access limits moves sources}; do
+for name in ${*:-clean crashed stale parity-clean parity-crashed snapshots-clean snapshots-crashed receiving access limits}; do
+for name in ${*:-clean crashed stale parity-clean parity-crashed snapshots-clean snapshots-crashed receiving access notes}; do
 	"make_${name//-/_}"
 done
