@@ -62,7 +62,7 @@ same_luns() { diff luns <("$ashlar" export list --iscsi --json); }
 
 for image in "$here"/*.tar.xz; do
 	name=$(basename "$image" .tar.xz)
-	rm -f d? sums resume exports luns
+	rm -f d? sums resume exports limits luns
 	tar --sparse -xJf "$image" || exit 1
 	export ASHLAR_DISKS=$dir
 	try "$name: checks before it is opened for writing" "$ashlar" pool check gold
