@@ -469,10 +469,32 @@ struct bdev *ashlar_attach_bdev(struct ashlar_attach *at)
 	return thin_volume_bdev(at->tv);
 }
 
+/* Home. Who knows nothing of clusters that several maps have must not open the pool: durable before there are any. */
+static int share_feature(void *arg)
+{
+	struct ashlar_pool *p = arg;
+	int r = 0;
+
+	if (p->label->incompat & LABEL_INCOMPAT_SNAPSHOTS)
+		return 0;
+	if (p->a->admin.owner) /* who has it may be waiting for us to detach */
+		return -EOPNOTSUPP;
+	co_mutex_lock(&p->a->admin);
+	r = pool_co_feature(p, LABEL_INCOMPAT_SNAPSHOTS, NULL);
+	co_mutex_unlock(&p->a->admin);
+	return r;
+}
+
 int ashlar_co_attach_copy(struct ashlar_attach *from, uint64_t from_off, struct ashlar_attach *to, uint64_t to_off, uint64_t len_bytes,
 			  uint64_t *done)
 {
-	return thin_volume_co_share(from->tv, from_off, to->tv, to_off, len_bytes, done);
+	int r;
+
+	*done = 0;
+	if (from->p != to->p)
+		return -EOPNOTSUPP;
+	r = reactor_co_call(pool_attach_reactor(to), share_feature, to->p);
+	return r < 0 ? r : thin_volume_co_share(from->tv, from_off, to->tv, to_off, len_bytes, done);
 }
 
 struct reactor *ashlar_attach_home(struct ashlar_attach *at)

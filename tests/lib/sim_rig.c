@@ -508,6 +508,211 @@ int rig_co_place(struct rig *g, const char *volume, uint64_t off_bytes, struct r
 	return 0;
 }
 
+/* ---- one request ---- */
+
+bool rig_result_is_fine(struct rig *g, const struct model_vol *v, int r, const char *what)
+{
+	if (r >= 0 || g->may_fail)
+		return true;
+	if (r == -ERR_POOL_FULL && g->may_be_full)
+		return true;
+	if ((r == -ERANGE || r == -ESHUTDOWN) && (v->new_size_bytes || v->state != MODEL_LIVE))
+		return true;
+	rig_fail(g, "volume %s: %s: %s (%d)", v->name, what, err_text(r), r);
+	return false;
+}
+
+static int co_read(struct rig *g, struct model_vol *v, struct bdev *b, uint64_t off, uint64_t len)
+{
+	uint8_t *buf = buf_alloc(len);
+	uint32_t since = model_read_begin(g->model);
+	int r = bdev_co_read(b, off, buf, len);
+
+	if (r == 0 && v->state != MODEL_GONE && model_read(g->model, v, since, off, len, buf))
+		rig_fail(g, "volume %s: a read of %" PRIu64 "+%" PRIu64 " returned what it must not", v->name, off, len);
+	g->n_reads_checked += len / MODEL_SECTOR;
+	model_read_end(g->model, since);
+	buf_free(buf, len);
+	return r;
+}
+
+/* One write of eight is a compare and write against what is there now; if somebody is faster, a plain one. */
+static int co_write_somehow(struct bdev *b, uint32_t op, uint64_t off, uint8_t *buf, uint64_t len, unsigned flags)
+{
+	struct bdev_compare c = { .off_bytes = off, .len_bytes = len, .data = buf, .flags = flags };
+	uint8_t *now;
+	int r;
+
+	if (op % 8 != 5)
+		return bdev_co_write(b, off, buf, len, flags);
+	now = buf_alloc(len);
+	c.expect = now;
+	r = bdev_co_read(b, off, now, len);
+	if (r == 0)
+		r = bdev_co_compare_write(b, &c);
+	buf_free(now, len);
+	if (r != -EILSEQ && r != -EOPNOTSUPP)
+		return r;
+	r = bdev_check_range(b, off, len); /* it may have shrunk */
+	return r < 0 ? r : bdev_co_write(b, off, buf, len, flags);
+}
+
+static int co_write(struct rig *g, struct model_vol *v, struct bdev *b, uint64_t off, uint64_t len, unsigned flags)
+{
+	uint8_t *buf = buf_alloc(len);
+	uint32_t op = model_begin(g->model, v, MODEL_WRITE, off, len);
+	int r;
+
+	model_stamp(v, op, off, len, buf);
+	r = co_write_somehow(b, op, off, buf, len, flags);
+	model_end(g->model, v, op, off, len, r == 0, flags & IO_FUA, false);
+	buf_free(buf, len);
+	return r;
+}
+
+/* What a discard of less than whole subclusters leaves as it is. */
+static int co_clear(struct rig *g, struct model_vol *v, struct bdev *b, enum rig_op kind, uint64_t off, uint64_t len,
+		    unsigned flags)
+{
+	uint64_t sub = g->cluster_bytes / 16, from = off, to = off + len, size = b->size_bytes;
+	uint32_t op = 0, last = 0;
+	bool fua = flags & IO_FUA;
+	int r;
+
+	if (kind == RIG_DISCARD) {
+		from = ALIGN_UP(off, sub);
+		to = MAX(ALIGN_DOWN(off + len, sub), from);
+	}
+	if (to > from)
+		op = model_begin(g->model, v, MODEL_ZERO, from, to - from);
+	if (kind == RIG_DISCARD && off + len == size && MAX(to, off) < size && from <= to)
+		last = model_begin(g->model, v, MODEL_ZERO, MAX(to, off), size - MAX(to, off));
+	r = kind == RIG_DISCARD ? bdev_co_discard(b, off, len, flags) : bdev_co_zero(b, off, len, flags);
+	if (op)
+		model_end(g->model, v, op, from, to - from, r == 0, fua, false);
+	if (last)
+		model_end(g->model, v, last, MAX(to, off), size - MAX(to, off), r == 0, fua, true);
+	return r;
+}
+
+int rig_co_io(struct rig *g, struct model_vol *v, struct bdev *b, enum rig_op op, uint64_t off, uint64_t len, unsigned flags)
+{
+	static const char *const names[] = { "read", "write", "zero", "discard", "flush" };
+	unsigned changes = v->n_changes;
+	bool changing = v->new_size_bytes || v->state != MODEL_LIVE;
+	uint32_t since;
+	int r;
+
+	g->n_ios++;
+	rig_note(g, "vol %u %s %" PRIu64 "+%" PRIu64 " flags %x", v->index, names[op], off, len, flags);
+	switch (op) {
+	case RIG_READ:
+		r = co_read(g, v, b, off, len);
+		break;
+	case RIG_WRITE:
+		r = co_write(g, v, b, off, len, flags);
+		break;
+	case RIG_FLUSH:
+		since = model_now(g->model);
+		r = bdev_co_flush(b);
+		if (r == 0)
+			model_flushed(g->model, v, since);
+		break;
+	default:
+		r = co_clear(g, v, b, op, off, len, flags);
+	}
+	rig_note(g, "vol %u %s %" PRIu64 "+%" PRIu64 ": %d", v->index, names[op], off, len, r);
+	if (!(changing && (r == -ERANGE || r == -ESHUTDOWN)) && !(changes != v->n_changes && r == -ERANGE))
+		rig_result_is_fine(g, v, r, names[op]);
+	return r;
+}
+
+struct io_once {
+	struct rig *g;
+	struct model_vol *v;
+	struct bdev *b;
+	enum rig_op op;
+	uint64_t off, len;
+	unsigned flags;
+	bool all; /* read the whole volume */
+};
+
+static int io_once_there(void *arg)
+{
+	struct io_once *o = arg;
+	uint64_t off, n;
+	int r = 0;
+
+	if (!o->all && o->off >= o->b->size_bytes)
+		return 0; /* it has shrunk meanwhile */
+	if (!o->all)
+		return rig_co_io(o->g, o->v, o->b, o->op, o->off, MIN(o->len, o->b->size_bytes - o->off), o->flags);
+	for (off = 0; off < o->b->size_bytes && r == 0 && !o->g->failed; off += n) {
+		n = MIN(o->b->size_bytes - off, (uint64_t)RIG_IO_MAX);
+		r = co_read(o->g, o->v, o->b, off, n);
+	}
+	return r;
+}
+
+static int co_attached(struct rig *g, struct model_vol *v, struct io_once *o)
+{
+	char name[RIG_POINT_NAME + 4], point[RIG_POINT_NAME];
+	struct ashlar_attach *at;
+	struct err e = { 0 };
+	int r;
+
+	snprintf(name, sizeof(name), "p/%s", rig_point_name(g, v, point));
+	r = ashlar_co_attach(g->a, name, NULL, NULL, &at, &e);
+	if (r < 0) {
+		if (!g->may_fail)
+			rig_fail(g, "attach %s: %s (%d)", name, e.text, r);
+		return r;
+	}
+	o->g = g;
+	o->v = v;
+	o->b = ashlar_attach_bdev(at);
+	r = reactor_co_call(ashlar_attach_home(at), io_once_there, o);
+	ashlar_co_detach(at);
+	return r;
+}
+
+int rig_co_io_once(struct rig *g, struct model_vol *v, enum rig_op op, uint64_t off, uint64_t len, unsigned flags)
+{
+	struct io_once o = { .op = op, .off = off, .len = len, .flags = flags };
+
+	return co_attached(g, v, &o);
+}
+
+int rig_co_read_all(struct rig *g, struct model_vol *v)
+{
+	struct io_once o = { .all = true };
+
+	return co_attached(g, v, &o);
+}
+
+static void co_verify_one(struct rig *g, struct model_vol *v)
+{
+	char name[RIG_POINT_NAME];
+	int r;
+
+	if (v->state != MODEL_LIVE || g->failed)
+		return;
+	r = rig_co_read_all(g, v);
+	if (r < 0 && !g->may_fail)
+		rig_fail(g, "%s cannot be read: %s (%d)", rig_point_name(g, v, name), err_text(r), r);
+}
+
+void rig_co_verify(struct rig *g)
+{
+	unsigned i;
+
+	for (i = 0; i < model_n_vols(g->model); i++)
+		co_verify_one(g, model_vol(g->model, i));
+	for (i = 0; i < model_n_snaps(g->model); i++)
+		co_verify_one(g, model_snap(g->model, i));
+	rig_note(g, "verified");
+}
+
 /* ---- management ---- */
 
 bool rig_is_unknown(struct rig *g, int r, const struct err *e, const char *what, const char *name)
