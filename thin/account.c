@@ -135,10 +135,25 @@ static bool is_only_child(struct thin *t, const struct thin_vol *v)
 	return true;
 }
 
+/* May volumes that are of no family with others have clusters in common, by copies (copy.c)? Sums tell, unless there are families; then
+ * what has been copied since the pool was opened. */
+static bool has_copies(struct thin *t)
+{
+	bool families = false;
+	uint64_t sum = 0;
+	struct thin_vol *x;
+
+	list_for_each (x, &t->vols, link) {
+		sum += x->used_clusters;
+		families |= x->family != x->id;
+	}
+	return sum != t->clusters_used && (!families || t->copied);
+}
+
 int thin_co_freed_by(struct thin *t, struct thin_vol *const *v, unsigned n, uint64_t *clusters)
 {
 	*clusters = 0;
-	if (n == 1 && is_only_child(t, v[0])) {
+	if (n == 1 && is_only_child(t, v[0]) && !has_copies(t)) {
 		*clusters = v[0]->used_clusters;
 		return 0;
 	}

@@ -188,6 +188,7 @@ static int record_there(void *arg)
 
 	if (!src || !dst)
 		return -ESHUTDOWN;
+	p->t->copied = true;
 	if (!p->keep_source)
 		record_one(p->t, src, p->src.first, p->entries, p->src.n);
 	dst->last_seq = record_one(p->t, dst, p->dst.first, p->entries, p->dst.n);

@@ -66,6 +66,7 @@ struct thin {
 	unsigned n_classes;
 	struct co_mutex alloc_mutex;
 	uint64_t clusters_total, clusters_used; /* of data groups, kept by apply; stored in the pool's root */
+	bool copied; /* clusters have been shared by a copy since the pool was opened */
 	bool full;  /* somebody was refused since space last came */
 	bool tight; /* no further group could be made when last tried */
 	unsigned n_quarantine; /* notes of freed clusters */
