@@ -52,17 +52,13 @@ jobs_end() {
 	done <jobs
 }
 
-for image in "$here"/*.tar.xz; do
-	name=$(basename "$image" .tar.xz)
-	[[ -z ${2:-} || $name = *"$2"* ]] || continue
-	rm -f d? sums resume exports limits jobs source target
-	rm -f d? sums resume exports limits
 # What is exported by iSCSI.
 same_luns() { diff luns <("$ashlar" export list --iscsi --json); }
 
 for image in "$here"/*.tar.xz; do
 	name=$(basename "$image" .tar.xz)
-	rm -f d? sums resume exports limits luns
+	[[ -z ${2:-} || $name = *"$2"* ]] || continue
+	rm -f d? sums resume exports limits luns jobs source target
 	tar --sparse -xJf "$image" || exit 1
 	export ASHLAR_DISKS=$dir
 	try "$name: checks before it is opened for writing" "$ashlar" pool check gold

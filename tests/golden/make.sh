@@ -304,9 +304,6 @@ make_sources() {
 	lists=(sums)
 }
 
-for name in ${*:-clean crashed stale parity-clean parity-crashed snapshots-clean snapshots-crashed receiving access limits moves sources}; do
-for name in ${*:-clean crashed stale parity-clean parity-crashed snapshots-clean snapshots-crashed receiving access limits}; do
-for name in ${*:-clean crashed stale parity-clean parity-crashed snapshots-clean snapshots-crashed receiving access notes}; do
-for name in ${*:-clean crashed stale parity-clean parity-crashed snapshots-clean snapshots-crashed receiving access limits notes}; do
+for name in ${*:-clean crashed stale parity-clean parity-crashed snapshots-clean snapshots-crashed receiving access limits moves sources notes}; do
 	"make_${name//-/_}"
 done
