@@ -6,6 +6,7 @@
 #include <string.h>
 #include <CUnit/Basic.h>
 
+#include "engine/base/base.h"
 #include "engine/base/units.h"
 #include "engine/io/sim.h"
 #include "engine/pool/ashlar.h"
@@ -87,18 +88,18 @@ static void fill(uint8_t *buf, size_t len, unsigned mark)
 
 static int put(struct ashlar_pool *p, const char *volume, unsigned key, size_t len, unsigned mark)
 {
-	uint8_t *buf = malloc(len + 1);
+	uint8_t *buf = xmalloc(len + 1);
 	int r;
 
 	fill(buf, len, mark);
 	r = ashlar_co_note_set(p, volume, key, buf, len, NULL);
-	free(buf);
+	xfree(buf);
 	return r;
 }
 
 static bool is(struct ashlar_pool *p, const char *volume, unsigned key, size_t len, unsigned mark)
 {
-	uint8_t *want = malloc(len + 1);
+	uint8_t *want = xmalloc(len + 1);
 	void *data;
 	size_t n;
 	bool same = ashlar_co_note_get(p, volume, key, &data, &n, NULL) == 0 && n == len;
@@ -106,7 +107,7 @@ static bool is(struct ashlar_pool *p, const char *volume, unsigned key, size_t l
 	fill(want, len, mark);
 	same = same && (!len || !memcmp(data, want, len));
 	xfree(data);
-	free(want);
+	xfree(want);
 	return same;
 }
 
