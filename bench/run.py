@@ -179,6 +179,12 @@ def stat_ticks(pid):
 
 
 class Server:
+    forked = None  # the process that serves, if it is not the one that was started
+
+    @property
+    def pid(self):
+        return self.forked or self.p.pid
+
     def __init__(self, name, opt, disks, tmp):
         self.name = name
         self.sock = os.path.join(tmp, name + ".sock")
@@ -189,7 +195,6 @@ class Server:
         dev = disks.make(2 * size if name in THIN else size)
         cmd = getattr(self, "cmd_" + name.replace("-", "_"))(opt, dev, tmp, size)
         self.p = subprocess.Popen(cmd, stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL)
-        self.pid = self.p.pid
         end = time.monotonic() + 20
         while not self.ready():
             if self.p.poll() or time.monotonic() > end:
@@ -198,7 +203,7 @@ class Server:
             time.sleep(0.05)
         if name == "nbd-server":
             with open(os.path.join(tmp, "nbd-server.pid")) as f:
-                self.pid = int(f.read())
+                self.forked = int(f.read())
 
     def ready(self):
         if self.name in THIN + ("bare",):
@@ -271,8 +276,8 @@ class Server:
         return (ticks + sum(stat_ticks(self.pid))) * 1e6 / TICK
 
     def stop(self):
-        if self.pid != self.p.pid:
-            os.kill(self.pid, signal.SIGTERM)
+        if self.forked:
+            os.kill(self.forked, signal.SIGTERM)
         if self.p.poll() is None:
             self.p.send_signal(signal.SIGTERM)
             try:
@@ -283,7 +288,7 @@ class Server:
         self.log.close()
 
 
-def fio(server, rw, bs, depth, connections, more, tmp):
+def fio(server, rw, bs, depth, more, tmp, connections=1):
     cmd = ["fio", "--name=bench", "--ioengine=nbd", "--uri=" + server.uri, "--rw=" + rw, "--bs=" + bs, "--iodepth=%d" % depth,
            "--randrepeat=0", "--norandommap", "--thread", "--buffer_pattern=0x5a", "--numjobs=%d" % connections, "--group_reporting", "--output-format=json", *more]
     before = server.cpu_us()
@@ -353,7 +358,7 @@ def budgets(results, jobs):
 def prepare(servers, opt, tmp):
     """Everything is written once, by the server itself."""
     for s in servers:
-        fio(s, "write", "1m", 8, 1, ["--size=%dm" % opt.size, "--end_fsync=1"], tmp)
+        fio(s, "write", "1m", 8, ["--size=%dm" % opt.size, "--end_fsync=1"], tmp)
 
 
 def measure(servers, jobs, opt, tmp):
@@ -368,7 +373,7 @@ def measure(servers, jobs, opt, tmp):
                     extra.append("--offset_increment=%dm" % (opt.size // part))
                 if "read" != rw and "randread" != rw:
                     extra.append("--end_fsync=1")
-                results.setdefault((s.name, name), []).append(fio(s, rw, bs, depth, connections, extra, tmp))
+                results.setdefault((s.name, name), []).append(fio(s, rw, bs, depth, extra, tmp, connections))
             order = order[1:] + order[:1]  # nobody is always first
         note("round %d of %d done" % (i + 1, opt.rounds))
     return results

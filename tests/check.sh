@@ -67,6 +67,11 @@ quiet_make() {
 	$MAKE --no-print-directory -s -j"$JOBS" "$@"
 }
 
+# Gives way to what runs beside it.
+gentle_make() {
+	nice -n 19 $MAKE --no-print-directory -s -j"$JOBS" "$@"
+}
+
 # run_unit BIN: one unit test program; its output and, if it failed, a line that says so.
 run_unit() {
 	local out start=$SECONDS
@@ -100,7 +105,7 @@ unit_asan() {
 	ASAN_OPTIONS=detect_stack_use_after_return=0 UBSAN_OPTIONS=print_stacktrace=1 \
 		run_units "$BUILD-asan" engine_pool__losses engine_pool__historic engine_pool__parity engine_pool__send raid__parity_crash \
 			raid__parity_io raid__faults raid__raid thin__random engine_pool__life \
-			engine_pool__disks engine_pool__relocate engine_pool__move_pools engine_pool__snapshots thin__snapshot raid__slow
+			engine_pool__disks engine_pool__relocate engine_pool__move_pools engine_pool__snapshots thin__snapshot raid__slow engine_pool__adopt engine_pool__moved engine_pool__pace
 }
 
 # The tests with more than one reactor thread.
@@ -130,15 +135,15 @@ seed=$((16#19617d8c))
 
 sim() {
 	quiet_make BUILD="$BUILD" "$BUILD/tests/sim/sim" &&
-		nice -n 19 "$BUILD/tests/sim/sim" --file tests/sim/seeds.txt --seed "$seed" --count 400 --jobs "$JOBS"
+		nice -n 19 "$BUILD/tests/sim/sim" --file tests/sim/seeds.txt --seed "$seed" --count 320 --jobs "$JOBS"
 }
 
 # The proof again, shorter, under the sanitizers.
 proof_asan() {
 	quiet_make BUILD="$BUILD-asan" CC=clang SAN=asan OPT=-O1 "$BUILD-asan/tests/sim/sim" "$BUILD-asan/tests/crash/crash" &&
-		"$BUILD-asan/tests/sim/sim" --seed "$seed" --count 25 --jobs "$JOBS" &&
-		ASAN_OPTIONS=detect_leaks=0 "$BUILD-asan/tests/crash/crash" --states 500 --jobs "$JOBS" &&
-		ASAN_OPTIONS=detect_leaks=0 "$BUILD-asan/tests/crash/crash" --parity --states 700 --jobs "$JOBS"
+		nice -n 19 "$BUILD-asan/tests/sim/sim" --seed "$seed" --count 25 --jobs "$JOBS" &&
+		ASAN_OPTIONS=detect_leaks=0 nice -n 19 "$BUILD-asan/tests/crash/crash" --states 500 --jobs "$JOBS" &&
+		ASAN_OPTIONS=detect_leaks=0 nice -n 19 "$BUILD-asan/tests/crash/crash" --parity --states 700 --jobs "$JOBS"
 }
 
 cli() { BUILD="$BUILD" bash tests/proto/cli.sh && bash tests/proto/cli_diff.sh "$BUILD"; }
@@ -175,22 +180,24 @@ fi
 quiet_make BUILD="$BUILD" "$BUILD/tests/sim/sim" "$BUILD/tests/crash/crash" "$BUILD/tests/e2e/no_uring" >/dev/null 2>&1
 beside e2e e2e
 step sim sim
-step crash nice -n 19 $MAKE --no-print-directory -s BUILD="$BUILD" crash STATES=10000
-step crash-parity nice -n 19 $MAKE --no-print-directory -s BUILD="$BUILD" crash PARITY=1 STATES=21000
-joined e2e
+step crash gentle_make BUILD="$BUILD" crash STATES=7000
+step crash-parity gentle_make BUILD="$BUILD" crash PARITY=1 STATES=14000
 step proof-asan proof_asan
-step mutants quiet_make BUILD="$BUILD" mutants MUTANTS="$mutants"
+joined e2e
 step proto proto
-step cli cli
+beside cli cli
+beside golden quiet_make BUILD="$BUILD" golden
+step mutants gentle_make BUILD="$BUILD" mutants MUTANTS="$mutants"
+step fuzz gentle_make BUILD="$BUILD" fuzz-smoke SMOKE_SECONDS=2
+joined cli
+joined golden
 if [[ " ${only[*]} " == *" cli-asan "* ]]; then # make nightly
 	step cli-asan cli_asan
 fi
+step tsan tsan
 step bench-smoke quiet_make BUILD="$BUILD" bench-smoke
-step golden quiet_make BUILD="$BUILD" golden
 step demo bash tests/e2e/demo.sh "$BUILD"
 step run $MAKE --no-print-directory BUILD="$BUILD" run RUN_ONCE=1
-step tsan tsan
-step fuzz quiet_make BUILD="$BUILD" fuzz-smoke SMOKE_SECONDS=3
 if [ "$failed" -gt 0 ]; then
 	echo "failed: ${failed_names[*]}"
 fi
