@@ -135,15 +135,15 @@ seed=$((16#19617d8c))
 
 sim() {
 	quiet_make BUILD="$BUILD" "$BUILD/tests/sim/sim" &&
-		nice -n 19 "$BUILD/tests/sim/sim" --file tests/sim/seeds.txt --seed "$seed" --count 320 --jobs "$JOBS"
+		nice -n 19 "$BUILD/tests/sim/sim" --file tests/sim/seeds.txt --seed "$seed" --count 280 --jobs "$JOBS"
 }
 
 # The proof again, shorter, under the sanitizers.
 proof_asan() {
 	quiet_make BUILD="$BUILD-asan" CC=clang SAN=asan OPT=-O1 "$BUILD-asan/tests/sim/sim" "$BUILD-asan/tests/crash/crash" &&
-		nice -n 19 "$BUILD-asan/tests/sim/sim" --seed "$seed" --count 25 --jobs "$JOBS" &&
-		ASAN_OPTIONS=detect_leaks=0 nice -n 19 "$BUILD-asan/tests/crash/crash" --states 500 --jobs "$JOBS" &&
-		ASAN_OPTIONS=detect_leaks=0 nice -n 19 "$BUILD-asan/tests/crash/crash" --parity --states 700 --jobs "$JOBS"
+		nice -n 19 "$BUILD-asan/tests/sim/sim" --seed "$seed" --count 16 --jobs "$JOBS" &&
+		ASAN_OPTIONS=detect_leaks=0 nice -n 19 "$BUILD-asan/tests/crash/crash" --states 300 --jobs "$JOBS" &&
+		ASAN_OPTIONS=detect_leaks=0 nice -n 19 "$BUILD-asan/tests/crash/crash" --parity --states 500 --jobs "$JOBS"
 }
 
 cli() { BUILD="$BUILD" bash tests/proto/cli.sh && bash tests/proto/cli_diff.sh "$BUILD"; }
@@ -180,8 +180,8 @@ fi
 quiet_make BUILD="$BUILD" "$BUILD/tests/sim/sim" "$BUILD/tests/crash/crash" "$BUILD/tests/e2e/no_uring" >/dev/null 2>&1
 beside e2e e2e
 step sim sim
-step crash gentle_make BUILD="$BUILD" crash STATES=7000
-step crash-parity gentle_make BUILD="$BUILD" crash PARITY=1 STATES=14000
+step crash gentle_make BUILD="$BUILD" crash STATES=6000
+step crash-parity gentle_make BUILD="$BUILD" crash PARITY=1 STATES=10000
 step proof-asan proof_asan
 joined e2e
 step proto proto
