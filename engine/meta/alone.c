@@ -16,7 +16,7 @@ static int next_alone_co_try(struct meta_array *a, uint64_t *leaf, void *page)
 	uint32_t refs;
 	int r;
 
-	if (meta_ptr_is_hole(&p) || (level < META_HEIGHT_MAX && want >> (8 * level)))
+	if (meta_ptr_is_hole(&p) || want >> (8 * level))
 		return -ENOENT;
 	for (;; level--) {
 		r = meta_ptr_is_hole(&p) ? 0 : meta_page_co_get(m, &p, level, &pg);

@@ -142,7 +142,7 @@ static int leaf_co_owner(struct meta_array *a, uint64_t leaf, void *page, enum m
 
 	*owner = META_OWN;
 	for (;; level--) {
-		if (meta_ptr_is_hole(&p) || (level < META_HEIGHT_MAX && leaf >> (8 * level) && level == a->height))
+		if (meta_ptr_is_hole(&p) || (level == a->height && leaf >> (8 * level)))
 			return 1;
 		r = meta_page_co_get(m, &p, level, &pg);
 		if (r < 0)

@@ -65,7 +65,7 @@ static int login_co_answer(struct login *l, bool transit)
 			r = login_fail(l, ISCSI_LOGIN_INITIATOR_ERROR);
 	}
 	if (r == 0)
-		r = login_co_write(l, transit ? l->req.flags & 0x8f : stage, l->out.p + at, (uint32_t)l->out.len - at);
+		r = login_co_write(l, transit ? l->req.flags & 0x8f : stage, at ? l->out.p + at : l->out.p, (uint32_t)l->out.len - at);
 	l->out.len = 0;
 	return r;
 }
