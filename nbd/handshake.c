@@ -193,7 +193,7 @@ static int hs_attach(struct handshake *h, const char *name)
 	memset(&s->at, 0, sizeof(s->at));
 	r = s->srv->p.co_attach(s->srv->p.arg, name, &c, &s->at, &e);
 	if (r < 0)
-		nbd_log(s->srv, "nbd: %s: export \"%s\": %s", s->st->peer, nbd_escape(name, strlen(name), shown, sizeof(shown)),
+		nbd_log(s->srv, "nbd: %s: export \"%s\": %s", s->st->peer, log_escape(name, strlen(name), shown, sizeof(shown)),
 			e.code ? e.text : err_text(r));
 	return r;
 }
@@ -468,7 +468,7 @@ static int opt_starttls(struct handshake *h)
 	if (r == 0)
 		r = tls_check_name(s, &e);
 	if (r < 0 && !s->dropped)
-		nbd_log(s->srv, "nbd: %s: %s", s->st->peer, nbd_escape(e.text, strlen(e.text), shown, sizeof(shown)));
+		nbd_log(s->srv, "nbd: %s: %s", s->st->peer, log_escape(e.text, strlen(e.text), shown, sizeof(shown)));
 	return r < 0 ? -ECONNABORTED : HS_NEXT;
 }
 

@@ -14,6 +14,7 @@
 #define NBD_SESSION_H
 
 #include "engine/base/units.h"
+#include "engine/io/log_limit.h"
 #include "engine/io/buf.h"
 #include "nbd/nbd.h"
 #include "nbd/proto.h"
@@ -157,11 +158,6 @@ struct nbd_session {
 	_Atomic uint64_t reads, writes, bytes_read, bytes_written;
 };
 
-struct nbd_log_limit {
-	uint64_t window_ns;
-	unsigned lines, suppressed;
-};
-
 /* What the server keeps per reactor; touched only there. */
 struct nbd_shard {
 	struct nbd_server *srv;
@@ -169,7 +165,7 @@ struct nbd_shard {
 	struct list waiting;	/* sessions that wait for it, FIFO */
 	struct list sessions;
 	struct timer stall;
-	struct nbd_log_limit log;
+	struct log_limit log;
 } __attribute__((aligned(64)));
 
 struct nbd_server {
@@ -188,8 +184,6 @@ struct nbd_server {
 
 /* log.c: one line; what comes from outside is printed with %s and escaped. Any reactor. */
 void nbd_log(struct nbd_server *s, const char *fmt, ...) __printf_like(2, 3);
-/* Printable copy of bytes from outside, cut to the buffer. Returns out. */
-char *nbd_escape(const void *text, size_t len, char *out, size_t out_len);
 
 /* handshake.c. Coroutine on the server's reactor. 0: transmission may start (s->at is attached), else the session ends. */
 int nbd_handshake_co(struct nbd_session *s);

@@ -18,6 +18,7 @@
 #define FRONTENDS_ISCSI_CONN_H
 
 #include "engine/base/units.h"
+#include "engine/io/log_limit.h"
 #include "engine/io/buf.h"
 #include "frontends/iscsi/iscsi.h"
 #include "frontends/iscsi/proto.h"
@@ -233,16 +234,11 @@ struct iscsi_conn {
 	_Atomic uint64_t reads, writes, bytes_read, bytes_written;
 };
 
-struct iscsi_log_limit {
-	uint64_t window_ns;
-	unsigned lines, suppressed;
-};
-
 struct iscsi_shard {
 	struct iscsi_server *srv;
 	uint64_t n_bytes;
 	struct list conns;
-	struct iscsi_log_limit log;
+	struct log_limit log;
 } __attribute__((aligned(64)));
 
 struct iscsi_server {

@@ -545,8 +545,8 @@ static void escapes_for_the_log(void)
 {
 	char out[16];
 
-	CU_ASSERT_STRING_EQUAL(nbd_escape("a\x1b[2J\n", 6, out, sizeof(out)), "a\\x1b[2J\\x0a");
-	CU_ASSERT_EQUAL(strlen(nbd_escape("\n\n\n\n\n\n\n\n", 8, out, sizeof(out))), 12);
+	CU_ASSERT_STRING_EQUAL(log_escape("a\x1b[2J\n", 6, out, sizeof(out)), "a\\x1b[2J\\x0a");
+	CU_ASSERT_EQUAL(strlen(log_escape("\n\n\n\n\n\n\n\n", 8, out, sizeof(out))), 12);
 	CU_ASSERT_TRUE(nbd_string_is_valid("gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x98\x80", 15));
 	CU_ASSERT_FALSE(nbd_string_is_valid("\xc2\x9b", 2));
 	CU_ASSERT_FALSE(nbd_string_is_valid("\xed\xa0\x80", 3));
