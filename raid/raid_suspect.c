@@ -12,7 +12,7 @@
 #include "engine/base/units.h"
 #include "raid/raid_leg.h"
 
-#define VERIFY_EVERY_NS (2 * NS_PER_MS)
+#define VERIFY_EVERY_NS (100 * NS_PER_US)
 
 /* Of a range of the payload that begins in iov[*i] at byte *at; moves on behind it. */
 static bool range_is_zeros(const struct iovec *iov, unsigned *i, size_t *at, size_t len)
