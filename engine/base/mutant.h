@@ -49,7 +49,9 @@
 	X(MOVE_FORGETS_HOLES, "what was discarded since a snapshot is not discarded in the copy") \
 	X(MOVE_KEPT_AHEAD, "more of a copy counts as there after a crash than has been copied") \
 	X(ARRIVES_BEFORE_HANDED, "a family is served in the other pool before this one has given it up") \
-	X(HANDED_STILL_OPENS, "a family that lives in another pool is served here too")
+	X(HANDED_STILL_OPENS, "a family that lives in another pool is served here too") \
+	X(KEPT_NOT_APPLIED, "what a killed process has kept of the journal is not applied") \
+	X(HAND_NOT_KEPT, "what a reactor hands in can be lost on its way home")
 
 enum mutant {
 	MUTANT_NONE,

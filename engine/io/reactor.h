@@ -64,6 +64,10 @@ struct world_ops {
 	void (*net_submit)(struct world *w, struct net_op *op);
 	/* Registered buffer arena of the current reactor, see buf.h. NULL: plain memory. */
 	void *(*arena)(struct reactor *r, size_t *len);
+	/* Kept memory, see keep.h. NULL: there is none. */
+	int (*keep_open)(struct world *w, const char *name, bool read_only, void **mem, size_t *bytes);
+	int (*keep_create)(struct world *w, const char *name, size_t bytes, void **mem);
+	void (*keep_close)(struct world *w, const char *name, void *mem, size_t bytes, bool forget);
 };
 
 struct world {

@@ -221,6 +221,10 @@ void npoll_complete(struct npoll *p);
 void ur_nconns_fini(struct ur *u);		/* there are no polls any more */
 void ndisk_forget_broken(struct real_world *w); /* the world's end */
 
+/* real_keep.c */
+int real_keep_open(struct world *w, const char *name, bool read_only, void **mem, size_t *bytes);
+int real_keep_create(struct world *w, const char *name, size_t bytes, void **mem);
+void real_keep_close(struct world *w, const char *name, void *mem, size_t bytes, bool forget);
 /* real_net.c */
 
 /* net_op.scratch */

@@ -85,6 +85,9 @@ static const struct world_ops real_ops = {
 	.disk_probe = udisk_probe,
 	.net_submit = ur_net_submit,
 	.arena = real_arena,
+	.keep_open = real_keep_open,
+	.keep_create = real_keep_create,
+	.keep_close = real_keep_close,
 };
 
 /* ---- the loop ---- */

@@ -83,7 +83,7 @@ void sim_disk_restore(struct sim_disks *ds, unsigned i, const struct sim_disks *
  * microseconds. Locks and the stop point are not copied. With a world running on the original, its writes in flight are in
  * flight in the copy too. The copy may be used from another thread. */
 struct sim_disks *sim_disks_clone(const struct sim_disks *ds);
-/* Power cut now: in-flight and completed-unflushed writes persist by `cut`; caches empty; the stop point is cleared. The
+/* Power cut now: in-flight and completed-unflushed writes persist by `cut`; caches empty; kept memory (keep.h) is gone; the stop point is cleared. The
  * worlds using it must have been destroyed or be dropped right after without running. */
 void sim_disks_power_cut(struct sim_disks *ds, enum sim_cut cut, struct rng *rng);
 /* Counts operations since creation, over all disks: the coordinate of crash points. */

@@ -37,6 +37,7 @@ void sim_disks_destroy(struct sim_disks *ds)
 	CHECK(ds->n_worlds == 0);
 	for (i = 0; i < ds->n; i++)
 		disk_free(ds->disks[i]);
+	sim_keeps_drop(ds);
 	sim_pool_put(ds->pool);
 	free(ds);
 }
@@ -266,6 +267,7 @@ struct sim_disks *sim_disks_clone(const struct sim_disks *ds)
 	c->stop_at = UINT64_MAX;
 	for (i = 0; i < ds->n; i++)
 		disk_clone(c, ds->disks[i]);
+	sim_keeps_clone(c, ds);
 	return c;
 }
 
@@ -309,6 +311,7 @@ void sim_disks_power_cut(struct sim_disks *ds, enum sim_cut cut, struct rng *rng
 
 	for (i = 0; i < ds->n; i++)
 		disk_detach(ds->disks[i]);
+	sim_keeps_drop(ds);
 	if (cut == SIM_CUT_ALL_BUT_ONE || cut == SIM_CUT_ONLY_ONE) {
 		plan.unit = rng_chance(rng, 1, 2) ? SIM_UNIT_GRANULE : SIM_UNIT_WRITE;
 		n = count_units(ds, plan.unit);

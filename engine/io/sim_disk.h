@@ -36,8 +36,17 @@ struct sim_disk {
 	uint64_t n_ops[IO_ZERO + 1], bytes_written;
 };
 
+/* Kept memory (keep.h): until the power is cut. */
+struct sim_keep {
+	struct sim_keep *next;
+	char *name;
+	void *mem; /* NULL: forgotten */
+	size_t bytes;
+};
+
 struct sim_disks {
 	struct sim_pool *pool;
+	struct sim_keep *keeps;
 	struct rng rng; /* faults and what is left to the disk's choice; not the schedule */
 	unsigned n;
 	unsigned n_worlds;
@@ -88,6 +97,9 @@ int sim_req_finish(struct sim_req *q);
 void sim_req_drop(struct sim_req *q);
 /* The same into the log of `to`, a copy of the request's disk; the request goes on. */
 void sim_req_capture(const struct sim_req *q, struct sim_disk *to);
+/* sim_keep.c */
+void sim_keeps_clone(struct sim_disks *to, const struct sim_disks *from);
+void sim_keeps_drop(struct sim_disks *ds);
 /* Whoever starts to use a disk that nobody writes: requests of dropped worlds end. */
 void sim_disk_settle(struct sim_disk *d);
 

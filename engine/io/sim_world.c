@@ -294,6 +294,9 @@ static const struct world_ops sim_world_ops = {
 	.kick = world_kick,
 	.disk_co_open = sim_dev_co_open,
 	.disk_probe = sim_dev_probe,
+	.keep_open = sim_keep_open,
+	.keep_create = sim_keep_create,
+	.keep_close = sim_keep_close,
 };
 
 struct world *sim_world_create(const struct sim_options *o, struct sim_disks *disks)

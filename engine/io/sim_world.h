@@ -48,6 +48,10 @@ static inline void sim_trace(struct sim_world *w, uint64_t v)
 void sim_reqs_push(struct sim_reqs *a, struct sim_req *q);
 
 /* ---- sim_dev.c ---- */
+/* sim_keep.c */
+int sim_keep_open(struct world *w, const char *name, bool read_only, void **mem, size_t *bytes);
+int sim_keep_create(struct world *w, const char *name, size_t bytes, void **mem);
+void sim_keep_close(struct world *w, const char *name, void *mem, size_t bytes, bool forget);
 int sim_dev_co_open(struct world *w, const char *path, unsigned flags, struct disk **out, struct err *e);
 int sim_dev_probe(struct world *w, const char *path, char *what, size_t len, struct err *e);
 /* The next moment of a request has come. True: it has been completed (and is gone). */

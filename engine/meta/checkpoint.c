@@ -317,6 +317,7 @@ static int checkpoint_co_one(struct meta *m, bool clean)
 	if (r < 0)
 		return r;
 	m->published = root.checkpoint;
+	meta_tail_published(m);
 	m->published_seq = seq;
 	m->checkpoints++;
 	meta_space_published(m, root.checkpoint);
@@ -391,6 +392,7 @@ int meta_co_start(struct meta *m)
 	r = checkpoint_co_one(m, false);
 	if (r < 0)
 		return r;
+	meta_tail_start(m);
 	m->started = true;
 	m->services = 3;
 	co_spawn(CO_SERVICE, meta_apply_co_run, m, "metadata applier");
@@ -429,6 +431,7 @@ int meta_co_stop(struct meta *m, bool clean)
 	m->started = false;
 	if (!m->failed && r == 0)
 		r = checkpoint_co_one(m, clean);
+	meta_tail_end(m);
 	return m->failed ? -ERR_POOL_FAILED : r;
 }
 
@@ -447,6 +450,7 @@ void meta_fail(struct meta *m, int error, const char *why)
 	if (m->failed)
 		return;
 	m->failed = true;
+	meta_tail_end(m);
 	wake_everybody(m);
 	if (m->conf.hooks->failed)
 		m->conf.hooks->failed(m->conf.ctx, error, why);

@@ -64,6 +64,11 @@ void meta_journal_fini(struct meta *m)
 
 uint64_t meta_record(struct meta *m, unsigned type, const void *payload, size_t len)
 {
+	return meta_record_by(m, type, payload, len, NULL);
+}
+
+uint64_t meta_record_by(struct meta *m, unsigned type, const void *payload, size_t len, const struct meta_hand *by)
+{
 	struct journal *j = &m->j;
 	struct pending *p;
 
@@ -74,6 +79,7 @@ uint64_t meta_record(struct meta *m, unsigned type, const void *payload, size_t 
 	p->len = (uint16_t)len;
 	p->refs = 2;
 	memcpy(p->payload, payload, len);
+	meta_tail_put(m, p, by);
 	list_push_back(&m->to_apply, &p->apply_link);
 	if (list_is_empty(&j->unwritten))
 		co_queue_wake_one(&j->committer); /* its second begins */
@@ -120,6 +126,12 @@ int meta_co_admit(struct meta *m, size_t bytes, bool grow)
 		}
 		if (journal_committed_bytes(&m->j) > m->conf.journal_bytes / 2)
 			meta_checkpoint_want(m);
+		if (!meta_tail_has_room(m)) {
+			r = meta_co_commit(m, j->last_seq);
+			if (r < 0)
+				return r;
+			continue;
+		}
 		if (journal_has_room(m, bytes) && m->n_dirty + m->n_frozen <= 3 * m->max_dirty)
 			return 0;
 		meta_checkpoint_want(m);
@@ -250,6 +262,7 @@ static int commit_co_one(struct meta *m)
 		meta_pending_put(container_of(l, struct pending, write_link));
 	if (r == 0 && last > j->durable_seq) {
 		j->durable_seq = last;
+		meta_tail_durable(m, last);
 		if (m->conf.hooks->durable)
 			m->conf.hooks->durable(m->conf.ctx, last);
 	}
@@ -344,6 +357,7 @@ void meta_journal_freed(struct meta *m, uint64_t seq)
 	}
 	if (seq > j->durable_seq) {
 		j->durable_seq = seq;
+		meta_tail_durable(m, seq);
 		if (m->conf.hooks->durable)
 			m->conf.hooks->durable(m->conf.ctx, seq);
 		co_queue_wake_all(&j->waiters);

@@ -21,6 +21,7 @@ struct meta *meta_open(const struct meta_conf *c)
 	meta_space_init(m);
 	meta_cache_init(m);
 	meta_journal_init(m);
+	m->tail = meta_tail_open(c);
 	co_queue_init(&m->applier);
 	co_queue_init(&m->applied_waiters);
 	co_queue_init(&m->checkpointer);
@@ -53,6 +54,7 @@ struct meta_array *meta_system_array_at(struct meta *m, unsigned i)
 void meta_close(struct meta *m)
 {
 	CHECK(!m->services);
+	meta_tail_close(m->tail);
 	meta_journal_fini(m);
 	meta_cache_fini(m);
 	meta_space_fini(m);

@@ -79,6 +79,8 @@ struct meta_conf {
 	uint64_t cache_bytes;	 /* limit for page memory */
 	uint64_t checkpoint_ns;	 /* longest time between checkpoints while there are changes; 0: 10 s */
 	bool read_only;
+	struct world *world;
+	char keep[64];		 /* name of the memory in which the journal's tail outlives a killed process (tail.h); "": none */
 	const struct meta_hooks *hooks;
 	void *ctx;
 };
@@ -114,6 +116,16 @@ void meta_close(struct meta *m);
 int meta_co_admit(struct meta *m, size_t bytes, bool grow) __must_check;
 /* Hands in a record; does not suspend; returns its sequence number. It will be applied in order soon. */
 uint64_t meta_record(struct meta *m, unsigned type, const void *payload, size_t len);
+/* What a reactor other than home hands in, so that it outlives a kill on its way: any reactor, in order with the messages that carry it.
+ * Home, where it has become a record, gives back what this gave. */
+struct meta_hand {
+	unsigned reactor;
+	uint64_t pos; /* 0: there was no room, or nothing is kept */
+};
+struct meta_hand meta_hand_put(struct meta *m, unsigned type, const void *payload, size_t len);
+uint64_t meta_record_by(struct meta *m, unsigned type, const void *payload, size_t len, const struct meta_hand *by);
+/* Is the journal's tail kept? */
+bool meta_is_kept(const struct meta *m);
 /* Coroutine. Waits until records up to seq are applied / durable. Commit asks for it now rather than within a second;
  * it has flushed every disk first. */
 int meta_co_wait_applied(struct meta *m, uint64_t seq) __must_check;

@@ -5,6 +5,7 @@
 #define ENGINE_META_META_INTERNAL_H
 
 #include "engine/meta/meta.h"
+#include "engine/meta/tail.h"
 
 /* A page in memory. Dirty pages of the current epoch may be changed; frozen ones (of the epoch that a checkpoint is
  * writing) and clean ones may not: they are shadowed. */
@@ -99,6 +100,7 @@ struct meta {
 
 	/* journal and apply */
 	struct journal j;
+	struct meta_tail *tail;
 	struct list to_apply;
 	uint64_t applied_seq;
 	struct co_queue applier;

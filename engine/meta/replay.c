@@ -97,6 +97,17 @@ static bool later_block_exists(struct meta *m, uint64_t pos, const struct meta_b
 	return false;
 }
 
+int meta_replay_co_one(struct meta *m, unsigned type, const void *payload, size_t len, uint64_t seq)
+{
+	int r = m->n_dirty >= m->max_dirty ? meta_checkpoint_co_replaying(m) : 0;
+
+	if (r == 0)
+		r = meta_apply_co_one(m, type, payload, len, seq);
+	if (r == 0)
+		meta_cache_shrink(m);
+	return r;
+}
+
 static int block_co_apply(struct meta *m, const uint8_t *buf, uint64_t *n_records)
 {
 	const struct journal_block_disk *h = (const void *)buf;
@@ -114,16 +125,10 @@ static int block_co_apply(struct meta *m, const uint8_t *buf, uint64_t *n_record
 			continue;
 		if (seq != m->applied_seq + 1)
 			return -ERR_FORMAT;
-		if (m->n_dirty >= m->max_dirty) {
-			r = meta_checkpoint_co_replaying(m);
-			if (r < 0)
-				return r;
-		}
-		r = meta_apply_co_one(m, le16_get(rec->type), rec + 1, len, seq);
+		r = meta_replay_co_one(m, le16_get(rec->type), rec + 1, len, seq);
 		if (r < 0)
 			return r;
 		++*n_records;
-		meta_cache_shrink(m);
 	}
 	return 0;
 }
@@ -185,6 +190,8 @@ int meta_co_replay(struct meta *m, uint64_t *n_records, struct err *e)
 			break;
 		}
 	}
+	if (r == 0)
+		r = meta_tail_co_replay(m, n_records, e);
 	m->j.durable_seq = m->applied_seq;
 	m->j.last_seq = m->applied_seq;
 	buf_free(buf, JOURNAL_BLOCK_MAX);

@@ -123,6 +123,17 @@ static bool class_redirects(struct thin_class cls)
 	return pool_layout_is_parity(cls.layout);
 }
 
+/* Another machine may lose its power without our noticing: what its disks had not been told to keep is not to be counted on. */
+static bool has_remote_disk(const struct ashlar_pool *p)
+{
+	unsigned i;
+
+	for (i = 0; i < p->n_disks; i++)
+		if (!strncmp(pool_disk_path(p, i), "nbd://", 6))
+			return true;
+	return false;
+}
+
 static void stores_open(struct ashlar_pool *p)
 {
 	uint64_t cache = p->a->opt.metadata_cache_bytes ? p->a->opt.metadata_cache_bytes : CACHE_DEFAULT;
@@ -134,6 +145,7 @@ static void stores_open(struct ashlar_pool *p)
 		.journal_bytes = p->label->journal_bytes,
 		.cache_bytes = cache / 2,
 		.read_only = p->read_only,
+		.world = p->w,
 		.hooks = &pool_meta_hooks,
 		.ctx = p,
 	};
@@ -152,6 +164,8 @@ static void stores_open(struct ashlar_pool *p)
 	};
 	unsigned i;
 
+	if (!has_remote_disk(p))
+		uuid_format(&p->label->pool, mc.keep);
 	p->meta = meta_open(&mc);
 	for (i = 0; i < p->label->n_meta; i++) {
 		struct raid_desc d;
@@ -449,6 +463,9 @@ static int pool_co_start(struct ashlar_pool *p, unsigned flags, struct err *e)
 	r = meta_co_start(p->meta);
 	if (r < 0)
 		return err_set(e, r, "pool %s: the first checkpoint could not be written: %s", p->label->name, err_text(r));
+	if (!meta_is_kept(p->meta) && !has_remote_disk(p))
+		pool_event(p, ASHLAR_WARNING, "pool.unkept", -1, NULL, "there is no memory that outlives the process (/dev/shm, or "
+			   "$ASHLAR_KEEP_DIR): if it is killed, writes to new space that no flush had covered are lost");
 	meta_groups_hold(p, true);
 	p->started = true;
 	pool_co_stripe_logs_attach(p);

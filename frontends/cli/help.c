@@ -87,7 +87,8 @@ void cli_help_overview(void)
 	       "  ASHLAR_DISKS    where to look for disks when no daemon holds the pool: files, devices and\n"
 	       "                  directories, separated by colons, and URIs of NBD exports, ended by\n"
 	       "                  white space (default: all block devices)\n"
-	       "  ASHLAR_IO       what --io says (default: auto)\n\n"
+	       "  ASHLAR_IO       what --io says (default: auto)\n"
+	       "  ASHLAR_KEEP_DIR where a pool that is open keeps what a killed process must not lose (/dev/shm)\n\n"
 	       "Exit status: 0 done, 1 refused or failed, 2 wrong usage.\n");
 }
 

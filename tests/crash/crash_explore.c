@@ -91,7 +91,8 @@ static int recover(struct state *s, uint64_t stop)
 		rig_fail(g, "%s", r == -EDEADLK ? "deadlock" : "it does not end");
 	rig_world_drop(g);
 	sim_disks_stop_at(g->disks, UINT64_MAX);
-	model_crash(g->model);
+	if (r != -ECANCELED)
+		model_crash(g->model);
 	return g->failed ? -EUCLEAN : r;
 }
 
@@ -119,9 +120,11 @@ static void cut(struct crash_run *c, struct state *s, unsigned how)
 
 	if (how == CUTS - 1) {
 		say(c, " process killed");
-		return; /* the caches stay */
+		model_kill(s->rig.model);
+		return; /* the caches stay, and what is kept */
 	}
 	say(c, " cut %s", cuts[how].name);
+	model_crash(s->rig.model);
 	sim_disks_power_cut(s->rig.disks, cuts[how].cut, &s->rng);
 }
 
@@ -295,7 +298,6 @@ bool explore_state(struct crash_run *c, uint64_t point, unsigned variant)
 	rng_init(&s->rng, hash_mix(hash_mix(c->wl.number * 1000003 + point) + variant));
 	s->rig.disks = sim_disks_clone(c->rig.disks);
 	s->rig.model = model_clone(c->rig.model);
-	model_crash(s->rig.model);
 	for (i = 0; i < s->rig.n_disks; i++)
 		memset(sim_disk_faults(s->rig.disks, i), 0, sizeof(struct sim_faults));
 	s->other = -1;

@@ -1,7 +1,7 @@
 #!/bin/bash
-# kill -9 of the daemon in the middle of writes, and a restart: everything that was flushed is intact, nothing else than old or
-# new is ever read, and the pool checks clean. Each cycle with two clients: one of our own that stamps sectors and remembers
-# what was flushed (stamp.py), and fio.
+# kill -9 of the daemon in the middle of writes, and a restart: everything that was completed is there, flushed or not, nothing else than
+# old or new is ever read, and the pool checks clean. Each cycle with two clients: one of our own that stamps sectors and
+# remembers what was completed (stamp.py), and fio.
 # usage: kill9.sh BUILD [CYCLES]       SEED=N: the same requests again (not the same moments)
 set -u
 # shellcheck disable=SC2046
@@ -25,7 +25,7 @@ t 0 'volume create' "$ashlar" volume create demo/fio --size 1G
 for i in $(seq "$cycles"); do
 	serve --reactors 2 || { not_ok "cycle $i: the daemon starts"; break; }
 	if [ "$i" -gt 1 ]; then
-		t 0 "cycle $i: all that was flushed is there" "$py" "$here/stamp.py" check "$(uri demo/stamp)" state
+		t 0 "cycle $i: all that was completed is there" "$py" "$here/stamp.py" check "$(uri demo/stamp)" state
 		sed 's/^/# /' out
 		t 0 "cycle $i: fio finds what it wrote and flushed" $(job $((i - 1)) 0) --verify_only
 	fi
@@ -35,18 +35,20 @@ for i in $(seq "$cycles"); do
 	$(job "$i" 1) --fsync=20 --do_verify=0 --time_based --runtime=20 >/dev/null 2>&1 &
 	fio=$!
 	pids=("$stamp" "$fio")
-	sleep "$((RANDOM % 2)).$((RANDOM % 9 + 1))"
+	sleep "$((RANDOM % 2)).$((RANDOM % 5 + 5))"
 	daemon_kill
 	wait "$stamp" || { cp stamp.out out; not_ok "cycle $i: the client"; }
 	wait "$fio"
 	pids=()
 	sed "s/^/# cycle $i: /" stamp.out
+	[ -n "$(find "$ASHLAR_KEEP_DIR" -name 'ashlar-*')" ] || not_ok "cycle $i: the journal's tail is kept"
 	t 0 "cycle $i: pool check" "$ashlar" pool check demo
 done
 if serve; then
-	t 0 'the end: all that was flushed is there' "$py" "$here/stamp.py" check "$(uri demo/stamp)" state
+	t 0 'the end: all that was completed is there' "$py" "$here/stamp.py" check "$(uri demo/stamp)" state
 	t 0 'the end: fio finds what it wrote and flushed' $(job "$cycles" 0) --verify_only
 	daemon_stop && ok 'SIGTERM ends it cleanly' || not_ok 'SIGTERM ends it cleanly'
+	[ -z "$(find "$ASHLAR_KEEP_DIR" -name 'ashlar-*')" ] && ok 'nothing is kept then' || not_ok 'nothing is kept then'
 else
 	not_ok 'the daemon starts'
 fi

@@ -1,8 +1,8 @@
-"""A client that knows what was flushed: the durability contract, seen from outside.
+"""A client that knows what was completed: what a daemon that is killed has promised, seen from outside.
 
 stamp.py write URI STATE SECONDS SEED    random requests until the server dies or the time is over; keeps its knowledge in STATE
-stamp.py check URI STATE                 reads everything back: each sector must be as the last completed flush left it, or
-                                         newer; twice the same; then what was read is the new base
+stamp.py check URI STATE                 reads everything back: each sector must be as the last completed request left it, or
+                                         as one that was under way; twice the same; then what was read is the new base
 
 Every 512-byte sector carries its own number and that of the request that wrote it. Two connections; no two requests in
 flight touch the same 4 KiB block, so the order of writes to a sector is known.
@@ -39,7 +39,7 @@ def version_of(sector, data):
 class State:
     def __init__(self):
         self.version = 0
-        self.base = {}     # sector -> version that is durable; not there: zeros
+        self.base = {}     # sector -> version that must be there; not there: zeros
         self.newer = {}    # sector -> versions written since, in order
         self.flushes = 0
 
@@ -178,6 +178,7 @@ def do_write(uri, path, seconds, seed):
         end = "the time was over"
     except nbd.Error:
         end = "the server was gone"
+    w.settle(w.completed)  # the machine has not lost its power
     st.save(path)
     print("%d requests, %d in flight, %d flushes so far; %s" % (w.n, len(w.flight), st.flushes, end))
 
@@ -210,7 +211,7 @@ def do_check(uri, path):
         if v is None or (v != base and (newer is None or v not in newer)):
             bad += 1
             if bad <= 5:
-                print("sector %d: has %s, durable is %d, newer %s; starts %s" % (s, v, base, newer, d[:16].hex()))
+                print("sector %d: has %s, completed is %d, under way %s; starts %s" % (s, v, base, newer, d[:16].hex()))
         elif v != ZERO:
             seen[s] = v
     if read_all(h) != data:

@@ -530,7 +530,8 @@ static void sector_crash(struct model *m, struct model_sector *s)
 	CHECK(k > 0);
 }
 
-void model_crash(struct model *m)
+/* All that is under way ends, as it may. */
+static void model_stop(struct model *m, bool keeps)
 {
 	uint32_t op;
 	unsigned i;
@@ -541,9 +542,10 @@ void model_crash(struct model *m)
 	for (i = 0; i < m->n_vols; i++) {
 		struct model_vol *v = m->vols[i];
 
-		for (k = 0; k < v->n_sectors; k++)
+		for (k = 0; k < v->n_sectors && !keeps; k++)
 			sector_crash(m, &v->sectors[k]);
-		v->n_unflushed = 0;
+		if (!keeps)
+			v->n_unflushed = 0;
 		v->n_busy = 0;
 		if (v->rolling && m->ops[v->rollback_op].ended == NEVER)
 			v->rolled = MODEL_FATE_UNKNOWN;
@@ -552,8 +554,19 @@ void model_crash(struct model *m)
 	for (op = 1; op < m->n_ops; op++)
 		if (m->ops[op].ended == NEVER)
 			m->ops[op].ended = m->now;
-	m->epoch++;
+	if (!keeps)
+		m->epoch++;
 	m->now++;
+}
+
+void model_crash(struct model *m)
+{
+	model_stop(m, false);
+}
+
+void model_kill(struct model *m)
+{
+	model_stop(m, true);
 }
 
 /* ---- volumes ---- */

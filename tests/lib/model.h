@@ -174,7 +174,10 @@ void model_received(struct model *m, unsigned set, bool ok);
 /* After a crash: what is there. NULL name: no volume with either name. False, after printing, if that cannot be. */
 bool model_vol_settle(struct model *m, struct model_vol *v, const char *name, uint64_t size_bytes);
 
-/* Power cut, or the end of the process. What is under way may have happened. */
+/* Power cut, or the end of a process that keeps nothing. What is under way may have happened. */
 void model_crash(struct model *m);
+/* The process was killed, and what it needs is kept (engine/io/keep.h): what is under way may have happened, and nothing that had
+ * ended is lost. Whatever no flush has covered still goes with the power. */
+void model_kill(struct model *m);
 
 #endif

@@ -188,7 +188,10 @@ static void after_crash(struct sim_run *s)
 	rig_note(g, "crash, %s, cut %d", process_only ? "process only" : "power", cut);
 	between_note(s);
 	rig_world_drop(g);
-	model_crash(g->model);
+	if (process_only && !g->may_fail)
+		model_kill(g->model);
+	else
+		model_crash(g->model);
 	if (process_only)
 		sim_disks_stop_at(g->disks, UINT64_MAX);
 	else
