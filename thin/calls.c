@@ -243,6 +243,7 @@ struct hand {
 	enum hand_kind kind;
 	unsigned n;
 	uint64_t volume, first;
+	struct meta_hand by;
 	union {
 		struct {
 			struct thin_rec_map rec;
@@ -252,12 +253,17 @@ struct hand {
 	};
 };
 
-static void map_hand_in(struct thin *t, uint64_t volume, const struct thin_rec_map *rec, unsigned n)
+static size_t map_bytes(unsigned n)
+{
+	return sizeof(struct thin_rec_map) + n * sizeof(struct thin_entry_disk);
+}
+
+static void map_hand_in(struct thin *t, uint64_t volume, const struct thin_rec_map *rec, unsigned n, const struct meta_hand *by)
 {
 	struct thin_vol *v = thin_vol_by_id(t, volume);
 
 	CHECK(v);
-	v->last_seq = meta_record(t->m, THIN_REC_MAP_SET, rec, sizeof(*rec) + n * sizeof(struct thin_entry_disk));
+	v->last_seq = meta_record_by(t->m, THIN_REC_MAP_SET, rec, map_bytes(n), by);
 }
 
 static void clusters_hand_in(struct thin *t, enum hand_kind kind, const uint64_t *clusters, unsigned n)
@@ -277,7 +283,7 @@ static void hand_arrived(struct msg *m)
 	struct hand *h = container_of(m, struct hand, msg);
 
 	if (h->kind == HAND_MAP)
-		map_hand_in(h->t, h->volume, &h->map.rec, h->n);
+		map_hand_in(h->t, h->volume, &h->map.rec, h->n, &h->by);
 	else
 		clusters_hand_in(h->t, h->kind, h->clusters, h->n);
 	xfree(h);
@@ -295,7 +301,7 @@ void thin_map_set(struct thin *t, uint64_t volume, uint64_t first, const struct 
 	for (i = 0; i < n; i++)
 		thin_entry_store(&entries[i], &h->map.entries[i]);
 	if (h == &local) {
-		map_hand_in(t, volume, &h->map.rec, n);
+		map_hand_in(t, volume, &h->map.rec, n, NULL);
 		return;
 	}
 	h->msg.run = hand_arrived;
@@ -303,6 +309,7 @@ void thin_map_set(struct thin *t, uint64_t volume, uint64_t first, const struct 
 	h->kind = HAND_MAP;
 	h->volume = volume;
 	h->n = n;
+	h->by = meta_hand_put(t->m, THIN_REC_MAP_SET, &h->map.rec, map_bytes(n)); /* before anybody is answered */
 	reactor_post_lazy(t->conf.home, &h->msg);
 }
 
