@@ -74,6 +74,7 @@ void sim_disk_poke(struct sim_disks *ds, unsigned i, uint64_t off_bytes, const v
 /* Has the 512 bytes at off_bytes been written and not flushed? */
 bool sim_disk_is_volatile(struct sim_disks *ds, unsigned i, uint64_t off_bytes);
 void sim_disk_resize(struct sim_disks *ds, unsigned i, uint64_t size_bytes);
+uint64_t sim_disk_size(struct sim_disks *ds, unsigned i);
 bool sim_disk_is_idle(const struct sim_disks *ds, unsigned i); /* nothing in flight */
 /* The disk's contents become what the same disk held durably in `from`, an older clone of the set: somebody has put an old
  * copy of it back. The set itself: the disk alone has lost power. NULL: zeros, as a new disk of that size. Its cache is empty

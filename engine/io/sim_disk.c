@@ -206,6 +206,8 @@ void sim_disk_resize(struct sim_disks *ds, unsigned i, uint64_t size_bytes)
 	d->size_bytes = size_bytes;
 }
 
+uint64_t sim_disk_size(struct sim_disks *ds, unsigned i) { return disk_at(ds, i)->size_bytes; }
+
 bool sim_disk_is_idle(const struct sim_disks *ds, unsigned i)
 {
 	return list_is_empty(&disk_at(ds, i)->inflight);

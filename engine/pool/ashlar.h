@@ -135,7 +135,7 @@ struct ashlar_disk_info {
 	/* "online", "resyncing" (there, being brought up to date), "absent", "failed"; "leaving" (online, takes no new data, what it
 	 * holds moves to others), "empty" (the same, it has) */
 	const char *state;
-	char reason[120];	    /* why it is not online: "write error (Input/output error)", "did not answer for 30 s", ... or "" */
+	char reason[200];	    /* why it is not online: "write error (Input/output error)", "did not answer for 30 s", ... or "" */
 	bool slow;		    /* reads go around it */
 	uint64_t size_bytes, used_bytes;
 	uint64_t reads, writes, bytes_read, bytes_written, errors, read_repairs, hedged; /* since it was opened */
@@ -252,7 +252,7 @@ struct ashlar_event {
 	char type[32]; /* "disk.out", "disk.slow", "disk.online", "job.start", "job.end", "scrub.mismatch", "read.repaired", "pool.full", ... */
 	char pool[ASHLAR_POOL_NAME_MAX + 1];
 	char disk[128], volume[ASHLAR_VOLUME_NAME_MAX + 1]; /* "" if it concerns none */
-	char text[240]; /* one sentence */
+	char text[500]; /* one sentence */
 };
 /* Events after `since` (0: all that are kept, the last 1024), at most max; waits up to wait_ns for the first. More than that
  * were lost if the first one's seq is not since + 1. */

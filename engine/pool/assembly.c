@@ -21,6 +21,7 @@
 #include "engine/pool/assembly.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "engine/base/units.h"
@@ -125,6 +126,7 @@ static int members_co_open(struct world *w, const struct scan *s, const struct s
 			scan_disk_fini(d);
 			continue;
 		}
+		d->end_is_blank = d->result == 0 && label_co_end_is_blank(d->disk, d->label);
 		m->n++;
 	}
 	return m->n ? 0 : err_set(e, -ENOENT, "the disks of pool %s vanished while they were opened: try again", name);
@@ -233,21 +235,24 @@ static void find_word(struct members *m)
 	}
 }
 
-static int check_device(const struct scan_disk *d, const struct label *word, unsigned i, struct err *e)
+/* Its label is good, and nothing can be stored on it as it is now: what is wrong, and what to do. */
+static int check_device(const struct scan_disk *d, const struct label *word, unsigned i, char why[ASSEMBLY_WHY_BYTES])
 {
 	uint64_t want = MAX(word->disks[i].size_bytes, d->label->disks[d->label->disk_index].size_bytes);
 	char has[16], wants[16];
 
-	if (d->size_bytes < want)
-		return err_set(e, -ERR_FORMAT,
-			       "disk %s of pool %s has %" PRIu64 " bytes (%s), but its label says %" PRIu64
-			       " (%s): it was cut short or copied to a smaller disk; give it its size back, or leave it out",
-			       d->path, word->name, d->size_bytes, size_format(d->size_bytes, has, sizeof(has)), want,
-			       size_format(want, wants, sizeof(wants)));
-	if (d->block_bytes > word->block_bytes)
-		return err_set(e, -EINVAL,
-			       "disk %s of pool %s has blocks of %u bytes now, and the pool was made for %u: attach it as it was before",
-			       d->path, word->name, d->block_bytes, word->block_bytes);
+	why[0] = 0;
+	if (d->size_bytes < want) {
+		snprintf(why, ASSEMBLY_WHY_BYTES, "has %" PRIu64 " bytes (%s), but its label says %" PRIu64 " (%s): it was cut short, or "
+			 "copied to a smaller disk; give it its size back, or replace it", d->size_bytes,
+			 size_format(d->size_bytes, has, sizeof(has)), want, size_format(want, wants, sizeof(wants)));
+		return -ERR_FORMAT;
+	}
+	if (d->block_bytes > word->block_bytes) {
+		snprintf(why, ASSEMBLY_WHY_BYTES, "has blocks of %u bytes now, and the pool was made for %u: attach it as it was before",
+			 d->block_bytes, word->block_bytes);
+		return -EINVAL;
+	}
 	return 0;
 }
 
@@ -255,6 +260,8 @@ int assembly_check_return(const struct label *word, unsigned i, const struct lab
 {
 	struct scan_disk sd = { .path = d->path, .size_bytes = d->bdev.size_bytes, .block_bytes = d->bdev.block_bytes,
 				.label = (struct label *)(uintptr_t)own };
+	char why[ASSEMBLY_WHY_BYTES];
+	int r;
 
 	if (own->generation > word->generation || ran_apart(word, i, own))
 		return err_set(e, -ERR_DIVERGED,
@@ -262,7 +269,8 @@ int assembly_check_return(const struct label *word, unsigned i, const struct lab
 			       " and went on without it as of %" PRIu64 "): what it has differs from what the pool has; wipe it, and add "
 			       "it as a new disk", d->path, word->name, own->generation, word->generation,
 			       word->disks[i].since_generation);
-	return check_device(&sd, word, i, e);
+	r = check_device(&sd, word, i, why);
+	return r < 0 ? err_set(e, r, "disk %s of pool %s %s", d->path, word->name, why) : 0;
 }
 
 /* Names both sides. */
@@ -302,10 +310,12 @@ static int place_disk(struct members *m, struct scan_disk *d, struct assembly *a
 		return 0; /* was taken out of the pool: members_fini() closes it */
 	if (word->disks[at].state == LABEL_DISK_OUT && ran_apart(word, (unsigned)at, d->label))
 		return refuse_diverged(m, e);
-	r = check_device(d, word, (unsigned)at, e);
-	if (r < 0)
-		return r;
 	ad = &a->disks[at];
+	label_disk_set_path(&a->label.disks[at], d->path);
+	r = check_device(d, word, (unsigned)at, ad->why);
+	ad->is_doubtful = r == -ERR_FORMAT || d->end_is_blank;
+	if (r < 0)
+		return 0; /* as if it were not there; members_fini() closes it */
 	ad->own_generation = d->label->generation;
 	if (MUTANT(STALE_IS_CURRENT))
 		ad->state = ASM_ONLINE;
@@ -315,7 +325,6 @@ static int place_disk(struct members *m, struct scan_disk *d, struct assembly *a
 		ad->state = ASM_STALE;
 	ad->disk = d->disk;
 	ad->damaged = d->damaged;
-	label_disk_set_path(&a->label.disks[at], d->path);
 	a->n_present++;
 	return 0;
 }

@@ -9,19 +9,25 @@
  * naming both sides' disks and generations. (Unless its label calls online whom the newest calls online, and has
  * acknowledged nothing as new as g: a crash left it a label that nobody else got; then it is STALE. See assembly.c.) Two
  * different objects (disk.ident) with the same disk uuid: -ERR_DUPLICATE, naming both paths. The same object by two paths
- * counts once. A disk smaller than its label says is refused. A disk of another pool among explicit paths is ignored if
- * the pool is asked for by name, refused (naming both pools) if not. A path that cannot be opened counts as absent.
+ * counts once. A disk of another pool among explicit paths is ignored if the pool is asked for by name, refused (naming both
+ * pools) if not. A path that cannot be opened counts as absent, and so does a disk that cannot be used as it is: smaller than its
+ * label says, or with larger blocks than the pool has; why[] says so. What its label tells counts nevertheless.
  */
 #ifndef ENGINE_POOL_ASSEMBLY_H
 #define ENGINE_POOL_ASSEMBLY_H
 
 #include "engine/pool/label.h"
 
+#define ASSEMBLY_WHY_BYTES 200
+
 struct assembly_disk {
 	struct disk *disk;	   /* NULL: absent */
 	enum raid_disk_state_label { ASM_ABSENT, ASM_STALE, ASM_ONLINE } state;
 	uint64_t own_generation;
 	unsigned damaged; /* label slots */
+	bool is_doubtful; /* it was cut short, or has been (label_co_end_is_blank()): what it holds is not what it was given. The state
+			   * is what it would be without that */
+	char why[ASSEMBLY_WHY_BYTES]; /* ABSENT: why it is not taken as it is there; "": it is not there */
 };
 
 struct assembly {

@@ -65,6 +65,8 @@ static int gather(void *arg, const struct pool_group_disk *rec)
 
 	if (rec->n_cols > RAID_COLS_MAX)
 		return -ERR_FORMAT;
+	if (rec->kind == THIN_GROUP_META && pool_label_meta_find(b->p->label, le64_get(rec->group)) < 0)
+		return 0; /* a crash has left it without a name: it is nobody's, and goes when its disks do */
 	if (b->n == b->cap) {
 		b->cap = MAX(2 * b->cap, 256);
 		b->groups = xrealloc(b->groups, b->cap * sizeof(*b->groups));

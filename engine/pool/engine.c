@@ -140,12 +140,13 @@ int ashlar_co_discover(struct ashlar *a, const char *const *paths, size_t n_path
 	return assembly_co_discover(a->world, paths, n_paths, out, n, looked, e);
 }
 
-static int open_co_locked(struct ashlar *a, const char *name, const char *const *paths, size_t n_paths, unsigned flags,
-			  struct ashlar_pool **out, struct err *e)
+/* doubtful: some disk may not hold what it was given, and has not been believed. */
+static int open_co_once(struct ashlar *a, const char *name, const char *const *paths, size_t n_paths, unsigned flags,
+			struct ashlar_pool **out, bool *doubtful, struct err *e)
 {
 	struct assembly *as = xcalloc(1, sizeof(*as));
-	struct ashlar_pool *p;
 	int r = assembly_co_open(a->world, name, paths, n_paths, flags & ASHLAR_OPEN_RDONLY, as, e);
+	unsigned i;
 
 	if (r < 0) {
 		xfree(as);
@@ -157,7 +158,20 @@ static int open_co_locked(struct ashlar *a, const char *name, const char *const 
 		xfree(as);
 		return r;
 	}
-	r = pool_co_assemble(a, as, flags, false, &p, e);
+	for (i = 0; i < as->label.n_disks; i++)
+		*doubtful |= as->disks[i].is_doubtful && as->disks[i].disk;
+	return pool_co_assemble(a, as, flags, false, out, e);
+}
+
+static int open_co_locked(struct ashlar *a, const char *name, const char *const *paths, size_t n_paths, unsigned flags,
+			  struct ashlar_pool **out, struct err *e)
+{
+	struct ashlar_pool *p;
+	bool doubtful = false;
+	int r = open_co_once(a, name, paths, n_paths, flags, &p, &doubtful, e);
+
+	if (r == -ERR_MISSING && doubtful)
+		r = open_co_once(a, name, paths, n_paths, flags | POOL_OPEN_TRUST, &p, &doubtful, e);
 	if (r < 0)
 		return r;
 	list_push_back(&a->pools, &p->link);

@@ -205,6 +205,35 @@ void label_co_mend(struct disk *d)
 	xfree(l);
 }
 
+/* Coroutine. Slots of an area, from that of the newest label on, until one is found whose first page is, or is not, zero. */
+static bool area_co_has(struct disk *d, uint64_t area_off, uint64_t newest, bool zero, unsigned n_wanted)
+{
+	uint8_t *page = buf_alloc(PAGE_BYTES);
+	unsigned i, n = 0;
+
+	for (i = 0; i < LABEL_SLOTS && n < n_wanted; i++) {
+		uint64_t off = area_off + (newest + i) % LABEL_SLOTS * LABEL_SLOT_BYTES;
+		bool is_zero;
+
+		if (bdev_co_read(&d->bdev, off, page, PAGE_BYTES) < 0)
+			is_zero = false; /* who knows */
+		else
+			is_zero = !page[0] && !memcmp(page, page + 1, PAGE_BYTES - 1);
+		n += is_zero == zero;
+	}
+	buf_free(page, PAGE_BYTES);
+	return n == n_wanted;
+}
+
+bool label_co_end_is_blank(struct disk *d, const struct label *l)
+{
+	uint64_t tail = label_tail_off(l->disks[l->disk_index].size_bytes);
+
+	if (!tail || tail + LABEL_AREA_BYTES > d->bdev.size_bytes)
+		return false;
+	return !area_co_has(d, tail, l->generation, false, 1) && area_co_has(d, 0, l->generation, false, 2);
+}
+
 int label_co_write(struct disk *d, const struct label *l, unsigned disk_index, bool *partial)
 {
 	uint64_t disk_bytes = l->disks[disk_index].size_bytes, slot = l->generation % LABEL_SLOTS * LABEL_SLOT_BYTES;

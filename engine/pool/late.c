@@ -30,6 +30,7 @@ struct own_op {
 	uint8_t *buf;
 	struct label *label; /* to be read; then the first page of its slot, to buf */
 	unsigned damaged;
+	bool end_is_blank;
 	struct err e;
 	int result;
 };
@@ -69,6 +70,7 @@ static int load_co_run(struct own_op *o)
 	o->off_bytes = o->label->generation % LABEL_SLOTS * LABEL_SLOT_BYTES;
 	if (bdev_co_read(&o->handle->bdev, o->off_bytes, o->buf, LABEL_READ_BYTES) < 0)
 		memset(o->buf, 0, LABEL_READ_BYTES);
+	o->end_is_blank = label_co_end_is_blank(o->handle, o->label);
 	return 0;
 }
 
@@ -204,6 +206,7 @@ int pool_co_label_load(struct ashlar_pool *p, unsigned disk, struct label_load *
 	if (o->is_over) {
 		l->label = *o->label;
 		l->damaged = o->damaged;
+		l->end_is_blank = o->end_is_blank;
 		memcpy(l->front, o->buf, LABEL_READ_BYTES);
 		if (e && o->result < 0)
 			*e = o->e;

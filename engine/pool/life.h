@@ -106,6 +106,7 @@ struct label_load {
 	struct label label;
 	unsigned damaged; /* as label_co_read() has it */
 	uint8_t front[LABEL_READ_BYTES]; /* what begins where that label is in the front area */
+	bool end_is_blank; /* label_co_end_is_blank() */
 	bool is_taken;	  /* it does not answer: the handle is closed when it does, or never */
 };
 /* Coroutine. The label of a disk that is not in use, by a handle that it need not have yet; -ETIMEDOUT after timeout_ns. */

@@ -240,7 +240,7 @@ static int label_co_switch(struct ashlar_pool *p, struct pgroup *g, unsigned col
 
 	co_mutex_lock(&p->labels);
 	i = pool_label_meta_find(p->label, g->desc.group);
-	CHECK(i >= 0);
+	CHECK(i >= 0); /* plans leave out what has no name, and what has one keeps it as long as the group is there */
 	if (!target || p->disks[target->disk].state == PDISK_ONLINE) {
 		desc_switch(&g->desc, col, target);
 		p->label->meta[i].n_cols = g->desc.n_cols;

@@ -67,9 +67,10 @@ static int raid_drop_here(void *arg)
 	return 0;
 }
 
-static void disks_take(struct ashlar_pool *p)
+static void disks_take(struct ashlar_pool *p, unsigned flags)
 {
 	unsigned i;
+	bool doubt;
 
 	p->n_disks = p->label->n_disks;
 	for (i = 0; i < p->n_disks; i++) {
@@ -82,15 +83,16 @@ static void disks_take(struct ashlar_pool *p)
 		d->disk = ad->disk;
 		if (d->disk)
 			d->disk->n_volatile++; /* what a killed process left in its cache: the first flush is not skipped */
-		d->state = ad->state == ASM_ONLINE ? PDISK_ONLINE : ad->state == ASM_STALE ? PDISK_STALE : PDISK_ABSENT;
+		doubt = ad->is_doubtful && d->disk && !(flags & POOL_OPEN_TRUST);
+		d->state = ad->state == ASM_ABSENT ? PDISK_ABSENT : ad->state == ASM_STALE || doubt ? PDISK_STALE : PDISK_ONLINE;
 		d->n_arrivals = d->state == PDISK_STALE;
 		d->since_ns = reactor_now_ns();
 		if (d->state == PDISK_ABSENT)
-			snprintf(d->reason, sizeof(d->reason), "was not there when the pool was opened");
+			snprintf(d->reason, sizeof(d->reason), "%s", ad->why[0] ? ad->why : "was not there when the pool was opened");
 		else if (d->state == PDISK_STALE)
 			snprintf(d->reason, sizeof(d->reason), "has missed writes");
-		d->rolled_back = ad->state == ASM_STALE && (p->label->disks[i].state == LABEL_DISK_ONLINE ||
-							    ad->own_generation < p->label->disks[i].acked_generation);
+		d->rolled_back = doubt || (ad->state == ASM_STALE && (p->label->disks[i].state == LABEL_DISK_ONLINE ||
+								      ad->own_generation < p->label->disks[i].acked_generation));
 		d->extents = label_disk_extents(p->label, p->label->disks[i].size_bytes);
 	}
 }
@@ -103,7 +105,8 @@ static void label_note_states(struct ashlar_pool *p)
 	for (i = 0; i < p->n_disks; i++) {
 		struct label_disk *ld = &p->label->disks[i];
 
-		if (p->disks[i].rolled_back) /* until it is ONLINE again, however often we are interrupted */
+		/* Until it is ONLINE again, however often we are interrupted. */
+		if (p->disks[i].rolled_back || (p->disks[i].state == PDISK_ABSENT && p->as->disks[i].is_doubtful))
 			ld->acked_generation = UINT64_MAX;
 		if (p->disks[i].state == PDISK_ONLINE || ld->state == LABEL_DISK_OUT || ld->state == LABEL_DISK_FREE)
 			continue;
@@ -233,8 +236,9 @@ static void absent_names(const struct ashlar_pool *p, char *buf, size_t len)
 	buf[0] = 0;
 	for (i = 0; i < p->n_disks && at + 4 < len; i++)
 		if (p->disks[i].state != PDISK_ONLINE && p->disks[i].state != PDISK_FREE)
-			at += (size_t)snprintf(buf + at, len - at, "%s%s%s", at ? ", " : "", p->label->disks[i].path,
-					       p->disks[i].state == PDISK_STALE ? " (out of date)" : "");
+			at += (size_t)snprintf(buf + at, len - at, "%s%s%s%s", at ? ", " : "", p->label->disks[i].path,
+					       p->disks[i].state == PDISK_STALE ? " (out of date)" : p->as->disks[i].why[0] ? " " : "",
+					       p->as->disks[i].why);
 	buf[len - 1] = 0;
 }
 
@@ -251,7 +255,7 @@ static bool all_online(const struct ashlar_pool *p)
 static int readable_co_check(struct ashlar_pool *p, unsigned flags, struct err *e)
 {
 	struct readable c = { .p = p };
-	char names[240];
+	char names[300];
 	int r;
 
 	if (all_online(p))
@@ -269,7 +273,7 @@ static int readable_co_check(struct ashlar_pool *p, unsigned flags, struct err *
 /* Enough copies of the metadata itself? */
 static int metadata_check(struct ashlar_pool *p, struct err *e)
 {
-	char names[240];
+	char names[300];
 	unsigned i;
 
 	for (i = 0; i < p->label->n_meta; i++) {
@@ -324,6 +328,27 @@ static int meta_groups_co_reconcile(struct ashlar_pool *p)
 		r = meta_co_wait_applied(p->meta, meta_record(p->meta, type, &rec, sizeof(rec)));
 	}
 	return r;
+}
+
+/* Disks that are there, and are not what they were. */
+static void doubts_tell(struct ashlar_pool *p)
+{
+	unsigned i;
+
+	for (i = 0; i < p->n_disks; i++) {
+		const struct assembly_disk *ad = &p->as->disks[i];
+		struct pdisk *d = &p->disks[i];
+
+		if (ad->why[0]) {
+			snprintf(d->refused, sizeof(d->refused), "disk %s of pool %s %s", p->label->disks[i].path, p->label->name, ad->why);
+			pool_event(p, ASHLAR_WARNING, "disk.refused", (int)i, NULL, "%s", d->refused);
+		} else if (ad->is_doubtful) {
+			pool_event(p, ASHLAR_WARNING, "disk.doubtful", (int)i, NULL, "the end of disk %s has been overwritten: it may have been "
+				   "cut short and made long again; %s", pool_disk_path(p, i), d->state == PDISK_STALE ?
+				   "nothing on it is believed of which other disks have a copy" :
+				   "the pool cannot do without it, so it is used as it is: a scrub finds where it differs");
+		}
+	}
 }
 
 /* ---- opening ---- */
@@ -488,7 +513,7 @@ static int pool_co_start(struct ashlar_pool *p, unsigned flags, struct err *e)
 	return 0;
 }
 
-static struct ashlar_pool *pool_new(struct ashlar *a, struct assembly *as)
+static struct ashlar_pool *pool_new(struct ashlar *a, struct assembly *as, unsigned flags)
 {
 	struct ashlar_pool *p = xcalloc(1, sizeof(*p));
 
@@ -512,7 +537,7 @@ static struct ashlar_pool *pool_new(struct ashlar *a, struct assembly *as)
 	co_mutex_init(&p->directory);
 	co_mutex_init(&p->notes_lock);
 	co_queue_init(&p->idle);
-	disks_take(p);
+	disks_take(p, flags);
 	return p;
 }
 
@@ -538,7 +563,7 @@ static void label_format(struct ashlar_pool *p)
 /* Coroutine. Takes over *as (heap), also on error. format: a new pool on prepared disks. */
 int pool_co_assemble(struct ashlar *a, struct assembly *as, unsigned flags, bool format, struct ashlar_pool **out, struct err *e)
 {
-	struct ashlar_pool *p = pool_new(a, as);
+	struct ashlar_pool *p = pool_new(a, as, flags);
 	uint64_t start = world_now_ns(a->world);
 	int r;
 
@@ -558,6 +583,7 @@ int pool_co_assemble(struct ashlar *a, struct assembly *as, unsigned flags, bool
 		r = pool_co_start(p, flags, e);
 	p->open_ns = world_now_ns(a->world) - start;
 	if (r == 0) {
+		doubts_tell(p);
 		*out = p;
 		return 0;
 	}

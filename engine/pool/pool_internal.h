@@ -43,7 +43,7 @@ struct pdisk {
 	uint64_t extents, used, cursor;
 	uint64_t no_run; /* so many free extents in a row are not to be found, since none was freed; 0: not known */
 	/* of one that is not ONLINE: */
-	char reason[120];
+	char reason[ASSEMBLY_WHY_BYTES];
 	bool entering; /* ONLINE, but labels do not say so yet: after a crash it is still out */
 	bool arriving; /* STALE, but not all instances know it: nothing that is copied now is copied to it */
 	uint64_t n_arrivals; /* times it has become STALE; 1 if it was found so */
@@ -56,7 +56,7 @@ struct pdisk {
 	uint64_t slow_reactors; /* a bit each: reads go around it there */
 	bool is_probed;		/* watch.c reads from it, to see whether it is still slow */
 	char *last_path;	/* in full, of the last handle; NULL: as the label says */
-	char refused[200];	/* what has been said of what lies there now */
+	char refused[sizeof(((struct err *)0)->text)]; /* what has been said of what lies there now */
 	/* ours.c */
 	uint32_t labels_seen; /* slots of the front area and of the tail: our label has been seen there */
 	char lost[100];	      /* somebody has overwritten it, or cut it short: why nothing is written to it any more; "" */
@@ -168,6 +168,7 @@ void pool_co_each_reactor(struct ashlar_pool *p, int (*fn)(void *arg), void *arg
 struct pool_reactor *pool_here(struct ashlar_pool *p); /* of the current reactor */
 
 /* open.c */
+#define POOL_OPEN_TRUST (1U << 16) /* beside ASHLAR_OPEN_*: disks whose contents are doubtful are taken as they are */
 int pool_co_assemble(struct ashlar *a, struct assembly *as, unsigned flags, bool format, struct ashlar_pool **out, struct err *e) __must_check;
 void pool_co_teardown(struct ashlar_pool *p);
 int pool_co_close(struct ashlar_pool *p, bool clean, struct err *e);

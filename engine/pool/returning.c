@@ -98,7 +98,7 @@ static int arrival_judge(struct arrival *a, int r, const struct label *own, cons
 	if (r == 0 && p->disks[a->disk].lost[0])
 		r = pool_lost_check(p, a->disk, front, e);
 	if (r == 0)
-		a->rolled_back = own->generation < p->label->disks[a->disk].acked_generation;
+		a->rolled_back |= own->generation < p->label->disks[a->disk].acked_generation;
 	return r;
 }
 
@@ -113,6 +113,7 @@ static int arrival_co_check(struct arrival *a, struct err *e)
 	a->is_taken = l->is_taken;
 	if (r != -ETIMEDOUT) {
 		a->damaged = l->damaged;
+		a->rolled_back = l->end_is_blank; /* it was cut short while it was away */
 		r = arrival_judge(a, r, &l->label, l->front, e);
 	}
 	xfree(l);
@@ -185,7 +186,7 @@ int pool_co_disk_return(struct ashlar_pool *p, unsigned disk, const char *path, 
 		r = arrival_co_install(&a);
 	if (r == 0) {
 		pool_event(p, ASHLAR_INFO, "disk.back", (int)disk, NULL, "disk %s is back and is being brought up to date%s",
-			   pool_disk_path(p, disk), a.rolled_back ? "; it is an old copy of itself: all of it is compared" : "");
+			   pool_disk_path(p, disk), a.rolled_back ? "; it is an old copy of itself, or has been cut short: nothing on it is believed" : "");
 		pool_co_disk_look(p, disk, true);
 		pool_life_kick(p);
 	} else if (!a.is_taken && d->disk != a.handle && d->dead != a.handle) {

@@ -17,6 +17,7 @@ struct scan_disk {
 	uint64_t size_bytes;
 	uint32_t block_bytes;
 	unsigned damaged;    /* slots */
+	bool end_is_blank;   /* label_co_end_is_blank(); only of disks that are open */
 	int result;	     /* 0; -ERR_FEATURE, -ERR_FORMAT: its pool cannot be opened */
 	struct err why;	     /* of the latter two */
 	struct label *label; /* of them only pool, disk, name and generation count */

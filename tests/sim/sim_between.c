@@ -1,12 +1,14 @@
 /*
  * sim_between.c: what happens to disks while nobody looks: some are missing at the next opening, an old copy of one is put back in
- * its place, one has been wiped. Within what redundancy covers.
+ * its place, one has been wiped, or cut short. Within what redundancy covers.
  */
 #include <string.h>
 
+#include "engine/base/hash.h"
 #include "engine/pool/pool_internal.h"
 #include "tests/sim/sim_run.h"
 
+#define CUTS_SALT 0x6375747373686f72ULL
 #define GENERATIONS_APART 4 /* of labels: closing writes some that we have not noted; and every disk has been told that there were more since */
 
 void between_note(struct sim_run *s)
@@ -79,8 +81,40 @@ static void all_back(struct sim_run *s)
 			sim_disk_restore(s->rig.disks, i, h->saved);
 			sim_disks_destroy(h->saved);
 		}
+		if (h->cut_bytes)
+			sim_disk_resize(s->rig.disks, i, h->cut_bytes);
 		*h = (struct harm){ 0 };
 		sim_disk_put_back(s->rig.disks, i);
+	}
+}
+
+/* Some of those that are missing are there after all, but have been cut short; some of them have been made long again. */
+static void cut_short(struct sim_run *s)
+{
+	struct rng rng; /* of its own: older seeds go on meaning what they meant */
+	uint64_t size;
+	unsigned i;
+
+	rng_init(&rng, hash_mix(s->seed + CUTS_SALT) + s->life);
+	for (i = 0; i < s->rig.n_disks; i++) {
+		struct harm *h = &s->harm[i];
+
+		if (!h->removed || h->saved || uuid_is_zero(&s->uuids[i]) || !rng_chance(&rng, 1, 3))
+			continue;
+		sim_disk_put_back(s->rig.disks, i);
+		h->removed = false;
+		h->cut_bytes = sim_disk_size(s->rig.disks, i);
+		size = rng_below(&rng, rng_chance(&rng, 1, 3) ? MIN(h->cut_bytes, MIB) : h->cut_bytes);
+		size = rng_chance(&rng, 1, 2) ? h->cut_bytes - size : size;
+		sim_disk_resize(s->rig.disks, i, MAX(ALIGN_DOWN(size, 4096ULL), 4096ULL));
+		rig_note(&s->rig, "nemesis: disk %u has been cut short, to %llu of %llu KiB", i, (unsigned long long)size / 1024,
+			 (unsigned long long)h->cut_bytes / 1024);
+		if (rng_chance(&rng, 1, 2))
+			continue;
+		rig_note(&s->rig, "nemesis: and it has been made long again");
+		sim_disk_resize(s->rig.disks, i, h->cut_bytes);
+		h->cut_bytes = 0;
+		h->now = false;
 	}
 }
 
@@ -109,6 +143,7 @@ void between_lives(struct sim_run *s)
 	i = (unsigned)rng_below(&s->rng, s->rig.n_disks);
 	if (s->faults && (spare >= 1 || s->hurt >> i & 1))
 		old_copies(s, i);
+	cut_short(s);
 	if (s->hurt)
 		s->rig.degraded = s->rig.may_be_full = true;
 }

@@ -36,7 +36,7 @@ void nemesis_off(struct sim_run *s)
 		memset(sim_disk_faults(s->rig.disks, i), 0, sizeof(struct sim_faults));
 		sim_disk_clear_bad(s->rig.disks, i);
 		sim_disk_faults(s->rig.disks, i)->gone = s->harm[i].removed; /* nothing comes back through the open handle */
-		if (s->harm[i].removed || s->harm[i].saved)
+		if (s->harm[i].removed || s->harm[i].saved || s->harm[i].cut_bytes)
 			continue; /* and a blank disk stays one */
 		s->harm[i].now = false;
 		s->harm[i].healed_ns = s->rig.w ? now(s) : 0;
@@ -267,9 +267,12 @@ static void co_heal(struct sim_run *s, unsigned i)
 	memset(sim_disk_faults(s->rig.disks, i), 0, sizeof(struct sim_faults));
 	sim_disk_clear_bad(s->rig.disks, i);
 	sim_disk_put_back(s->rig.disks, i);
+	if (h->cut_bytes)
+		sim_disk_resize(s->rig.disks, i, h->cut_bytes);
 	if (s->n_rots)
 		rot_undo(s);
 	h->now = h->removed = false;
+	h->cut_bytes = 0;
 	h->healed_ns = now(s);
 	if (h->missed && rng_chance(&s->rng, 1, 2)) {
 		run_co_sleep(s, rng_below(&s->rng, NS_PER_SEC));

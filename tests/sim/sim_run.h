@@ -36,6 +36,7 @@ struct harm {
 	bool now;		 /* faults are set, or it is not there */
 	bool missed;		 /* it may have missed writes */
 	bool removed;		 /* not there at all */
+	uint64_t cut_bytes;	 /* it has been cut short: its size before; 0: not */
 	uint64_t healed_ns;	 /* when that ended; what was under way then may still fail */
 	struct sim_disks *saved; /* it has been wiped: what it held */
 };

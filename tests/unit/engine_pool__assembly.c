@@ -495,7 +495,7 @@ static void disk_that_was_taken_out_stays_out(void)
 	end();
 }
 
-static void disk_cut_short_is_refused(void)
+static void disk_cut_short_counts_as_missing(void)
 {
 	static const uint64_t sizes[] = { DISK_BYTES - 512, DISK_BYTES - 64 * KIB, MIB, 512 * KIB, 128 * KIB };
 	size_t i;
@@ -504,9 +504,12 @@ static void disk_cut_short_is_refused(void)
 		begin();
 		create("tank", all, 2);
 		sim_disk_resize(disks, 1, sizes[i]);
-		CU_ASSERT_EQUAL(open_paths(NULL, all, 2), -ERR_FORMAT);
-		CU_ASSERT(said("d1") && said("tank") && said("2097152"));
-		CU_ASSERT_EQUAL(open_paths(NULL, all, 1), 0);
+		CU_ASSERT_EQUAL(open_paths(NULL, all, 2), 0);
+		CU_ASSERT_EQUAL(as->n_present, 1);
+		CU_ASSERT_EQUAL(as->disks[1].state, ASM_ABSENT);
+		CU_ASSERT_PTR_NULL(as->disks[1].disk);
+		CU_ASSERT_TRUE(as->disks[1].is_doubtful);
+		CU_ASSERT_PTR_NOT_NULL(strstr(as->disks[1].why, "its label says 2097152"));
 		close_it();
 		end();
 	}
@@ -515,8 +518,48 @@ static void disk_cut_short_is_refused(void)
 	sim_disk_resize(disks, 1, 2 * DISK_BYTES); /* growing does no harm */
 	CU_ASSERT_EQUAL(open_paths(NULL, all, 2), 0);
 	CU_ASSERT_EQUAL(as->disks[1].state, ASM_ONLINE);
+	CU_ASSERT_FALSE(as->disks[1].is_doubtful);
 	close_it();
 	end();
+}
+
+static int co_labels_once_more(void *arg)
+{
+	int r = assembly_co_open(world, NULL, all, 2, false, as, &why);
+
+	if (r < 0)
+		return r;
+	as->label.generation++;
+	r = write_all(as);
+	assembly_close(as);
+	return r;
+}
+
+/* Whoever has cut off anything but labels has cut off all labels there. */
+static void disk_that_was_cut_short_and_made_long_again_is_doubtful(void)
+{
+	static const struct {
+		uint64_t bytes;
+		unsigned n_labels;
+		bool doubtful;
+	} cases[] = { { DISK_BYTES - 512, 2, false }, { DISK_BYTES - LABEL_AREA_BYTES, 2, true }, { MIB, 2, true },
+		      { MIB, 1, false }, /* as a crash leaves the first label of all */ };
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(cases); i++) {
+		begin();
+		create("tank", all, 2);
+		if (cases[i].n_labels > 1)
+			CU_ASSERT_EQUAL(result_of(world, co_labels_once_more, NULL), 0);
+		sim_disk_resize(disks, 1, cases[i].bytes);
+		sim_disk_resize(disks, 1, DISK_BYTES);
+		CU_ASSERT_EQUAL(open_paths(NULL, all, 2), 0);
+		CU_ASSERT_EQUAL(as->disks[1].state, ASM_ONLINE);
+		CU_ASSERT_EQUAL(as->disks[1].is_doubtful, cases[i].doubtful);
+		CU_ASSERT_FALSE(as->disks[0].is_doubtful);
+		close_it();
+		end();
+	}
 }
 
 static void unknown_features_decide_what_is_possible(void)
@@ -815,7 +858,8 @@ int main(void)
 	T(byte_copies_are_refused);
 	T(disks_of_another_pool_do_not_come_in);
 	T(disk_that_was_taken_out_stays_out);
-	T(disk_cut_short_is_refused);
+	T(disk_cut_short_counts_as_missing);
+	T(disk_that_was_cut_short_and_made_long_again_is_doubtful);
 	T(unknown_features_decide_what_is_possible);
 	T(damaged_disk_is_absent_and_said_if_there_is_no_other);
 	T(pool_is_never_opened_twice);

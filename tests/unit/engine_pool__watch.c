@@ -356,6 +356,104 @@ static void image_of_an_overwritten_disk_is_not_believed(void)
 	hist_end(h);
 }
 
+/* ---- cut short while nobody looks ---- */
+
+static int co_opened_without(struct hist *h)
+{
+	EXPECT(h, rig_away(&h->rig) == 2);
+	EXPECT(h, co_reason_is(h, 1, "absent", "its label says 12582912 (12M): it was cut short"));
+	EXPECT(h, co_n_events(h, "disk.refused", "disk d1 of pool p has 1048576 bytes") == 1);
+	EXPECT(h, hist_wr(h, 0, 0, 64 * KIB, IO_FUA) == 0);
+	hist_co_look(h);
+	co_sleep_ns(SECONDS(25)); /* it has been looked for, and not been taken */
+	EXPECT(h, rig_away(&h->rig) == 2 && co_n_events(h, "disk.refused", NULL) == 1);
+	sim_disk_resize(h->rig.disks, 1, DISK_BYTES);
+	hist_co_whole(h, true);
+	EXPECT(h, co_n_events(h, "disk.back", "nothing on it is believed") == 1);
+	return 0;
+}
+
+static int co_doubted(struct hist *h)
+{
+	EXPECT(h, co_n_events(h, "disk.doubtful", "nothing on it is believed") == 1);
+	hist_co_whole(h, true);
+	hist_co_look(h);
+	return 0;
+}
+
+static void disk_cut_short_while_the_pool_is_closed_is_missing(void)
+{
+	struct hist *h = begin("raid1", 2);
+	struct image start = hist_save(h);
+	unsigned way;
+
+	for (way = 0; way < 2; way++) {
+		hist_load(h, &start);
+		sim_disk_resize(h->rig.disks, 1, MIB);
+		if (way)
+			sim_disk_resize(h->rig.disks, 1, DISK_BYTES); /* before anybody has seen it */
+		hist_live(h, way ? co_doubted : co_opened_without);
+		sim_disk_remove(h->rig.disks, 0);
+		hist_live(h, hist_co_look);
+	}
+	image_free(&start);
+	hist_end(h);
+}
+
+static int co_open_refused(void *arg)
+{
+	struct hist *h = arg;
+	struct ashlar_options o = { .metadata_cache_bytes = MIB };
+	struct err e = { 0 };
+
+	h->rig.a = ashlar_create(h->rig.w, &o);
+	EXPECT(h, ashlar_co_pool_open(h->rig.a, NULL, rig_paths, 2, 0, &h->rig.p, &e) == -ERR_MISSING);
+	EXPECT(h, strstr(e.text, "d1 has 1048576 bytes") && strstr(e.text, "give it its size back"));
+	h->rig.p = NULL;
+	ashlar_co_destroy(h->rig.a);
+	return 0;
+}
+
+static int co_of_use(struct hist *h)
+{
+	EXPECT(h, co_n_events(h, "disk.doubtful", "nothing on it is believed") == 1);
+	hist_co_whole(h, true); /* metadata has copies; of the rest there is nothing better */
+	return 0;
+}
+
+static void disk_cut_short_that_is_needed_is_named_and_taken_when_it_is_long_again(void)
+{
+	struct hist *h = begin("raid0", 2);
+	int r;
+
+	sim_disk_resize(h->rig.disks, 1, MIB);
+	rig_world_start(&h->rig, 5);
+	CU_ASSERT(sim_run(h->rig.w, co_open_refused, h, &r, LIMIT_NS) == 0 && r == 0);
+	rig_world_drop(&h->rig);
+	sim_disk_resize(h->rig.disks, 1, DISK_BYTES);
+	hist_live(h, co_of_use);
+	hist_end(h);
+}
+
+static int co_trusted(struct hist *h)
+{
+	EXPECT(h, co_n_events(h, "disk.doubtful", "the pool cannot do without it") == 1);
+	EXPECT(h, rig_away(&h->rig) == 0);
+	hist_co_look(h);
+	return 0;
+}
+
+/* Its end was overwritten, and nothing else: by a tool that puts something there, or takes it away. */
+static void only_disk_with_a_blank_end_is_taken_as_it_is(void)
+{
+	struct hist *h = begin("single", 1);
+
+	sim_disk_resize(h->rig.disks, 0, DISK_BYTES - LABEL_AREA_BYTES);
+	sim_disk_resize(h->rig.disks, 0, DISK_BYTES);
+	hist_live(h, co_trusted);
+	hist_end(h);
+}
+
 /* ---- deleted, cut short ---- */
 
 static int co_deleted(struct hist *h)
@@ -671,6 +769,9 @@ int main(void)
 	T(image_of_an_overwritten_disk_is_not_believed);
 	T(deleted_file_is_out_and_rebuilt_at_once);
 	T(disk_that_was_cut_short_has_lost_its_credit);
+	T(disk_cut_short_while_the_pool_is_closed_is_missing);
+	T(disk_cut_short_that_is_needed_is_named_and_taken_when_it_is_long_again);
+	T(only_disk_with_a_blank_end_is_taken_as_it_is);
 	T(needed_disk_stays_and_it_is_said_once);
 	T(last_copy_overwritten_gives_errors_not_zeros);
 	T(silent_disk_stops_nobody);
