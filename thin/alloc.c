@@ -557,7 +557,7 @@ void thin_alloc_unlock(struct thin *t)
 int thin_co_empty_group(struct thin *t, uint64_t *group)
 {
 	struct thin_group_disk *st = xaligned(16, META_PAGE_BYTES);
-	uint64_t leaf = 0, i;
+	uint64_t leaf = *group / STATS_PER_LEAF, from = *group, i;
 	int r;
 
 	CHECK(t->alloc_mutex.owner == co_self());
@@ -567,7 +567,7 @@ int thin_co_empty_group(struct thin *t, uint64_t *group)
 			r = meta_array_co_leaf(t->stat, leaf, st);
 		for (i = 0; i < STATS_PER_LEAF && r == 0; i++) {
 			*group = leaf * STATS_PER_LEAF + i;
-			if (st[i].kind != THIN_GROUP_DATA || le32_get(st[i].used) || !group_is_idle(t, *group))
+			if (*group < from || st[i].kind != THIN_GROUP_DATA || le32_get(st[i].used) || !group_is_idle(t, *group))
 				continue;
 			group_drop(t, *group);
 			xfree(st);

@@ -240,8 +240,8 @@ int thin_co_class_free(struct thin *t, struct thin_class cls, uint64_t *clusters
 /* Coroutine. Between them nobody is given clusters. co_group_create is called so. */
 void thin_co_alloc_lock(struct thin *t);
 void thin_alloc_unlock(struct thin *t);
-/* Coroutine, only while allocation is locked. A data group without any cluster in use, leased or in
- * quarantine, which from now on nobody allocates from: the pool may destroy it. -ENOENT: there is none. */
+/* Coroutine, only while allocation is locked. The first data group of this number or higher without any cluster in use, leased or in
+ * quarantine; nobody allocates from it until the lock is given back: the pool may destroy it. -ENOENT: there is none. */
 int thin_co_empty_group(struct thin *t, uint64_t *group) __must_check;
 /* Coroutine. Clusters of a data group with a count other than zero. */
 int thin_co_group_used(struct thin *t, uint64_t group, uint64_t *clusters) __must_check;

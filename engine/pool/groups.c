@@ -278,15 +278,18 @@ static int group_co_reclaim(struct ashlar_pool *p)
 {
 	struct pgroup *g;
 	uint64_t group;
-	int r = thin_co_empty_group(p->thin, &group);
+	int r;
 
-	if (r == 0)
-		r = pool_co_pgroup_get(p, group, &g);
-	if (r < 0)
-		return r;
-	if (g->unsync || g->sync.owner || g->moving || g->leaving)
-		return -ENOENT; /* being synced, or moved: another time */
-	return pool_co_group_destroy(p, g);
+	for (group = 0;; group++) {
+		r = thin_co_empty_group(p->thin, &group);
+		if (r == 0)
+			r = pool_co_pgroup_get(p, group, &g);
+		if (r < 0)
+			return r;
+		if (!g->unsync && !g->sync.owner && !g->moving && !g->leaving)
+			return pool_co_group_destroy(p, g);
+		/* It is being synced, or moved: perhaps another one can go. */
+	}
 }
 
 int pool_co_group_make(struct ashlar_pool *p, unsigned kind, struct raid_profile prof, uint64_t *group)

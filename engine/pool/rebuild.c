@@ -200,7 +200,7 @@ static void mover_co_run(void *arg)
 		uint64_t gen = p->disk_gen;
 		int r = group_co_rebuild(rb, &t);
 
-		if (r == -ERR_POOL_FULL && pool_co_group_reclaim(p) == 0)
+		while (r == -ERR_POOL_FULL && pool_co_group_reclaim(p) == 0)
 			r = group_co_rebuild(rb, &t);
 		if (r == 0) {
 			rb->n_moved++;

@@ -150,7 +150,7 @@ static int arrival_co_install(struct arrival *a)
 	d->arriving = true;
 	d->n_arrivals++;
 	d->at_once = false;
-	d->lost[0] = 0;
+	d->lost[0] = d->refused[0] = 0;
 	d->labels_seen = 0;
 	d->slow_reactors = 0;
 	snprintf(d->reason, sizeof(d->reason), "has missed writes");
@@ -167,6 +167,49 @@ static int arrival_co_install(struct arrival *a)
 	d->arriving = false;
 	co_mutex_unlock(&p->labels);
 	return r;
+}
+
+/* ---- refusing ---- */
+
+/* Something is there that is not taken, as opposed to: nothing is. */
+static bool is_refusal(int r)
+{
+	static const int codes[] = { ERR_FOREIGN, ERR_DIVERGED, ERR_FORMAT, ERR_FEATURE, ERR_CSUM, EINVAL, EROFS, EACCES, EPERM };
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(codes); i++)
+		if (r == -codes[i])
+			return true;
+	return false;
+}
+
+/* A list of disks says which one it is about: what the sentence says after that. */
+static const char *after_path(const struct ashlar_pool *p, unsigned disk, const char *text)
+{
+	const char *path = pool_disk_path(p, disk), *at = strstr(text, path);
+	size_t name = strlen(p->label->name);
+
+	if (!at)
+		return text;
+	at += strlen(path);
+	if (!strncmp(at, " of pool ", 9) && !strncmp(at + 9, p->label->name, name))
+		at += 9 + name;
+	return at + strspn(at, ": ");
+}
+
+/* Why it is away is, from now on, that it is refused. */
+static void refusal_note(struct ashlar_pool *p, unsigned disk, int r, const char *text)
+{
+	struct pdisk *d = &p->disks[disk];
+
+	if (d->state != PDISK_ABSENT || d->lost[0] || r == 0 || r == -EBUSY)
+		return;
+	if (is_refusal(r))
+		snprintf(d->reason, sizeof(d->reason), "is there, but %.180s", after_path(p, disk, text));
+	else if (d->refused[0])
+		snprintf(d->reason, sizeof(d->reason), "is not there");
+	if (!is_refusal(r))
+		d->refused[0] = 0;
 }
 
 int pool_co_disk_return(struct ashlar_pool *p, unsigned disk, const char *path, struct err *e)
@@ -193,8 +236,11 @@ int pool_co_disk_return(struct ashlar_pool *p, unsigned disk, const char *path, 
 		disk_close(a.handle);
 	}
 out:
+	err_default(e, r, "taking the disk into service");
+	if (!path && e)
+		refusal_note(p, disk, r, e->text);
 	co_mutex_unlock(&p->life->returning);
-	return err_default(e, r, "taking the disk into service");
+	return r;
 }
 
 void pool_co_disk_probe(struct ashlar_pool *p, unsigned disk)
@@ -202,11 +248,10 @@ void pool_co_disk_probe(struct ashlar_pool *p, unsigned disk)
 	struct pdisk *d = &p->disks[disk];
 	struct err *e = xcalloc(1, sizeof(*e));
 	int r = pool_co_disk_return(p, disk, NULL, e);
-	bool refused = r == -ERR_FOREIGN || r == -ERR_DIVERGED || r == -ERR_FORMAT || r == -ERR_FEATURE || r == -ERR_CSUM || r == -EINVAL;
 
-	if (refused && strcmp(d->refused, e->text)) { /* once */
-		snprintf(d->refused, sizeof(d->refused), "%.*s", (int)sizeof(d->refused) - 1, e->text);
-		pool_event(p, ASHLAR_WARNING, "disk.refused", (int)disk, NULL, "%.200s", e->text);
+	if (is_refusal(r) && strcmp(d->refused, e->text)) { /* once */
+		pool_event(p, ASHLAR_WARNING, "disk.refused", (int)disk, NULL, "%s", e->text);
+		memcpy(d->refused, e->text, sizeof(d->refused));
 	}
 	xfree(e);
 }

@@ -47,11 +47,11 @@ host() {
 		ip addr add "192.0.2.$((4 * $1 + 1))/30" dev "v$1" && ip link set "v$1" up &&
 		nsenter -t $pid -n ip addr add "192.0.2.$((4 * $1 + 2))/30" dev eth0 && nsenter -t $pid -n ip link set eth0 up
 }
-# server N: an NBD server there, of the file rN
+# server N [-r]: an NBD server there, of the file rN; read-only
 server() {
 	local h=host_$1 i
 	rm -f "r$1.pid"
-	nsenter -t "${!h}" -n nbdkit -f -e disk -P "$dir/r$1.pid" file "$dir/r$1" >>"nbdkit.$1" 2>&1 &
+	nsenter -t "${!h}" -n nbdkit -f ${2:-} -e disk -P "$dir/r$1.pid" file "$dir/r$1" >>"nbdkit.$1" 2>&1 &
 	eval "server_$1=$!"
 	pids+=($!)
 	for i in $(seq 100); do [ -s "r$1.pid" ] && return; sleep 0.05; done
@@ -101,6 +101,13 @@ print(max(j[d]["clat_ns"]["max"] for d in ("read", "write")) // 1000000)')
 echo "# longest pause of a request: $pause ms"
 [ "$pause" -lt 9000 ] && ok "the longest pause is that of finding out" || not_ok "the longest pause is that of finding out"
 
+server 2 -r
+refused "a disk that comes back read-only is refused" 'is exported read-only' "$ashlar" disk online demo "$r2"
+case "$(field "$r2" reason)" in
+"is there, but is exported read-only"*) ok "disk list says so" ;;
+*) not_ok "disk list says so" ;;
+esac
+kill -KILL "$server_2"
 link 1 up
 server 2
 until_ 30 "both are back by themselves" is_redundant

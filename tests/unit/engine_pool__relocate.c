@@ -367,6 +367,61 @@ static void whatever_comes_and_goes_nothing_is_lost(void)
 	}
 }
 
+/* ---- groups that nobody needs ---- */
+
+static int co_first_is_busy(struct hist *h)
+{
+	struct ashlar_pool *p = h->rig.p;
+	struct pgroup *g = NULL;
+	uint64_t group = 0;
+
+	co_more(h, "more", 6 * MIB);
+	EXPECT(h, rig_co_vol_delete(&h->rig, model_vol_find(h->rig.model, "more")) == 0);
+	for (; group == 0 && !h->rig.failed; co_sleep_ns(NS_PER_SEC)) {
+		thin_co_alloc_lock(p->thin);
+		if (thin_co_empty_group(p->thin, &group) < 0)
+			group = 0; /* it is still being freed */
+		thin_alloc_unlock(p->thin);
+	}
+	EXPECT(h, pool_co_pgroup_get(p, group, &g) == 0);
+	g->unsync = 1;
+	EXPECT(h, pool_co_group_reclaim(p) == 0);
+	EXPECT(h, pool_co_pgroup_get(p, group, &g) == 0 && g->unsync == 1); /* not that one */
+	g->unsync = 0;
+	return hist_co_look(h);
+}
+
+static void an_empty_group_that_is_busy_does_not_hide_the_others(void)
+{
+	struct hist *h = begin("raid1", 2, 0, 24 * MIB);
+
+	hist_live(h, co_first_is_busy);
+	hist_end(h);
+}
+
+/* As a crash may leave one: a record in the table, and no label that names it. */
+static int co_nameless(struct hist *h)
+{
+	struct ashlar_relocation rel = { 0 };
+	uint64_t group;
+	struct err e;
+
+	EXPECT(h, pool_co_group_create(h->rig.p, THIN_GROUP_META, (struct raid_profile){ RAID_SINGLE, 1 }, &group) == 0);
+	EXPECT(h, co_call(h, REBALANCE, 0, 0, false, &rel, &e) == 0);
+	if (rel.job)
+		co_done(h, rel.job);
+	EXPECT(h, co_cols_on(h, 0) + co_cols_on(h, 1) + co_cols_on(h, 2) > 0);
+	return 0;
+}
+
+static void evening_out_leaves_a_metadata_group_without_a_name_alone(void)
+{
+	struct hist *h = begin("raid1", 3, 0, 24 * MIB);
+
+	hist_live(h, co_nameless);
+	hist_end(h);
+}
+
 int main(int argc, char **argv)
 {
 	static CU_TestInfo tests[] = {
@@ -376,6 +431,8 @@ int main(int argc, char **argv)
 		{ "several leave and one is lost", several_leave_and_one_is_lost },
 		{ "one leaves while another is lost, and stays if it must", one_leaves_while_another_is_lost_and_stays_if_it_must },
 		{ "an evacuation waits for room", an_evacuation_waits_for_room },
+		{ "an empty group that is busy does not hide the others", an_empty_group_that_is_busy_does_not_hide_the_others },
+		{ "evening out leaves a metadata group without a name alone", evening_out_leaves_a_metadata_group_without_a_name_alone },
 		{ "whatever comes and goes, nothing is lost", whatever_comes_and_goes_nothing_is_lost },
 		CU_TEST_INFO_NULL,
 	};

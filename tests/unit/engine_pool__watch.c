@@ -367,6 +367,11 @@ static int co_opened_without(struct hist *h)
 	hist_co_look(h);
 	co_sleep_ns(SECONDS(25)); /* it has been looked for, and not been taken */
 	EXPECT(h, rig_away(&h->rig) == 2 && co_n_events(h, "disk.refused", NULL) == 1);
+	EXPECT(h, co_reason_is(h, 1, "absent", "is there, but has 1048576 bytes"));
+	sim_disk_remove(h->rig.disks, 1);
+	co_sleep_ns(SECONDS(15));
+	EXPECT(h, co_reason_is(h, 1, "absent", "is not there"));
+	sim_disk_put_back(h->rig.disks, 1);
 	sim_disk_resize(h->rig.disks, 1, DISK_BYTES);
 	hist_co_whole(h, true);
 	EXPECT(h, co_n_events(h, "disk.back", "nothing on it is believed") == 1);
