@@ -34,6 +34,7 @@ struct disk {
 	struct world *world;
 	char *path;
 	bool is_block;	 /* block device; else a file, or remote */
+	bool is_own;	 /* remote, and its server is this very process, as far as that can be seen */
 	uint32_t tail_bytes; /* at its end, behind size_bytes: they make no whole block, and are out of reach */
 	uint64_t ident[2]; /* same for two paths to the same object (st_dev, st_ino or st_rdev; the server's address and the export) */
 	/* Writes completed and covered by a successful flush, relaxed counters over all reactors: raid skips flushes of disks

@@ -497,6 +497,7 @@ static int describe(struct ndisk *d, unsigned flags, struct err *e)
 	d->can_fast_zero = nbd_can_fast_zero(h) > 0;
 	d->can_status = nbd_can_meta_context(h, LIBNBD_CONTEXT_BASE_ALLOCATION) > 0;
 	describe_ident(d);
+	d->disk.is_own = net_peer_is_self(d->conns[0].fd);
 	b->ops = &ndisk_bdev_ops;
 	b->name = d->disk.path;
 	b->copies = 1;

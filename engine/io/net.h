@@ -47,6 +47,9 @@ struct stream {
 	char *tls_names;   /* each with a newline behind it; NULL: none. The stream's */
 };
 
+/* Any thread, for a moment. Does the other end of this connected socket listen in this very process? As far as that can be seen. */
+bool net_peer_is_self(int fd);
+
 static inline void stream_submit(struct stream *s, struct net_op *op) { s->ops->submit(s, op); }
 /* Sends at once what can be sent without waiting, while no send is in flight: the number of bytes, perhaps 0, or -errno. Streams that
  * cannot do that say 0. For most replies it is all there is to it: nothing completes later, and the loop need not look. */

@@ -390,6 +390,9 @@ static int move_co_locked(struct ashlar_pool *p, const char *name, const char *t
 	if (r == 0 && pool_vol_n_clients(v) > n_clients) /* it would wait for itself for ever */
 		r = err_set(e, -EINVAL, "the target %s is the volume %s/%s itself: somebody attached to it while it was opened", target,
 			    p->label->name, name);
+	if (r == 0 && d->is_own)
+		r = err_set(e, -EINVAL, "the target %s is an export of this same daemon: volumes whose data lie in each other's exports would wait for "
+			    "each other for ever; to move it to another pool: volume move %s/%s POOL", target, p->label->name, name);
 	if (r == 0 && !force && disk_co_probe(d, what, sizeof(what), NULL) > 0)
 		r = err_set(e, -EEXIST, "on the target %s there is already %s: use --force to overwrite it", target, what);
 	if (r == 0 && !dry_run)

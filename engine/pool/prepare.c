@@ -112,6 +112,9 @@ static int all_co_open(struct world *w, const struct ashlar_pool_spec *s, struct
 		}
 		a->disks[i].state = ASM_ONLINE;
 		a->n_present++;
+		if (a->disks[i].disk->is_own)
+			return err_set(e, -EINVAL, "disk %s is an export of this same daemon, which serves only when its pools are open: take one "
+				       "of another daemon", s->paths[i]);
 		if (a->disks[i].disk->bdev.read_only)
 			return err_set(e, -EROFS, "disk %s is write-protected: take the protection off, or name another", s->paths[i]);
 	}

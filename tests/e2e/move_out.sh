@@ -35,6 +35,10 @@ t 0 'pace' "$ashlar" pool set demo pace-floor=2M pace-ceiling=2M
 remote
 refused 'not to itself' 'is the volume demo/v itself' "$ashlar" volume move demo/v "nbd+unix:///demo/v?socket=$nbd"
 refused 'nor in thought' 'is the volume demo/v itself' "$ashlar" volume move demo/v "nbd+unix:///demo/v?socket=$nbd" --dry-run
+t 0 'another volume' "$ashlar" volume create demo/w --size 64M
+refused 'nor to another export of the same daemon' 'export of this same daemon' "$ashlar" volume move demo/v "nbd+unix:///demo/w?socket=$nbd"
+refused 'which is no disk of its pools either' 'export of this same daemon' "$ashlar" disk add demo "nbd+unix:///demo/w?socket=$nbd"
+t 0 'volume delete' "$ashlar" volume delete demo/w
 t 0 'dry run' "$ashlar" volume move demo/v "$target" --dry-run
 says 'would be moved' 'it says so'
 $(job 16) --do_verify=0 --end_fsync=1 --time_based --runtime=8 --rate=4m >fio.out 2>&1 &

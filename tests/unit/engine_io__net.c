@@ -475,6 +475,55 @@ static int by_epoll(void)
 	return 0;
 }
 
+/* Connects to a socket of this process that listens at a; at: where to connect to. Then the same when it listens no more. */
+static void try_self(const void *a, const void *at, socklen_t len, bool want)
+{
+	struct sockaddr_storage to = { 0 };
+	socklen_t to_len = sizeof(to);
+	int family = ((const struct sockaddr *)a)->sa_family, l = socket(family, SOCK_STREAM, 0), c, s;
+
+	CU_ASSERT_EQUAL_FATAL(bind(l, a, len), 0);
+	CU_ASSERT_EQUAL_FATAL(listen(l, 5), 0);
+	memcpy(&to, at, len);
+	if (family == AF_UNIX) {
+		to_len = len;
+	} else { /* with the port that it got */
+		struct sockaddr_storage bound;
+
+		CU_ASSERT_EQUAL(getsockname(l, (struct sockaddr *)&bound, &to_len), 0);
+		((struct sockaddr_in *)&to)->sin_port = ((struct sockaddr_in *)&bound)->sin_port;
+		to_len = to.ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+	}
+	c = socket(to.ss_family, SOCK_STREAM, 0);
+	CU_ASSERT_EQUAL_FATAL(connect(c, (struct sockaddr *)&to, to_len), 0);
+	s = accept(l, NULL, NULL);
+	CU_ASSERT_EQUAL(net_peer_is_self(c), want);
+	CU_ASSERT_FALSE(net_peer_is_self(s)); /* the other end does not listen */
+	close(l);
+	CU_ASSERT_FALSE(net_peer_is_self(c));
+	close(c);
+	close(s);
+}
+
+static void connections_to_oneself_are_seen(void)
+{
+	struct sockaddr_in any = { .sin_family = AF_INET }, lo = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in6 any6 = { .sin6_family = AF_INET6, .sin6_addr = in6addr_any };
+	struct sockaddr_storage lo_in6 = { 0 };
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
+	int fd = socket(AF_INET6, SOCK_STREAM, 0);
+
+	try_self(&lo, &lo, sizeof(lo), true);
+	try_self(&any, &lo, sizeof(lo), true);
+	memcpy(&lo_in6, &lo, sizeof(lo));
+	if (fd >= 0 && bind(fd, (struct sockaddr *)&any6, sizeof(any6)) == 0)
+		try_self(&any6, &lo_in6, sizeof(any6), true); /* by IPv4 to a socket of IPv6 */
+	close(fd);
+	snprintf(un.sun_path, sizeof(un.sun_path), "/tmp/ashlar-net-%d", (int)getpid());
+	try_self(&un, &un, sizeof(un), true);
+	unlink(un.sun_path);
+}
+
 static void add_suite(const char *name, CU_InitializeFunc init)
 {
 	CU_pSuite s = CU_add_suite(name, init, NULL);
@@ -489,6 +538,7 @@ static void add_suite(const char *name, CU_InitializeFunc init)
 	T(inherited_sockets_go_on_listening);
 	T(listener_survives_running_out_of_descriptors);
 	T(memory_streams_play_both_ends);
+	T(connections_to_oneself_are_seen);
 }
 
 int main(void)
