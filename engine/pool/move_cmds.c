@@ -273,13 +273,25 @@ static int move_co_begin(struct ashlar_pool *p, struct ashlar_pool *to, struct t
 	return pool_full_sentence(p, r, "moving a volume", e);
 }
 
+/* The job of a move that was begun after this one; it may have ended already, with volumes that hold nothing. */
+static const struct pool_job *job_since(const struct ashlar_pool *p, uint64_t last)
+{
+	const struct pool_job *j;
+
+	list_for_each (j, &p->life->jobs, link)
+		if (j->info.id > last && j->info.kind == ASHLAR_JOB_MOVE)
+			return j;
+	return NULL;
+}
+
 static int move_co_locked(struct ashlar_pool *p, const struct ashlar_move_spec *s, struct ashlar_move_info *info, struct err *e)
 {
 	struct ashlar_pool *to = s->to ? s->to : p;
 	struct thin_vol *v = pool_vol_find(p, s->volume, e);
 	const char *layout = s->layout;
+	const struct pool_job *job;
 	struct raid_profile prof;
-	struct pool_move *mv;
+	uint64_t last_job;
 	int r;
 
 	if (!v)
@@ -297,12 +309,16 @@ static int move_co_locked(struct ashlar_pool *p, const struct ashlar_move_spec *
 		r = move_co_check(p, to, v, prof, info, e);
 	if (r < 0 || s->dry_run)
 		return r;
+	last_job = p->life->last_job;
 	r = move_co_begin(p, to, v, prof, e);
-	if (r == 0)
+	if (r < 0)
+		return r;
+	job = job_since(p, last_job);
+	if (!job || job->info.state < ASHLAR_JOB_DONE) /* else the volume may be gone */
 		pool_move_begin(p, v, info->used_bytes);
-	mv = r == 0 ? pool_move_find(p, v->family) : NULL;
-	info->job = mv ? mv->job->info.id : 0;
-	return r;
+	job = job_since(p, last_job);
+	info->job = job ? job->info.id : 0;
+	return 0;
 }
 
 int ashlar_co_volume_move(struct ashlar_pool *p, const struct ashlar_move_spec *s, struct ashlar_move_info *info, struct err *e)

@@ -10,6 +10,7 @@
 
 #define WAIT_MAX_NS (10 * NS_PER_SEC)
 #define SLICE_NS (500 * NS_PER_MS)
+#define STUCK_NS (10 * NS_PER_SEC)
 #define EVENTS_MAX 256
 
 static void set_u64(json_t *o, const char *key, uint64_t v) { json_object_set_new(o, key, control_json_u64(v)); }
@@ -164,10 +165,47 @@ static void job_progress(struct rpc_call *c, const struct ashlar_job_info *j)
 		c->notify(c->notify_arg, "progress", job_row(rpc_string(c, "pool"), j));
 }
 
+/* Coroutine. Some job of the pool is at work. */
+static bool jobs_co_run(struct rpc_call *c)
+{
+	struct ashlar_job_info *j;
+	struct ashlar_pool *p;
+	bool any = false;
+	size_t i, n;
+
+	control_gate_co_enter(c->env);
+	if (control_call_pool(c, &p, NULL) == 0 && ashlar_co_job_list(p, &j, &n, NULL) == 0) {
+		for (i = 0; i < n; i++)
+			any |= j[i].state == ASHLAR_JOB_RUNNING;
+		xfree(j);
+	}
+	control_gate_leave(c->env);
+	return any;
+}
+
+/* Coroutine. Without a daemon whoever waits is the only one who could change anything: where nothing has gone on for a while, nothing
+ * ever will. */
+static int job_co_check_stuck(struct rpc_call *c, const struct ashlar_job_info *j, uint64_t *since_ns, struct err *e)
+{
+	const struct control_env *env = c->env;
+	uint64_t now = world_now_ns(reactor_self()->world);
+
+	if (env->status || j->state != ASHLAR_JOB_WAITING || jobs_co_run(c)) {
+		*since_ns = 0;
+	} else if (!*since_ns) {
+		*since_ns = now;
+	} else if (now - *since_ns >= STUCK_NS) {
+		return err_set(e, -EAGAIN, "the %s of %s %s: nothing goes on meanwhile, so this command does not wait; it is done when the pool is "
+			       "served, or by the same command another time", ashlar_job_kind_name(j->kind), j->what, j->result);
+	}
+	return 0;
+}
+
 /* Coroutine. Waits for the job's end, at most max_ns, telling how far it is. */
 int control_job_co_wait(struct rpc_call *c, uint64_t id, uint64_t max_ns, struct err *e)
 {
 	uint64_t now = world_now_ns(reactor_self()->world), end = max_ns > UINT64_MAX - now ? UINT64_MAX : now + max_ns;
+	uint64_t stuck_since_ns = 0;
 	struct ashlar_job_info j;
 	int r;
 
@@ -176,6 +214,9 @@ int control_job_co_wait(struct rpc_call *c, uint64_t id, uint64_t max_ns, struct
 		if (r < 0)
 			return r;
 		job_progress(c, &j);
+		r = job_co_check_stuck(c, &j, &stuck_since_ns, e);
+		if (r < 0)
+			return r;
 	} while (!job_has_ended(&j) && world_now_ns(reactor_self()->world) < end);
 	c->result = job_row(rpc_string(c, "pool"), &j);
 	return 0;

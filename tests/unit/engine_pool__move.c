@@ -104,6 +104,30 @@ static int co_moves(struct env *env)
 	return 0;
 }
 
+/* It may have ended before the command has. */
+static int co_empty(struct env *env)
+{
+	static const char *const layouts[] = { "raid0", "single", "raid1-3", "raid1" };
+	unsigned i;
+
+	co_volume(env, "v");
+	for (i = 0; i < 40; i++)
+		EXPECT(env, co_wait(env, co_move(env, "v", layouts[i % 4])) == ASHLAR_JOB_DONE);
+	return 0;
+}
+
+static void a_volume_that_holds_nothing_moves_and_its_job_is_told(void)
+{
+	unsigned seed;
+
+	for (seed = 1; seed <= 5; seed++) {
+		struct env *env = begin(seed, DISK);
+
+		run(env, co_empty);
+		end(env);
+	}
+}
+
 static int co_verify_all(struct env *env)
 {
 	EXPECT(env, co_layout_is(env, "v", "raid1"));
@@ -632,6 +656,7 @@ int main(void)
 {
 	CU_TestInfo tests[] = {
 		{ "a_family_moves_as_a_whole_and_shares_what_it_shared", a_family_moves_as_a_whole_and_shares_what_it_shared },
+		{ "a_volume_that_holds_nothing_moves_and_its_job_is_told", a_volume_that_holds_nothing_moves_and_its_job_is_told },
 		{ "clients_write_on_while_their_volumes_move", clients_write_on_while_their_volumes_move },
 		{ "snapshots_clones_and_rollbacks_meanwhile_are_as_ever", snapshots_clones_and_rollbacks_meanwhile_are_as_ever },
 		{ "a_rollback_is_done_at_any_moment_of_a_move", a_rollback_is_done_at_any_moment_of_a_move },
