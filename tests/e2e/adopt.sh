@@ -59,7 +59,7 @@ make_image image
 cp --sparse=always image keep
 t 0 'pool create' "$ashlar" pool create demo --layout raid1 d1 d2 d3
 serve --reactors 2 || { not_ok 'the daemon starts'; done_; }
-t 0 'pace' "$ashlar" pool set demo pace-floor=4M pace-ceiling=4M
+t 0 'pace' "$ashlar" pool set demo pace-floor=1M pace-ceiling=1M
 refused 'an image that is not there' 'source' "$ashlar" volume create demo/x --from "$dir/nothing"
 refused 'a disk of the pool' 'in use' "$ashlar" volume create demo/x --from "$dir/d1"
 refused 'a size that is too small' 'less than' "$ashlar" volume create demo/x --from image --size 1M
@@ -120,7 +120,7 @@ remote_end() {
 	rm -f far.sock
 }
 remote
-t 0 'pace' "$ashlar" pool set demo pace-ceiling=4M
+t 0 'pace' "$ashlar" pool set demo pace-ceiling=1M
 t 0 'an export becomes a volume' "$ashlar" volume create demo/w --from "nbd+unix:///far?socket=$dir/far.sock"
 same 'all of it can be read at once'
 t 0 'clients write and read back meanwhile' $(job 0) --end_fsync=1

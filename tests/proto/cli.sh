@@ -559,6 +559,14 @@ t 0 'destroy' pool destroy demo --force --json
 json 'destroy JSON' 'j["volumes"] == 1 and len(j["disks"]) == 2'
 t 1 'it is gone' pool show demo
 t 0 'its disks can be used again' pool create demo --layout raid0 disks/d1 disks/d2
+mkdir few
+for i in 1 2 3; do disk few/e$i 64M; done
+export ASHLAR_DISKS=$dir/few
+t 0 'a pool of three' pool create few --layout raid1-3 few/e1 few/e2 few/e3
+rm few/e3
+timeout 40 "$ashlar" pool rebalance few >out 2>err
+[ $? = 1 ] && says 'waits until all disks are back.*nothing goes on meanwhile' 'what waits for ever without a daemon ends with a sentence' ||
+	not_ok 'what waits for ever without a daemon ends'
 "$ashlar" pool list >/dev/full 2>err
 [ $? = 1 ] && ok 'output that cannot be written is an error' || not_ok 'output that cannot be written is an error'
 
