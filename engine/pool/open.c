@@ -403,6 +403,8 @@ static bool labels_differ(const struct ashlar_pool *p)
 static void labels_co_acked(struct ashlar_pool *p)
 {
 	uint64_t all = p->label->generation;
+	struct co_join j;
+	struct io *ios;
 	unsigned i;
 
 	for (i = 0; i < p->n_disks; i++)
@@ -410,10 +412,17 @@ static void labels_co_acked(struct ashlar_pool *p)
 			all = MIN(all, p->as->disks[i].own_generation);
 	if (all <= p->label->acked_generation)
 		return;
-	for (i = 0; i < p->n_disks; i++)
-		if (p->disks[i].state == PDISK_ONLINE && bdev_co_flush(&p->disks[i].disk->bdev) < 0)
-			return;
-	p->label->acked_generation = all;
+	ios = xcalloc(p->n_disks, sizeof(*ios));
+	co_join_init(&j);
+	for (i = 0; i < p->n_disks; i++) {
+		if (p->disks[i].state != PDISK_ONLINE)
+			continue;
+		io_prep(&ios[i], IO_FLUSH, 0, 0, NULL, 0);
+		bdev_submit_join(&p->disks[i].disk->bdev, &ios[i], &j);
+	}
+	if (co_join_wait(&j) == 0)
+		p->label->acked_generation = all;
+	xfree(ios);
 }
 
 /* Coroutine. */

@@ -144,9 +144,10 @@ const struct cli_command cli_export_commands[] = {
 	  "change a volume's export, what is given of it",
 	  "As `export add`, but name and mode stay too unless they are given. Clients that are attached stay. --allow any lets all in again.",
 	  NULL },
-	{ "export", "show", NULL, "POOL/VOL[@SNAP]", 1, 1,
+	{ "export", "show", NULL, "POOL/VOL[@SNAP]|EXPORT", 1, 1,
 	  OPTS_SHOW | OPT(CONTROL) | OPT(FORMAT) | OPT(NBD) | OPT(TLS_CERTS) | OPT(TLS_PSK) | OPT(USER), cli_run_export_show,
 	  "show a volume's export, or what a client needs to reach it",
+	  "By the volume, whatever its export is called, or by the export's name: one keeps it when its volume moves to another pool.\n"
 	  "--format prints what to paste: arguments for QEMU, an element for libvirt, a line for nbd-client, a job for fio, for the address\n"
 	  "that the daemon serves (its first unix socket; --nbd ADDR: another), with the client's own keys for TLS (--tls-certificates: the\n"
 	  "directory of ca-cert.pem, client-cert.pem and client-key.pem; or --tls-psk and --user).", NULL },

@@ -162,8 +162,9 @@ const struct cli_command cli_move_commands[] = {
 	  OPT(LAYOUT) | OPT(DRY_RUN) | OPT(FORCE) | OPT(WAIT) | OPT(JSON) | OPT(CONTROL), run_move,
 	  "move a volume to another pool, or to another disk, while it is in use",
 	  "To OTHERPOOL: with its snapshots, its clones, and theirs: what they share they share there. Clients stay connected, the\n"
-	  "export keeps its name. Needs a daemon that has both pools, and the space of all of it there; until it is over nothing is\n"
-	  "given up here. Goes on after a restart by itself; `job stop` cancels it.\n"
+	  "export keeps its name (of snapshots too; those taken later are called after the new pool): `export show OTHERPOOL/VOL` and\n"
+	  "`export list` tell it, `export set OTHERPOOL/VOL --name OTHERPOOL/VOL` gives it the new one. Needs a daemon that\n"
+	  "has both pools, and the space of all of it there; until it is over nothing is given up here. Goes on after a restart by itself; `job stop` cancels it.\n"
 	  "To an NBD export (nbd://HOST/EXPORT, nbd+unix:///EXPORT?socket=PATH), or a file or device, named with a slash (./FILE), at\n"
 	  "least as large: the volume alone, without snapshots. Its clients stay connected and are served from there then, also after\n"
 	  "a restart, until it is deleted. What is here stays as it was at that moment, and the target stays when it is deleted.\n"

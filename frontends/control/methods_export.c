@@ -140,6 +140,26 @@ int control_co_export_set(struct rpc_call *c, struct err *e)
 	return export_co_change(c, rpc_string(c, "name"), rpc_is_given(c, "read_only") ? rpc_bool(c, "read_only") : -1, e);
 }
 
+/* An export keeps its name when its volume moves to another pool: it is known by that too. */
+static int named_find(struct control_env *env, const char *export, struct point_name *out)
+{
+	struct ashlar_export_info *x;
+	char text[sizeof(x->pool) + sizeof(x->volume) + 1];
+	int r = -ENOENT;
+	size_t i, n;
+
+	if (ashlar_co_export_list(env->a, &x, &n, NULL) < 0)
+		return -ENOENT;
+	for (i = 0; i < n && r < 0; i++) {
+		if (strcmp(x[i].name, export))
+			continue;
+		snprintf(text, sizeof(text), "%s/%s", x[i].pool, x[i].volume);
+		r = control_point_split(text, out, NULL);
+	}
+	xfree(x);
+	return r;
+}
+
 int control_co_export_show(struct rpc_call *c, struct err *e)
 {
 	struct point_name name;
@@ -147,6 +167,8 @@ int control_co_export_show(struct rpc_call *c, struct err *e)
 	int r = call_point(c, &name, &p, e);
 
 	if (r == 0)
+		r = export_row(c->env, &name, &c->result, e);
+	if (r == -ENOENT && named_find(c->env, rpc_string(c, "volume"), &name) == 0)
 		r = export_row(c->env, &name, &c->result, e);
 	if (r == 0 && !c->result)
 		r = err_set(e, -ENOENT, "there is no %s in pool %s", name.rest, name.pool);

@@ -89,6 +89,10 @@ for i in $(seq "$kills"); do
 		not_ok "every byte is right after kill $i"
 	rm -f back.img
 done
+t 0 'by the volume its export is found' "$ashlar" export show $from/v
+says '^name +a/v' 'whatever its name'
+t 0 'and by its name' "$ashlar" export show a/v
+says "^volume +$from/v" 'wherever the volume is'
 
 # ---- cancelled by somebody else: who waits is told that it is not done ----
 t 0 'slow moves again' "$ashlar" pool set $from pace-floor=2M pace-ceiling=2M
