@@ -133,7 +133,7 @@ static int compare_co_run(struct thin_volume *v, struct bdev_compare *c)
 	do {
 		while (v->gate && !v->closing)
 			co_queue_wait(&v->thawed);
-		if (v->closing)
+		if (v->closing && (v->gate || !v->forward)) /* who has gone elsewhere is served there to the end */
 			r = -ESHUTDOWN;
 		else if (bdev_check_range(&v->bdev, c->off_bytes, c->len_bytes) < 0)
 			r = -ERANGE;

@@ -421,7 +421,7 @@ void thin_volume_map_replaced(struct thin_volume *v, uint64_t size_bytes, struct
 
 void thin_volume_resume(struct thin_volume *v, struct io *io)
 {
-	if (v->closing)
+	if (v->closing && !v->forward) /* who has gone elsewhere is served there to the end */
 		thin_req_end(io, -ESHUTDOWN);
 	else if (bdev_check_range(&v->bdev, io->off_bytes, io->len_bytes) < 0)
 		thin_req_end(io, -ERANGE); /* it is smaller now */

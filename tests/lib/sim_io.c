@@ -33,7 +33,7 @@ static int co_read(struct rig *g, struct model_vol *v, struct bdev *b, uint64_t 
 }
 
 /* One write of eight is a compare and write against what is there now; if somebody is faster, a plain one. */
-static int co_write_somehow(struct bdev *b, uint32_t op, uint64_t off, uint8_t *buf, uint64_t len, unsigned flags)
+static int co_write_somehow(struct rig *g, struct bdev *b, uint32_t op, uint64_t off, uint8_t *buf, uint64_t len, unsigned flags)
 {
 	struct bdev_compare c = { .off_bytes = off, .len_bytes = len, .data = buf, .flags = flags };
 	uint8_t *now;
@@ -43,14 +43,18 @@ static int co_write_somehow(struct bdev *b, uint32_t op, uint64_t off, uint8_t *
 		return bdev_co_write(b, off, buf, len, flags);
 	now = buf_alloc(len);
 	c.expect = now;
+	g->n_comparing++;
 	r = bdev_co_read(b, off, now, len);
 	if (r == 0)
 		r = bdev_co_compare_write(b, &c);
 	buf_free(now, len);
-	if (r != -EILSEQ && r != -EOPNOTSUPP)
-		return r;
-	r = bdev_check_range(b, off, len); /* it may have shrunk */
-	return r < 0 ? r : bdev_co_write(b, off, buf, len, flags);
+	if (r == -EILSEQ || r == -EOPNOTSUPP) {
+		r = bdev_check_range(b, off, len); /* it may have shrunk */
+		if (r == 0)
+			r = bdev_co_write(b, off, buf, len, flags);
+	}
+	g->n_comparing--;
+	return r;
 }
 
 static int co_write(struct rig *g, struct model_vol *v, struct bdev *b, uint64_t off, uint64_t len, unsigned flags)
@@ -60,7 +64,7 @@ static int co_write(struct rig *g, struct model_vol *v, struct bdev *b, uint64_t
 	int r;
 
 	model_stamp(v, op, off, len, buf);
-	r = co_write_somehow(b, op, off, buf, len, flags);
+	r = co_write_somehow(g, b, op, off, buf, len, flags);
 	model_end(g->model, v, op, off, len, r == 0, flags & IO_FUA, false);
 	buf_free(buf, len);
 	return r;

@@ -66,6 +66,7 @@ struct rig {
 	bool failed;
 	char why[600];
 	uint64_t n_ios, n_reads_checked;
+	unsigned n_comparing; /* clients that do two requests as one: they cannot change the device now */
 };
 
 extern const char *const rig_paths[RIG_DISKS_MAX], *const rig_other_paths[RIG_OTHER_MAX];

@@ -30,7 +30,7 @@ static bool session_moved(void *arg, struct bdev *now)
 {
 	struct session *c = arg;
 
-	if (rng_chance(&c->rng, 1, 3))
+	if (c->s->rig.n_comparing || rng_chance(&c->rng, 1, 3))
 		return false;
 	c->b = now;
 	return true;
