@@ -24,6 +24,13 @@ e2e: all $(NO_URING)
 	[ -z "$$bad" ] || { echo "failed:$$bad"; exit 1; }; \
 	echo "$$n passed, 0 failed (end-to-end tests)"
 
+# Random commands on two pools while clients write, with a model. make walk [SECONDS=60] [SEED=N] [WALKS=1]
+.PHONY: walk
+walk: all
+	@for i in $$(seq $(or $(WALKS),1)); do \
+		/usr/bin/python3 tests/e2e/walk.py $(BUILD) --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) || exit 1; \
+	done
+
 # Slow: boots a virtual machine three times, and once.
 vm: all
 	@bash tests/e2e/vm.sh $(BUILD)

@@ -41,7 +41,7 @@ mutants:
 		$(BUILD)/mutants/tests/sim/sim $(BUILD)/mutants/tests/crash/crash $(BUILD)/mutants/tests/unit/engine_pool__move_pools
 	tests/crash/mutants.sh $(BUILD)/mutants $(JOBS) $(MUTANTS)
 
-# What takes too long for every change: an hour and a half, and a virtual machine.
+# What takes too long for every change: about two hours, and a virtual machine.
 .PHONY: nightly
 nightly: mutants
 	@+$(MAKE) --no-print-directory BUILD=$(BUILD) check CHECK_ONLY="asan unit-asan-all cli-asan"
@@ -53,4 +53,5 @@ nightly: mutants
 	@+$(MAKE) --no-print-directory BUILD=$(BUILD) e2e E2E_CYCLES=100
 	@+ASHLAR_IO=aio $(MAKE) --no-print-directory BUILD=$(BUILD) e2e E2E_CYCLES=20
 	@BUILD=$(BUILD) ASHLAR_IO=aio bash tests/proto/cli.sh
+	@+$(MAKE) --no-print-directory BUILD=$(BUILD) walk WALKS=5 SECONDS=240
 	@+$(MAKE) --no-print-directory BUILD=$(BUILD) vm
