@@ -38,7 +38,7 @@ struct disk {
 	uint32_t tail_bytes; /* at its end, behind size_bytes: they make no whole block, and are out of reach */
 	uint64_t ident[2]; /* same for two paths to the same object (st_dev, st_ino or st_rdev; the server's address and the export) */
 	/* Writes completed and covered by a successful flush, relaxed counters over all reactors: raid skips flushes of disks
-	 * with nothing to flush. One that has been opened for writing has something: what whoever had it before left in its cache. The world counts a write when it completes, whatever its result, before done. */
+	 * with nothing to flush. The world counts a write when it completes, whatever its result, before done. */
 	_Atomic uint64_t n_volatile;
 	_Atomic uint64_t n_flushed; /* n_volatile as sampled before the newest successful flush; raid advances it */
 	_Atomic uint64_t n_writes, n_reads, n_flushes, n_errors, bytes_read, bytes_written;
@@ -50,11 +50,7 @@ struct disk {
  * Remote disks cannot be locked. */
 static inline int disk_co_open(struct world *w, const char *path, unsigned flags, struct disk **out, struct err *e)
 {
-	int r = w->ops->disk_co_open(w, path, flags, out, e);
-
-	if (r == 0 && !(flags & DISK_RDONLY))
-		atomic_store_explicit(&(*out)->n_volatile, 1, memory_order_relaxed); /* of a process that was killed */
-	return r;
+	return w->ops->disk_co_open(w, path, flags, out, e);
 }
 
 static inline void disk_close(struct disk *d) { d->ops->close(d); }
