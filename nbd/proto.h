@@ -6,20 +6,8 @@
 #ifndef NBD_PROTO_H
 #define NBD_PROTO_H
 
-#include <endian.h>
-#include <string.h>
 #include "engine/base/base.h"
-
-typedef struct { uint8_t b[2]; } be16;
-typedef struct { uint8_t b[4]; } be32;
-typedef struct { uint8_t b[8]; } be64;
-
-static inline uint16_t be16_get(be16 x) { uint16_t v; memcpy(&v, x.b, 2); return be16toh(v); }
-static inline uint32_t be32_get(be32 x) { uint32_t v; memcpy(&v, x.b, 4); return be32toh(v); }
-static inline uint64_t be64_get(be64 x) { uint64_t v; memcpy(&v, x.b, 8); return be64toh(v); }
-static inline be16 be16_make(uint16_t v) { be16 x; v = htobe16(v); memcpy(x.b, &v, 2); return x; }
-static inline be32 be32_make(uint32_t v) { be32 x; v = htobe32(v); memcpy(x.b, &v, 4); return x; }
-static inline be64 be64_make(uint64_t v) { be64 x; v = htobe64(v); memcpy(x.b, &v, 8); return x; }
+#include "engine/base/be.h"
 
 /* ---- handshake ---- */
 

@@ -432,7 +432,7 @@ static bool cdb_take(struct iscsi_conn *c, struct iscsi_task *t)
 	memcpy(t->cdb, (const uint8_t *)&rx->bhs + 32, sizeof(t->cdb));
 	t->cdb_len = sizeof(t->cdb);
 	while (at + 4 <= rx->ahs_len) {
-		len = wire_get16(rx->ahs + at); /* what follows the type */
+		len = be_get16(rx->ahs + at); /* what follows the type */
 		if (at + 3 + len > rx->ahs_len || !len)
 			return false;
 		if (rx->ahs[at + 2] == ISCSI_AHS_CDB) {

@@ -76,7 +76,7 @@ static bool take_header(struct iscsi_conn *c)
 	rx->ahs_len = (uint32_t)(len - ISCSI_BHS_BYTES);
 	memcpy(rx->ahs, p + ISCSI_BHS_BYTES, rx->ahs_len);
 	c->rpos += len + digest;
-	rx->len = wire_get24(rx->bhs.data_len);
+	rx->len = be_get24(rx->bhs.data_len);
 	rx->tail = iscsi_pad(rx->len) + (rx->len && c->prm.data_digest ? 4 : 0);
 	rx->got = 0;
 	rx->crc = 0;

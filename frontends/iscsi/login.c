@@ -21,7 +21,7 @@ static int login_co_read(struct login *l)
 		iscsi_log(l->c->srv, "iscsi: %s: dropped: not a login request", st->peer);
 		return login_fail(l, l->is_begun ? ISCSI_LOGIN_INVALID_REQUEST : ISCSI_LOGIN_OK);
 	}
-	len = wire_get24(q->data_len);
+	len = be_get24(q->data_len);
 	if (q->ahs_words || len > ISCSI_TEXT_SEGMENT_DEFAULT || ++l->n_requests > REQUESTS_MAX)
 		return login_fail(l, ISCSI_LOGIN_INITIATOR_ERROR);
 	l->data_len = len;
@@ -35,15 +35,15 @@ static int login_co_write(struct login *l, uint8_t flags, const void *text, uint
 	struct iscsi_bhs rsp = { .opcode = ISCSI_OP_LOGIN_RSP, .flags = flags, .itt = l->req.itt };
 	struct iovec iov[3] = { { &rsp, sizeof(rsp) }, { (void *)(uintptr_t)text, len }, { (void *)(uintptr_t)zeros, iscsi_pad(len) } };
 
-	wire_put24(rsp.data_len, len);
+	be_put24(rsp.data_len, len);
 	memcpy(rsp.lun, l->req.lun, 6);
-	wire_put16(rsp.lun + 6, l->status == ISCSI_LOGIN_OK ? c->tsih : wire_get16(l->req.lun + 6));
+	be_put16(rsp.lun + 6, l->status == ISCSI_LOGIN_OK ? c->tsih : be_get16(l->req.lun + 6));
 	if (l->status == ISCSI_LOGIN_OK) {
 		rsp.sn = be32_make(c->stat_sn++);
 		rsp.exp_sn = be32_make(c->exp_cmd_sn);
 		rsp.max_sn = be32_make(c->exp_cmd_sn + ISCSI_WINDOW - 1);
 	}
-	wire_put16(rsp.w36.b, l->status);
+	be_put16(rsp.w36.b, l->status);
 	l->responses++;
 	return stream_co_send_all(c->st, iov, len ? 3 : 1, l->deadline_ns);
 }
@@ -84,7 +84,7 @@ static int request_check_first(struct login *l)
 	l->is_begun = true;
 	l->stage = csg(l);
 	memcpy(c->isid, l->req.lun, sizeof(c->isid));
-	c->cid = wire_get16(l->req.ttt.b);
+	c->cid = be_get16(l->req.ttt.b);
 	c->exp_cmd_sn = be32_get(l->req.sn);
 	return 0;
 }
@@ -103,7 +103,7 @@ static int request_check(struct login *l)
 		return login_fail(l, ISCSI_LOGIN_INITIATOR_ERROR);
 	if (transit && (nsg(l) == 2 || nsg(l) <= csg(l)))
 		return login_fail(l, ISCSI_LOGIN_INITIATOR_ERROR);
-	if (memcmp(l->c->isid, q->lun, sizeof(l->c->isid)) || l->c->cid != wire_get16(q->ttt.b))
+	if (memcmp(l->c->isid, q->lun, sizeof(l->c->isid)) || l->c->cid != be_get16(q->ttt.b))
 		return login_fail(l, ISCSI_LOGIN_INITIATOR_ERROR);
 	return 0;
 }
@@ -158,7 +158,7 @@ static int request_co_serve(struct login *l)
 		l->stage = nsg(l);
 		return login_co_answer(l, true);
 	}
-	l->status = iscsi_session_co_begin(l->c, wire_get16(l->req.lun + 6));
+	l->status = iscsi_session_co_begin(l->c, be_get16(l->req.lun + 6));
 	if (l->status)
 		return -EPROTO;
 	r = login_co_answer(l, true);

@@ -182,10 +182,10 @@ void iscsi_logout(struct iscsi_conn *c)
 	}
 	k = iscsi_ctrl_new(ISCSI_OP_LOGOUT_RSP);
 	k->bhs.itt = h->itt;
-	wire_put16(k->bhs.w40.b, (uint16_t)c->prm.time2wait);
+	be_put16(k->bhs.w40.b, (uint16_t)c->prm.time2wait);
 	if (reason == ISCSI_LOGOUT_RECOVERY)
 		k->bhs.b2 = ISCSI_LOGOUT_NO_RECOVERY;
-	else if (reason == ISCSI_LOGOUT_CONNECTION && wire_get16(h->ttt.b) != c->cid)
+	else if (reason == ISCSI_LOGOUT_CONNECTION && be_get16(h->ttt.b) != c->cid)
 		k->bhs.b2 = ISCSI_LOGOUT_NO_CID;
 	if (k->bhs.b2 != ISCSI_LOGOUT_DONE) {
 		iscsi_ctrl_send(c, k, NULL, 0);
@@ -211,9 +211,9 @@ void iscsi_async_send(struct iscsi_conn *c, unsigned event, uint16_t p1, uint16_
 {
 	struct iscsi_ctrl *k = async_new(event);
 
-	wire_put16(k->bhs.w36.b + 2, p1);
-	wire_put16(k->bhs.w40.b, p2);
-	wire_put16(k->bhs.w40.b + 2, p3);
+	be_put16(k->bhs.w36.b + 2, p1);
+	be_put16(k->bhs.w40.b, p2);
+	be_put16(k->bhs.w40.b + 2, p3);
 	iscsi_ctrl_send(c, k, NULL, 0);
 }
 
@@ -223,7 +223,7 @@ void iscsi_async_attention(struct iscsi_lun *l, uint8_t asc, uint8_t ascq)
 	uint8_t *sense = xcalloc(1, 2 + 18);
 
 	scsi_lun_encode(l->lun, k->bhs.lun);
-	wire_put16(sense, 18);
+	be_put16(sense, 18);
 	sense[2] = 0x70; /* fixed format */
 	sense[4] = 0x06; /* unit attention */
 	sense[9] = 10;

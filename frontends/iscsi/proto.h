@@ -7,11 +7,7 @@
 
 #include <assert.h>
 #include "engine/base/base.h"
-#include "frontends/iscsi/wire.h"
-
-typedef struct { uint8_t b[4]; } be32;
-static inline uint32_t be32_get(be32 x) { return wire_get32(x.b); }
-static inline be32 be32_make(uint32_t v) { be32 x; wire_put32(x.b, v); return x; }
+#include "engine/base/be.h"
 
 #define ISCSI_BHS_BYTES 48
 #define ISCSI_TAG_NONE 0xffffffffU

@@ -36,7 +36,7 @@ static void pdu_pack(struct iscsi_conn *c, struct packing *p, struct iscsi_bhs *
 	size_t hdr = sizeof(*bhs);
 	le32 digest;
 
-	wire_put24(bhs->data_len, len);
+	be_put24(bhs->data_len, len);
 	memcpy(slot, bhs, sizeof(*bhs));
 	if (c->prm.header_digest) {
 		digest = le32_make(crc32c(0, slot, sizeof(*bhs)));
@@ -184,7 +184,7 @@ static void status_pack(struct iscsi_conn *c, struct packing *p, struct iscsi_ta
 		pdu_pack(c, p, &b, NULL, 0);
 		return;
 	}
-	wire_put16(t->sense, t->cmd.sense_len);
+	be_put16(t->sense, t->cmd.sense_len);
 	memcpy(t->sense + 2, t->cmd.sense, t->cmd.sense_len);
 	pdu_pack(c, p, &b, t->sense, 2U + t->cmd.sense_len);
 }

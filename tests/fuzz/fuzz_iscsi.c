@@ -117,7 +117,7 @@ static size_t login(uint8_t *out, bool digests)
 	uint32_t len = digests ? sizeof(with) : sizeof(plain);
 	struct iscsi_bhs b = { .opcode = 0x43, .flags = 0x87, .sn = be32_make(1) };
 
-	wire_put24(b.data_len, len);
+	be_put24(b.data_len, len);
 	memcpy(out, &b, sizeof(b));
 	memcpy(out + sizeof(b), digests ? with : plain, len);
 	memset(out + sizeof(b) + len, 0, 4);
