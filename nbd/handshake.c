@@ -155,14 +155,14 @@ static int out_flush(struct handshake *h)
 
 	if (!h->out_len)
 		return 0;
-	r = stream_co_send_all(h->s->st, &iov, 1, h->deadline_ns);
+	r = stream_co_send_all(h->s->net.st, &iov, 1, h->deadline_ns);
 	h->out_len = 0;
 	return r;
 }
 
 static int hs_recv(struct handshake *h, void *p, size_t len)
 {
-	return len ? stream_co_recv_all(h->s->st, p, len, h->deadline_ns) : 0;
+	return len ? stream_co_recv_all(h->s->net.st, p, len, h->deadline_ns) : 0;
 }
 
 /* ---- attaching ---- */
@@ -186,14 +186,14 @@ static int hs_attach(struct handshake *h, const char *name)
 {
 	struct nbd_session *s = h->s;
 	struct err e = {0};
-	struct nbd_client c = {.s = s, .st = s->st, .is_look = h->opt != NBD_OPT_GO && h->opt != NBD_OPT_EXPORT_NAME};
+	struct nbd_client c = {.s = s, .st = s->net.st, .is_look = h->opt != NBD_OPT_GO && h->opt != NBD_OPT_EXPORT_NAME};
 	char shown[256];
 	int r;
 
 	memset(&s->at, 0, sizeof(s->at));
 	r = s->srv->p.co_attach(s->srv->p.arg, name, &c, &s->at, &e);
 	if (r < 0)
-		nbd_log(s->srv, "nbd: %s: export \"%s\": %s", s->st->peer, log_escape(name, strlen(name), shown, sizeof(shown)),
+		nbd_log(s->srv, "nbd: %s: export \"%s\": %s", s->net.st->peer, log_escape(name, strlen(name), shown, sizeof(shown)),
 			e.code ? e.text : err_text(r));
 	return r;
 }
@@ -294,7 +294,7 @@ static void list_each(void *arg, const char *name, const char *description)
 static int opt_list(struct handshake *h)
 {
 	const struct nbd_provider *p = &h->s->srv->p;
-	struct nbd_client c = {.s = h->s, .st = h->s->st, .is_look = true};
+	struct nbd_client c = {.s = h->s, .st = h->s->net.st, .is_look = true};
 	int r;
 
 	if (h->len)
@@ -422,7 +422,7 @@ static bool tls_is_required(const struct nbd_session *s)
 {
 	const struct nbd_options *o = &s->srv->o;
 
-	return !s->st->is_tls && (o->tls_required || (!o->insecure && !s->st->is_loopback));
+	return !s->net.st->is_tls && (o->tls_required || (!o->insecure && !s->net.st->is_loopback));
 }
 
 static void contexts_forget(struct handshake *h)
@@ -437,7 +437,7 @@ static int tls_check_name(const struct nbd_session *s, struct err *e)
 	const char *const *name;
 
 	for (name = s->srv->o.tls_allow; name && *name; name++)
-		if (access_has_name(s->st, *name, strlen(*name)))
+		if (access_has_name(s->net.st, *name, strlen(*name)))
 			return 0;
 	return s->srv->o.tls_allow ? err_set(e, -EACCES, "TLS: the client's name is not among those that are allowed") : 0;
 }
@@ -453,7 +453,7 @@ static int opt_starttls(struct handshake *h)
 
 	if (!s->srv->o.tls)
 		return rep_error(h, NBD_REP_ERR_UNSUP, "no TLS here");
-	if (s->st->is_tls)
+	if (s->net.st->is_tls)
 		return rep_error(h, NBD_REP_ERR_INVALID, "TLS is in use already");
 	if (h->len)
 		return rep_error(h, NBD_REP_ERR_INVALID, "STARTTLS takes no data");
@@ -463,12 +463,12 @@ static int opt_starttls(struct handshake *h)
 		return r;
 	s->structured = s->extended = false;
 	contexts_forget(h);
-	s->st = tls_stream_create(s->srv->o.tls, s->st);
-	r = tls_co_handshake(s->st, h->deadline_ns, &e);
+	s->net.st = tls_stream_create(s->srv->o.tls, s->net.st);
+	r = tls_co_handshake(s->net.st, h->deadline_ns, &e);
 	if (r == 0)
 		r = tls_check_name(s, &e);
-	if (r < 0 && !s->dropped)
-		nbd_log(s->srv, "nbd: %s: %s", s->st->peer, log_escape(e.text, strlen(e.text), shown, sizeof(shown)));
+	if (r < 0 && !s->net.dropped)
+		nbd_log(s->srv, "nbd: %s: %s", s->net.st->peer, log_escape(e.text, strlen(e.text), shown, sizeof(shown)));
 	return r < 0 ? -ECONNABORTED : HS_NEXT;
 }
 
@@ -704,7 +704,7 @@ static int converse(struct handshake *h)
 		if (r < 0)
 			return r;
 		r2 = out_flush(h);
-		if (r2 < 0 || h->s->dropped || h->s->srv->stopping) {
+		if (r2 < 0 || h->s->net.dropped || h->s->srv->net.stopping) {
 			if (r == HS_START)
 				hs_detach(h);
 			return r2 < 0 ? r2 : -ECONNABORTED;
@@ -722,7 +722,7 @@ int nbd_handshake_co(struct nbd_session *s)
 	h.data = xmalloc(OPT_BYTES);
 	r = converse(&h);
 	if (r < 0 && r != -ECONNABORTED && r != -ECONNRESET)
-		nbd_log(s->srv, "nbd: %s: handshake failed: %s", s->st->peer, err_text(r));
+		nbd_log(s->srv, "nbd: %s: handshake failed: %s", s->net.st->peer, err_text(r));
 	xfree(h.data);
 	xfree(h.out);
 	xfree(h.ctx_export);

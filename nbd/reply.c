@@ -232,13 +232,13 @@ void nbd_reply_send(struct nbd_session *s)
 	}
 	n = gather(s);
 	s->sending = true;
-	r = stream_try_send(s->st, s->send_iov, n);
+	r = stream_try_send(s->net.st, s->send_iov, n);
 	first = r < 0 ? n : iov_advance(s->send_iov, n, (uint64_t)r);
 	if (first == n) {
 		sent(s, r);
 		return;
 	}
-	*op = (struct net_op){.kind = NET_SEND, .fd = s->st->fd, .iov = s->send_iov + first, .iov_n = n - first, .done = sent_done, .owner = s};
+	*op = (struct net_op){.kind = NET_SEND, .fd = s->net.st->fd, .iov = s->send_iov + first, .iov_n = n - first, .done = sent_done, .owner = s};
 	s->send_ns = reactor_now_ns();
-	stream_submit(s->st, op);
+	stream_submit(s->net.st, op);
 }

@@ -1,10 +1,9 @@
 /*
  * session.h: a connection, and what the server keeps per reactor. Private to nbd/.
  *
- * Life of a session: made and registered on the server's reactor (server.c), where the handshake runs (handshake.c);
- * then nbd_transmit() runs on the home reactor of the attached volume (transmission.c: receiving and admission, request.c:
- * what a request does, reply.c: sending); then back on the server's reactor it is taken off the lists and freed. The
- * stream belongs to whichever reactor the session is on.
+ * Life of a session: made and registered on the server's reactor (net_server.h), where the handshake runs (handshake.c);
+ * then nbd_transmit_co() runs on the home reactor of the attached volume (transmission.c: receiving and admission, request.c:
+ * what a request does, reply.c: sending); then back on the server's reactor it is taken off the lists and freed.
  *
  * Memory of a session is bounded: one receive buffer, what TLS needs (tls.h), max_in_flight requests, payload of max_in_flight_bytes. Beyond the
  * first NBD_RESERVE_BYTES the payload comes from a budget shared by all sessions of the reactor, in order of arrival; who
@@ -14,8 +13,8 @@
 #define NBD_SESSION_H
 
 #include "engine/base/units.h"
-#include "engine/io/log_limit.h"
 #include "engine/io/buf.h"
+#include "engine/io/net_server.h"
 #include "nbd/nbd.h"
 #include "nbd/proto.h"
 
@@ -92,20 +91,11 @@ struct nbd_req_slab {
 	struct nbd_req req[NBD_REQ_SLAB];
 };
 
-enum nbd_phase { NBD_HANDSHAKE, NBD_TRANSMISSION };
-
 struct nbd_session {
 	struct nbd_server *srv;
-	struct stream *st;
+	struct net_conn net;
 
 	/* server's reactor */
-	struct list link;	/* server's sessions, oldest first */
-	struct list half_link;	/* those in handshake */
-	enum nbd_phase phase;
-	bool dropped;
-	bool stop_posted;
-	struct msg stop;
-	uint64_t since_wall_ns;
 	char export_name[256];	/* for people; cut */
 
 	/* result of the handshake, constant after it */
@@ -165,25 +155,17 @@ struct nbd_shard {
 	struct list waiting;	/* sessions that wait for it, FIFO */
 	struct list sessions;
 	struct timer stall;
-	struct log_limit log;
 } __attribute__((aligned(64)));
 
 struct nbd_server {
-	struct world *world;
-	struct reactor *home;
+	struct net_server net;
 	struct nbd_provider p;
 	struct nbd_options o;
-	struct listener **listeners;
-	size_t n_listeners;
-	struct list sessions, half_open;
-	unsigned n_sessions, n_half, n_dropped; /* dropped ones count in n_sessions until they are gone */
-	bool stopping;
-	struct co_queue idle;
 	struct nbd_shard shards[];
 };
 
-/* log.c: one line; what comes from outside is printed with %s and escaped. Any reactor. */
-void nbd_log(struct nbd_server *s, const char *fmt, ...) __printf_like(2, 3);
+/* See net_server_log(). */
+#define nbd_log(s, ...) net_server_log(&(s)->net, __VA_ARGS__)
 
 /* handshake.c. Coroutine on the server's reactor. 0: transmission may start (s->at is attached), else the session ends. */
 int nbd_handshake_co(struct nbd_session *s);

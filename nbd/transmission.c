@@ -164,7 +164,7 @@ static void stall_fire(struct timer *t)
 	list_for_each(s, &sh->sessions, shard_link) {
 		if (s->dead || !session_stands_still(s, now))
 			continue;
-		nbd_log(sh->srv, "nbd: %s: dropped: holds memory that others need and does not move", s->st->peer);
+		nbd_log(sh->srv, "nbd: %s: dropped: holds memory that others need and does not move", s->net.st->peer);
 		nbd_session_kill(s);
 	}
 	timer_arm(t, now + NBD_STALL_NS / 8);
@@ -174,7 +174,7 @@ static void stall_fire(struct timer *t)
 
 static void session_violation(struct nbd_session *s, const char *what)
 {
-	nbd_log(s->srv, "nbd: %s: dropped: %s", s->st->peer, what);
+	nbd_log(s->srv, "nbd: %s: dropped: %s", s->net.st->peer, what);
 	nbd_session_close(s);
 }
 
@@ -331,7 +331,7 @@ static void recv_start(struct nbd_session *s)
 	s->recv_op.iov = s->recv_iov;
 	s->recv_op.iov_n = n;
 	s->receiving = true;
-	stream_submit(s->st, &s->recv_op);
+	stream_submit(s->net.st, &s->recv_op);
 }
 
 static void recv_done(struct net_op *op)
@@ -371,7 +371,7 @@ static void session_shutdown(struct nbd_session *s)
 	if (s->shut)
 		return;
 	s->shut = true;
-	stream_shutdown(s->st);
+	stream_shutdown(s->net.st);
 }
 
 void nbd_session_kill(struct nbd_session *s)
@@ -445,7 +445,7 @@ static void session_begin(struct nbd_session *s)
 	s->rbuf = xaligned(PAGE_BYTES, NBD_RECV_BYTES);
 	s->send_iov = xmalloc(NBD_SEND_IOV * sizeof(*s->send_iov));
 	s->send_hdrs = xmalloc(NBD_SEND_REPLIES * NBD_REPLY_HDR_MAX);
-	s->recv_op = (struct net_op){.kind = NET_RECV, .fd = s->st->fd, .done = recv_done, .owner = s};
+	s->recv_op = (struct net_op){.kind = NET_RECV, .fd = s->net.st->fd, .done = recv_done, .owner = s};
 	s->waiter = co_self();
 	s->running = true;
 	if (s->gone)

@@ -602,7 +602,7 @@ static void data_out_bad(struct iscsi_conn *c, struct iscsi_task *t, const char 
 	static const uint8_t sense[18] = { 0x70, 0, 0x0b, [7] = 10, [12] = 0x0c, [13] = 0x0d }; /* incorrect amount of data */
 
 	c->rx.ignored = true;
-	iscsi_log(c->srv, "iscsi: %s: a command failed: %s", c->st->peer, what);
+	iscsi_log(c->srv, "iscsi: %s: a command failed: %s", c->net.st->peer, what);
 	if (t->is_held) { /* it must not be missing among those that wait for each other */
 		iscsi_conn_violation(c, what);
 		return;

@@ -217,7 +217,7 @@ static void recv_start(struct iscsi_conn *c)
 	c->recv_op.iov = c->recv_iov;
 	c->recv_op.iov_n = n;
 	c->receiving = true;
-	stream_submit(c->st, &c->recv_op);
+	stream_submit(c->net.st, &c->recv_op);
 }
 
 static void recv_done(struct net_op *op)
@@ -266,7 +266,7 @@ static void conn_shutdown(struct iscsi_conn *c)
 	if (c->shut)
 		return;
 	c->shut = true;
-	stream_shutdown(c->st);
+	stream_shutdown(c->net.st);
 }
 
 void iscsi_conn_kill(struct iscsi_conn *c)
@@ -282,7 +282,7 @@ void iscsi_conn_kill(struct iscsi_conn *c)
 
 void iscsi_conn_violation(struct iscsi_conn *c, const char *what)
 {
-	iscsi_log(c->srv, "iscsi: %s: dropped: %s", c->st->peer, what);
+	iscsi_log(c->srv, "iscsi: %s: dropped: %s", c->net.st->peer, what);
 	iscsi_conn_close(c);
 }
 
@@ -294,9 +294,8 @@ void iscsi_conn_ask_logout(struct iscsi_conn *c)
 	c->stop_ns = reactor_now_ns() + ISCSI_LOGOUT_NS;
 }
 
-void iscsi_conn_stop_run(struct msg *m)
+void iscsi_conn_stop_run(struct iscsi_conn *c)
 {
-	struct iscsi_conn *c = container_of(m, struct iscsi_conn, stop);
 	unsigned how = atomic_exchange(&c->stop_want, STOP_NONE);
 
 	if (!c->running || !how)
@@ -353,7 +352,7 @@ static void conn_watch(struct iscsi_conn *c, uint64_t now)
 	else if (!c->closing && is_waiting_for_data(c, now))
 		why = "it does not send the data that it was asked for";
 	if (why && !c->dead) {
-		iscsi_log(c->srv, "iscsi: %s: dropped: %s", c->st->peer, why);
+		iscsi_log(c->srv, "iscsi: %s: dropped: %s", c->net.st->peer, why);
 		iscsi_conn_kill(c);
 	}
 	if (!c->closing && !c->pinged_ns && now - c->heard_ns >= o->ping_ns)
@@ -408,7 +407,7 @@ static void conn_begin(struct iscsi_conn *c)
 	c->rbuf = xaligned(4096, ISCSI_RECV_BYTES);
 	c->send_iov = xmalloc(ISCSI_SEND_IOV * sizeof(*c->send_iov));
 	c->send_hdrs = xmalloc(ISCSI_SEND_PDUS * ISCSI_HDR_SLOT);
-	c->recv_op = (struct net_op){ .kind = NET_RECV, .fd = c->st->fd, .done = recv_done, .owner = c };
+	c->recv_op = (struct net_op){ .kind = NET_RECV, .fd = c->net.st->fd, .done = recv_done, .owner = c };
 	c->max_cmd_sn = c->exp_cmd_sn + ISCSI_WINDOW - 1;
 	c->heard_ns = reactor_now_ns();
 	c->waiter = co_self();

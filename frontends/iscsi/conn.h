@@ -2,7 +2,7 @@
  * conn.h: a connection, which is a session: at error recovery level 0 with MaxConnections=1 there is no more to one. Private to the
  * target.
  *
- * Life: made and registered on the server's reactor (server.c), where the login runs as a coroutine (login.c); then
+ * Life: made and registered on the server's reactor (net_server.h), where the login runs as a coroutine (login.c); then
  * iscsi_conn_co_run() runs on the home of its first LU (conn.c: its turn, receiving; command.c: SCSI commands and their data;
  * task_mgmt.c; other.c: NOP, text, logout; reply.c: sending); then back on the server's reactor it is taken off the lists and freed.
  * The stream belongs to whichever reactor the connection is on.
@@ -18,8 +18,8 @@
 #define FRONTENDS_ISCSI_CONN_H
 
 #include "engine/base/units.h"
-#include "engine/io/log_limit.h"
 #include "engine/io/buf.h"
+#include "engine/io/net_server.h"
 #include "frontends/iscsi/iscsi.h"
 #include "frontends/iscsi/proto.h"
 #include "frontends/iscsi/scsi.h"
@@ -163,21 +163,15 @@ struct iscsi_rx {
 	uint32_t crc;
 };
 
-enum iscsi_phase { ISCSI_LOGIN, ISCSI_RUNNING };
 enum iscsi_stop { STOP_NONE, STOP_LOGOUT, STOP_SERVER, STOP_NOW }; /* asked to log out; what is under way is finished; aborted */
 
 struct iscsi_conn {
 	struct iscsi_server *srv;
-	struct stream *st;
+	struct net_conn net;
 
 	/* server's reactor */
-	struct list link, half_link;
-	enum iscsi_phase phase;
-	bool dropped, is_over;
-	bool stop_posted, is_discovery, is_listed; /* listed: it is a session that others find */
-	struct msg stop;
+	bool is_discovery, is_listed; /* listed: it is a session that others find */
 	_Atomic unsigned stop_want; /* enum iscsi_stop; the message is under way while it is not 0 */
-	uint64_t since_wall_ns;
 
 	/* results of the login, constant after it */
 	char initiator[ISCSI_NAME_MAX + 1], target[ISCSI_NAME_MAX + 1];
@@ -238,29 +232,21 @@ struct iscsi_shard {
 	struct iscsi_server *srv;
 	uint64_t n_bytes;
 	struct list conns;
-	struct log_limit log;
 } __attribute__((aligned(64)));
 
 struct iscsi_server {
-	struct world *world;
-	struct reactor *home;
+	struct net_server net;
 	struct scsi_pr_store store;
 	struct scsi_target *scsi;
 	struct iscsi_provider p;
 	struct iscsi_options o;
-	struct listener **listeners;
-	size_t n_listeners;
-	struct list conns, half_open;
-	unsigned n_conns, n_half, n_dropped;
 	uint16_t last_tsih;
 	uint64_t last_session;
-	bool stopping;
-	struct co_queue changed; /* a connection is over */
 	struct iscsi_shard shards[];
 };
 
-/* log.c: one line; what comes from outside is printed with %s and escaped. Any reactor. */
-void iscsi_log(struct iscsi_server *s, const char *fmt, ...) __printf_like(2, 3);
+/* See net_server_log(). */
+#define iscsi_log(s, ...) net_server_log(&(s)->net, __VA_ARGS__)
 
 /* pr_store.c: persistent reservations are notes of their volumes. */
 void iscsi_pr_store_init(struct scsi_pr_store *s, struct ashlar *a);
@@ -295,8 +281,8 @@ void iscsi_luns_begin(struct iscsi_conn *c);
 void iscsi_luns_co_close(struct iscsi_conn *c);
 /* server.c: asks a connection to end, from the server's reactor. */
 void iscsi_conn_stop(struct iscsi_conn *c, enum iscsi_stop how);
-/* Runs there. */
-void iscsi_conn_stop_run(struct msg *m);
+/* What comes of it, on the connection's home. */
+void iscsi_conn_stop_run(struct iscsi_conn *c);
 
 /* command.c */
 /* A header has come. They set rx->dest for its data. */

@@ -11,7 +11,7 @@
 static int login_co_read(struct login *l)
 {
 	struct iscsi_bhs *q = &l->req;
-	struct stream *st = l->c->st;
+	struct stream *st = l->c->net.st;
 	uint32_t len;
 	int r = stream_co_recv_all(st, q, sizeof(*q), l->deadline_ns);
 
@@ -45,7 +45,7 @@ static int login_co_write(struct login *l, uint8_t flags, const void *text, uint
 	}
 	be_put16(rsp.w36.b, l->status);
 	l->responses++;
-	return stream_co_send_all(c->st, iov, len ? 3 : 1, l->deadline_ns);
+	return stream_co_send_all(c->net.st, iov, len ? 3 : 1, l->deadline_ns);
 }
 
 /* The answer, in pieces if it is long: each but the last is followed by an empty request. */
@@ -179,7 +179,7 @@ int iscsi_login_co(struct iscsi_conn *c)
 			r = request_co_serve(&l);
 	} while (r == 0);
 	if (r < 0 && l.status) {
-		iscsi_log(c->srv, "iscsi: %s: login refused (%04x): initiator %s, target %s", c->st->peer, l.status,
+		iscsi_log(c->srv, "iscsi: %s: login refused (%04x): initiator %s, target %s", c->net.st->peer, l.status,
 			  *c->initiator ? c->initiator : "unknown", *c->target ? c->target : "none");
 		l.out.len = 0;
 		(void)!login_co_write(&l, l.req.flags & 0x0c, NULL, 0);

@@ -130,7 +130,7 @@ static int method_choose(struct login *l)
 
 static int chap_ask(struct login *l)
 {
-	l->chap = iscsi_chap_new(l->c->srv->world);
+	l->chap = iscsi_chap_new(l->c->srv->net.world);
 	if (!iscsi_chap_choose(l->chap, l->chap_list))
 		return login_fail(l, ISCSI_LOGIN_AUTH_FAILED);
 	iscsi_chap_challenge(l->chap, &l->out);

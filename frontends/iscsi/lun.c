@@ -58,7 +58,7 @@ static void lun_is_gone(struct iscsi_lun *l)
 	l->gone = true;
 	if (!c->running)
 		return;
-	iscsi_log(c->srv, "iscsi: %s: LUN %u of %s: its volume is not served any more", c->st->peer, l->lun, c->target);
+	iscsi_log(c->srv, "iscsi: %s: LUN %u of %s: its volume is not served any more", c->net.st->peer, l->lun, c->target);
 	lun_give_back(l);
 	if (!has_lun_left(c))
 		iscsi_conn_ask_logout(c);

@@ -301,8 +301,8 @@ void iscsi_reply_send(struct iscsi_conn *c)
 	gather(c, &p);
 	if (!p.n_iov)
 		return;
-	*op = (struct net_op){ .kind = NET_SEND, .fd = c->st->fd, .iov = c->send_iov, .iov_n = p.n_iov, .done = sent_done, .owner = c };
+	*op = (struct net_op){ .kind = NET_SEND, .fd = c->net.st->fd, .iov = c->send_iov, .iov_n = p.n_iov, .done = sent_done, .owner = c };
 	c->sending = true;
 	c->send_ns = reactor_now_ns();
-	stream_submit(c->st, op);
+	stream_submit(c->net.st, op);
 }

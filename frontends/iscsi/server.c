@@ -1,7 +1,5 @@
 /*
- * The server: listeners, the table of connections and sessions, limits on them, and an orderly end. As the NBD server: the table lives
- * on one reactor, and so do logins; a connection in the full feature phase is reached by a message to its home. Its memory is freed
- * here, after its coroutine has returned and every message posted to its home has run.
+ * The server: what iSCSI adds to net_server.h, which has the listeners and the table of connections: sessions, and what changes for them.
  */
 #include <stdio.h>
 
@@ -17,143 +15,19 @@ static const struct iscsi_options defaults = {
 	.max_total_bytes = 256 * MIB,
 };
 
-struct iscsi_server *iscsi_server_create(struct world *w, struct ashlar *a, const struct iscsi_provider *p, const struct iscsi_options *o)
-{
-	size_t len = sizeof(struct iscsi_server) + w->n_reactors * sizeof(struct iscsi_shard);
-	struct iscsi_server *s = xaligned(64, len);
-	unsigned i;
-
-	memset(s, 0, len);
-	s->world = w;
-	s->home = reactor_self();
-	iscsi_pr_store_init(&s->store, a);
-	s->scsi = scsi_target_create(a, &s->store);
-	s->p = *p;
-	s->o = o ? *o : defaults;
-#define DEFAULT(field) (s->o.field = s->o.field ? s->o.field : defaults.field)
-	DEFAULT(max_connections);
-	DEFAULT(max_unauthenticated);
-	DEFAULT(login_ns);
-	DEFAULT(ping_ns);
-	DEFAULT(pong_ns);
-	DEFAULT(max_session_bytes);
-	DEFAULT(max_total_bytes);
-#undef DEFAULT
-	list_init(&s->conns);
-	list_init(&s->half_open);
-	co_queue_init(&s->changed);
-	for (i = 0; i < w->n_reactors; i++) {
-		s->shards[i].srv = s;
-		list_init(&s->shards[i].conns);
-	}
-	return s;
-}
-
-static void accept_stream(void *arg, struct stream *st)
-{
-	iscsi_server_co_serve(arg, st);
-}
-
-static const struct listen_ops listen_ops = { .co_accept = accept_stream };
-
-int iscsi_server_listen(struct iscsi_server *s, const char *addr, struct err *e)
-{
-	struct listener *l;
-	int r = listener_open(s->world, addr, &listen_ops, s, &l, e);
-
-	if (r < 0)
-		return r;
-	s->listeners = xrealloc(s->listeners, (s->n_listeners + 1) * sizeof(*s->listeners));
-	s->listeners[s->n_listeners++] = l;
-	return 0;
-}
-
-/* ---- the table ---- */
-
-static struct iscsi_conn *conn_create(struct iscsi_server *s, struct stream *st)
-{
-	struct iscsi_conn *c = xcalloc(1, sizeof(*c));
-
-	c->srv = s;
-	c->st = st;
-	atomic_store(&c->home, s->home);
-	c->since_wall_ns = s->world->ops->wall_ns(s->world);
-	list_push_back(&s->conns, &c->link);
-	list_push_back(&s->half_open, &c->half_link);
-	s->n_conns++;
-	s->n_half++;
-	return c;
-}
-
-static void conn_not_half_open(struct iscsi_conn *c)
-{
-	if (list_is_empty(&c->half_link))
-		return;
-	list_del(&c->half_link);
-	c->srv->n_half--;
-}
-
-static void conn_destroy(struct iscsi_conn *c)
-{
-	struct iscsi_server *s = c->srv;
-
-	conn_not_half_open(c);
-	list_del(&c->link);
-	s->n_conns--;
-	if (c->dropped)
-		s->n_dropped--;
-	stream_close(c->st);
-	xfree(c->rules);
-	xfree(c->luns);
-	xfree(c->lun_numbers);
-	xfree(c);
-	co_queue_wake_all(&s->changed);
-}
-
-static void half_open_drop(struct iscsi_conn *c, const char *why)
-{
-	iscsi_log(c->srv, "iscsi: %s: dropped in the login: %s", c->st->peer, why);
-	conn_not_half_open(c);
-	c->dropped = true;
-	c->srv->n_dropped++;
-	stream_shutdown(c->st);
-}
-
-/* Makes room for one more connection; false: there is none. The oldest that has not logged in goes first: who means it is through
- * long before so many others have come. */
-static bool server_admit(struct iscsi_server *s)
-{
-	bool full = s->n_conns - s->n_dropped >= s->o.max_connections;
-
-	if (s->stopping || s->n_dropped > s->o.max_unauthenticated)
-		return false;
-	if (!full && s->n_half < s->o.max_unauthenticated)
-		return true;
-	if (list_is_empty(&s->half_open))
-		return false;
-	half_open_drop(list_first(&s->half_open, struct iscsi_conn, half_link), "a newer connection takes its place");
-	return true;
-}
-
 /* ---- sessions ---- */
 
 void iscsi_conn_stop(struct iscsi_conn *c, enum iscsi_stop how)
 {
-	if (c->phase == ISCSI_LOGIN) {
-		stream_shutdown(c->st);
-		return;
-	}
-	c->stop.run = iscsi_conn_stop_run;
-	c->stop_posted = true;
-	if (atomic_exchange(&c->stop_want, how) == STOP_NONE)
-		reactor_post(atomic_load(&c->home), &c->stop);
+	if (!net_conn_is_running(&c->net) || atomic_exchange(&c->stop_want, how) == STOP_NONE)
+		net_conn_stop(&c->net);
 }
 
 static struct iscsi_conn *session_find(struct iscsi_conn *c)
 {
 	struct iscsi_conn *x;
 
-	list_for_each (x, &c->srv->conns, link)
+	list_for_each (x, &c->srv->net.conns, net.link)
 		if (x != c && x->is_listed && !memcmp(x->isid, c->isid, sizeof(c->isid)) && !strcmp(x->initiator, c->initiator) &&
 		    !strcmp(x->target, c->target))
 			return x;
@@ -164,7 +38,7 @@ static bool tsih_is_used(struct iscsi_server *s, uint16_t tsih)
 {
 	struct iscsi_conn *x;
 
-	list_for_each (x, &s->conns, link)
+	list_for_each (x, &s->net.conns, net.link)
 		if (x->is_listed && x->tsih == tsih)
 			return true;
 	return tsih == ISCSI_TSIH_NONE;
@@ -185,7 +59,7 @@ static void lun_co_open(struct iscsi_conn *c, const struct iscsi_rule *rule, uin
 	l->lun = rule->lun;
 	r = scsi_nexus_co_open(c->srv->scsi, rule->export_name, &conf, &l->nexus, &e);
 	if (r < 0) {
-		iscsi_log(c->srv, "iscsi: %s: LUN %u is left out: %s: %s", c->st->peer, rule->lun, rule->export_name, err_text(r));
+		iscsi_log(c->srv, "iscsi: %s: LUN %u is left out: %s: %s", c->net.st->peer, rule->lun, rule->export_name, err_text(r));
 		return;
 	}
 	l->home = scsi_nexus_home(l->nexus);
@@ -201,7 +75,7 @@ static enum iscsi_login_status session_co_open(struct iscsi_conn *c)
 		return ISCSI_LOGIN_NO_RESOURCES;
 	c->luns = xcalloc(c->n_rules + 1, sizeof(*c->luns));
 	c->lun_numbers = xcalloc(c->n_rules + 1, sizeof(*c->lun_numbers));
-	for (i = 0; i < c->n_rules && !c->dropped; i++)
+	for (i = 0; i < c->n_rules && !c->net.dropped; i++)
 		lun_co_open(c, &c->rules[i], session);
 	if (c->n_luns)
 		atomic_store(&c->home, c->luns[0].home);
@@ -219,10 +93,10 @@ enum iscsi_login_status iscsi_session_co_begin(struct iscsi_conn *c, uint16_t ts
 		return session_find(c) ? ISCSI_LOGIN_TOO_MANY_CONNECTIONS : ISCSI_LOGIN_NO_SESSION;
 	while (!c->is_discovery && (old = session_find(c))) {
 		iscsi_conn_stop(old, STOP_NOW);
-		if (co_queue_wait_until(&s->changed, deadline) < 0)
+		if (co_queue_wait_until(&s->net.changed, deadline) < 0)
 			return ISCSI_LOGIN_UNAVAILABLE;
 	}
-	if (s->stopping || c->dropped)
+	if (s->net.stopping || c->net.dropped)
 		return ISCSI_LOGIN_UNAVAILABLE;
 	do
 		s->last_tsih++;
@@ -232,38 +106,120 @@ enum iscsi_login_status iscsi_session_co_begin(struct iscsi_conn *c, uint16_t ts
 	return c->is_discovery ? ISCSI_LOGIN_OK : session_co_open(c);
 }
 
-/* ---- one connection ---- */
+/* ---- connections ---- */
 
-static int nothing(void *arg)
+static struct iscsi_conn *conn_of(struct net_conn *c)
 {
-	return 0;
+	return container_of(c, struct iscsi_conn, net);
 }
 
-static void conn_serve(struct iscsi_conn *c)
+static struct net_conn *conn_alloc(struct net_server *net)
 {
-	if (iscsi_login_co(c) == 0 && !c->dropped) {
-		conn_not_half_open(c);
-		c->phase = ISCSI_RUNNING;
-		reactor_co_call(atomic_load(&c->home), iscsi_conn_co_run, c);
-		if (c->stop_posted) /* it runs before this call: messages are in order */
-			reactor_co_call(atomic_load(&c->home), nothing, NULL);
+	struct iscsi_conn *c = xcalloc(1, sizeof(*c));
+
+	c->srv = container_of(net, struct iscsi_server, net);
+	atomic_store(&c->home, net->home);
+	return &c->net;
+}
+
+static void conn_free(struct net_conn *net)
+{
+	struct iscsi_conn *c = conn_of(net);
+
+	xfree(c->rules);
+	xfree(c->luns);
+	xfree(c->lun_numbers);
+	xfree(c);
+}
+
+static struct reactor *conn_co_login(struct net_conn *c)
+{
+	return iscsi_login_co(conn_of(c)) == 0 && !c->dropped ? atomic_load(&conn_of(c)->home) : NULL;
+}
+
+static void conn_co_run(struct net_conn *c)
+{
+	iscsi_conn_co_run(conn_of(c));
+}
+
+static void conn_co_over(struct net_conn *c)
+{
+	iscsi_luns_co_close(conn_of(c));
+}
+
+static void conn_stop(struct net_conn *c)
+{
+	iscsi_conn_stop_run(conn_of(c));
+}
+
+static void conn_end(struct net_conn *c)
+{
+	iscsi_conn_stop(conn_of(c), STOP_SERVER);
+}
+
+static const struct net_server_ops net_ops = {
+	.who = "iscsi",
+	.handshake = "login",
+	.conn_alloc = conn_alloc,
+	.conn_free = conn_free,
+	.co_handshake = conn_co_login,
+	.co_run = conn_co_run,
+	.co_over = conn_co_over,
+	.stop = conn_stop,
+	.end = conn_end,
+};
+
+/* ---- the server ---- */
+
+struct iscsi_server *iscsi_server_create(struct world *w, struct ashlar *a, const struct iscsi_provider *p, const struct iscsi_options *o)
+{
+	size_t len = sizeof(struct iscsi_server) + w->n_reactors * sizeof(struct iscsi_shard);
+	struct iscsi_server *s = xaligned(64, len);
+	unsigned i;
+
+	memset(s, 0, len);
+	iscsi_pr_store_init(&s->store, a);
+	s->scsi = scsi_target_create(a, &s->store);
+	s->p = *p;
+	s->o = o ? *o : defaults;
+#define DEFAULT(field) (s->o.field = s->o.field ? s->o.field : defaults.field)
+	DEFAULT(max_connections);
+	DEFAULT(max_unauthenticated);
+	DEFAULT(login_ns);
+	DEFAULT(ping_ns);
+	DEFAULT(pong_ns);
+	DEFAULT(max_session_bytes);
+	DEFAULT(max_total_bytes);
+#undef DEFAULT
+	net_server_init(&s->net, w, &net_ops,
+			&(struct net_server_conf){ .max_connections = s->o.max_connections,
+						   .max_half_open = s->o.max_unauthenticated,
+						   .log = s->o.log,
+						   .log_arg = s->o.log_arg });
+	for (i = 0; i < w->n_reactors; i++) {
+		s->shards[i].srv = s;
+		list_init(&s->shards[i].conns);
 	}
-	iscsi_luns_co_close(c);
+	return s;
+}
+
+int iscsi_server_listen(struct iscsi_server *s, const char *addr, struct err *e)
+{
+	const char *bound;
+
+	return net_server_listen(&s->net, addr, &bound, e);
 }
 
 void iscsi_server_co_serve(struct iscsi_server *s, struct stream *st)
 {
-	struct iscsi_conn *c;
+	net_server_co_serve(&s->net, st);
+}
 
-	CHECK(reactor_self() == s->home);
-	if (!server_admit(s)) {
-		iscsi_log(s, "iscsi: %s: refused: %u connections are open", st->peer, s->n_conns);
-		stream_close(st);
-		return;
-	}
-	c = conn_create(s, st);
-	conn_serve(c);
-	conn_destroy(c);
+void iscsi_server_co_destroy(struct iscsi_server *s)
+{
+	net_server_co_fini(&s->net);
+	scsi_target_co_destroy(s->scsi);
+	xfree(s);
 }
 
 /* ---- changes ---- */
@@ -317,7 +273,7 @@ static bool conn_co_has_changed(struct iscsi_server *s, uint16_t tsih, struct is
 	size_t n = 0;
 	int r = s->p.co_rules(s->p.arg, c->initiator, c->target, &now, &n);
 
-	list_for_each (x, &s->conns, link)
+	list_for_each (x, &s->net.conns, net.link)
 		if (x == c && x->tsih == tsih)
 			changed = r == 0 && !session_is_as_it_was(x, now, n);
 	xfree(now);
@@ -326,40 +282,21 @@ static bool conn_co_has_changed(struct iscsi_server *s, uint16_t tsih, struct is
 
 void iscsi_server_co_rules_changed(struct iscsi_server *s)
 {
-	uint16_t *v = xcalloc(s->n_conns + 1, sizeof(*v));
+	uint16_t *v = xcalloc(s->net.n_conns + 1, sizeof(*v));
 	struct iscsi_conn *c;
 	size_t i, n = 0;
 
-	list_for_each (c, &s->conns, link)
+	list_for_each (c, &s->net.conns, net.link)
 		if (c->is_listed && !c->is_discovery)
 			v[n++] = c->tsih;
 	for (i = 0; i < n; i++) {
-		list_for_each (c, &s->conns, link)
+		list_for_each (c, &s->net.conns, net.link)
 			if (c->is_listed && c->tsih == v[i])
 				break;
-		if (&c->link != &s->conns && conn_co_has_changed(s, v[i], c))
+		if (&c->net.link != &s->net.conns && conn_co_has_changed(s, v[i], c))
 			iscsi_conn_stop(c, STOP_LOGOUT);
 	}
 	xfree(v);
-}
-
-void iscsi_server_co_destroy(struct iscsi_server *s)
-{
-	struct iscsi_conn *c;
-	size_t i;
-
-	CHECK(reactor_self() == s->home && !s->stopping);
-	s->stopping = true;
-	for (i = 0; i < s->n_listeners; i++)
-		listener_co_close(s->listeners[i]);
-	co_yield(); /* connections that were accepted just before come here first, and are refused */
-	list_for_each (c, &s->conns, link)
-		iscsi_conn_stop(c, STOP_SERVER);
-	while (s->n_conns)
-		co_queue_wait(&s->changed);
-	scsi_target_co_destroy(s->scsi);
-	xfree(s->listeners);
-	xfree(s);
 }
 
 /* ---- reports ---- */
@@ -371,15 +308,15 @@ static uint64_t counter(const _Atomic uint64_t *c)
 
 int iscsi_server_connections(struct iscsi_server *s, struct iscsi_connection_info **out, size_t *n)
 {
-	struct iscsi_connection_info *v = xcalloc(s->n_conns + 1, sizeof(*v)), *x;
+	struct iscsi_connection_info *v = xcalloc(s->net.n_conns + 1, sizeof(*v)), *x;
 	struct iscsi_conn *c;
 
 	*n = 0;
-	list_for_each (c, &s->conns, link) {
-		if (c->phase != ISCSI_RUNNING)
+	list_for_each (c, &s->net.conns, net.link) {
+		if (!net_conn_is_running(&c->net))
 			continue;
 		x = &v[(*n)++];
-		snprintf(x->peer, sizeof(x->peer), "%s", c->st->peer);
+		snprintf(x->peer, sizeof(x->peer), "%s", c->net.st->peer);
 		snprintf(x->initiator, sizeof(x->initiator), "%s", c->initiator);
 		snprintf(x->target, sizeof(x->target), "%s", c->target);
 		x->n_luns = (unsigned)c->n_luns;
@@ -387,7 +324,7 @@ int iscsi_server_connections(struct iscsi_server *s, struct iscsi_connection_inf
 		x->writes = counter(&c->writes);
 		x->bytes_read = counter(&c->bytes_read);
 		x->bytes_written = counter(&c->bytes_written);
-		x->since_wall_ns = c->since_wall_ns;
+		x->since_wall_ns = c->net.since_wall_ns;
 	}
 	*out = v;
 	return 0;

@@ -28,8 +28,8 @@ int iscsi_send_targets_add(struct iscsi_conn *c, const char *what, struct iscsi_
 		if ((!all && *what && strcmp(what, c->rules[i].target)) || !is_first_of_target(c, i))
 			continue;
 		iscsi_text_put(out, "TargetName", c->rules[i].target);
-		if (*c->st->local)
-			iscsi_text_putf(out, "TargetAddress", "%s,%u", c->st->local, ISCSI_TPGT);
+		if (*c->net.st->local)
+			iscsi_text_putf(out, "TargetAddress", "%s,%u", c->net.st->local, ISCSI_TPGT);
 	}
 	return 0;
 }
