@@ -137,7 +137,9 @@ static void show_libvirt(const struct target *t)
 
 static void show_nbd_client(const struct target *t)
 {
-	printf("nbd-client -persist -N '");
+	printf("# after the daemon's end requests fail, and this is to be run again (umount, nbd-client -d before). nbd-client takes -persist, but only\n"
+	       "# from version 3.27 on does it reconnect by that where it sets the device up by netlink, its default; it stays in the foreground then\n");
+	printf("nbd-client -N '");
 	put(QUOTE_SHELL, t->export);
 	printf("' ");
 	if (t->certs) {

@@ -68,7 +68,8 @@ fio_job 'and the one for TCP'
 show libvirt
 t 0 'the element for libvirt is XML' "$py" -c 'import sys, xml.dom.minidom as x; d = x.parse("shown"); assert d.getElementsByTagName("source")[0].getAttribute("name") == "demo/v"'
 show nbd-client
-grep -q "^nbd-client .*-N 'demo/v' .*-unix '$nbd'" shown && ok 'the line for nbd-client' || not_ok 'the line for nbd-client'
+grep -q "^nbd-client -N 'demo/v' .*-unix '$nbd'" shown && ok 'the line for nbd-client' || not_ok 'the line for nbd-client'
+t 0 'which a shell takes' bash -c 'nbd-client() { [ "$1 $2 $3" = "-N demo/v -unix" ]; }; . ./shown'
 t 0 'a name with everything in it' "$ashlar" export set demo/w --name "o'brien, & <sons> 100%?#"
 for f in qemu fio libvirt; do
 	"$ashlar" export show demo/w --format $f >shown 2>err || not_ok "its format $f"
