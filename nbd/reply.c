@@ -109,8 +109,8 @@ static size_t encode(const struct nbd_req *r, uint8_t *out)
 	return (size_t)(end - out);
 }
 
-/* A part has been read, or not. Which of the two has an answer, and which: the part's chunk, of which the last says that it is; or,
- * if any has failed, in the end the error of the whole. NULL: neither, it waits for other parts. */
+/* A part has been read or written, or not. Which of the two has an answer, and which: of a read the part's chunk, of which the last says
+ * that it is; of a write, and if any has failed, in the end that of the whole. NULL: neither, it waits for other parts. */
 static struct nbd_req *part_finish(struct nbd_req *part, int *result)
 {
 	struct nbd_req *whole = part->whole;
@@ -118,7 +118,7 @@ static struct nbd_req *part_finish(struct nbd_req *part, int *result)
 
 	if (*result && !whole->result)
 		whole->result = *result;
-	if (*result || (!more && whole->result)) {
+	if (*result || part->cmd == NBD_CMD_WRITE || (!more && whole->result)) {
 		nbd_req_put(part);
 		*result = whole->result;
 		return more ? NULL : whole;

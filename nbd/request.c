@@ -70,8 +70,9 @@ static uint32_t need_of(const struct nbd_session *s, uint16_t cmd, uint64_t len)
 {
 	switch (cmd) {
 	case NBD_CMD_READ:
-	case NBD_CMD_WRITE:
 		return (uint32_t)len;
+	case NBD_CMD_WRITE:
+		return (uint32_t)(len > NBD_WHOLE_BYTES ? NBD_PART_BYTES : len);
 	case NBD_CMD_CACHE:
 		return len > NBD_CACHE_MAX ? 0 : (uint32_t)MIN(len, (uint64_t)NBD_CACHE_PIECE);
 	case NBD_CMD_BLOCK_STATUS:
@@ -369,6 +370,22 @@ static bool is_read_in_parts(const struct nbd_req *r)
 	return unlikely(r->len_bytes > NBD_WHOLE_BYTES) && r->s->structured && !(r->flags & NBD_CMD_FLAG_DF);
 }
 
+static struct nbd_req *part_get(struct nbd_req *whole, uint64_t at, uint64_t len)
+{
+	struct nbd_req *r = nbd_req_get(whole->s);
+
+	r->whole = whole;
+	r->cmd = whole->cmd;
+	r->flags = whole->flags;
+	r->cookie = whole->cookie;
+	r->request_off_bytes = whole->off_bytes;
+	r->off_bytes = whole->off_bytes + at;
+	r->len_bytes = len;
+	r->rx_bytes = 0;
+	r->again = false;
+	return r;
+}
+
 /* All at once: admission has counted their memory. */
 static void read_parts(struct nbd_req *whole)
 {
@@ -378,20 +395,45 @@ static void read_parts(struct nbd_req *whole)
 	whole->payload_bytes = 0;
 	whole->n_parts = (unsigned)DIV_UP(len, (uint64_t)NBD_PART_BYTES);
 	for (at = 0; at < len; at += NBD_PART_BYTES) { /* the last to end takes the whole with it */
-		r = nbd_req_get(whole->s);
-		r->whole = whole;
-		r->cmd = whole->cmd;
-		r->flags = whole->flags;
-		r->cookie = whole->cookie;
-		r->request_off_bytes = whole->off_bytes;
-		r->off_bytes = whole->off_bytes + at;
-		r->len_bytes = MIN(len - at, (uint64_t)NBD_PART_BYTES);
-		r->rx_bytes = 0;
+		r = part_get(whole, at, MIN(len - at, (uint64_t)NBD_PART_BYTES));
 		r->payload_bytes = (uint32_t)r->len_bytes;
-		r->again = false;
 		nbd_req_buf_get(r, r->payload_bytes);
 		request_submit(r);
 	}
+}
+
+static void count(_Atomic uint64_t *c, uint64_t n)
+{
+	atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+static void count_write(const struct nbd_req *r)
+{
+	count(&r->s->writes, 1);
+	count(&r->s->bytes_written, r->len_bytes);
+}
+
+void nbd_write_begin(struct nbd_req *whole)
+{
+	count_write(whole);
+	whole->n_parts = 1;
+}
+
+/* Parts end where the device's space is round: whole stripes stay whole. */
+struct nbd_req *nbd_write_part(struct nbd_req *whole, uint64_t at)
+{
+	uint64_t off = whole->off_bytes + at, end = ALIGN_DOWN(off + NBD_PART_BYTES, (uint64_t)NBD_PART_BYTES);
+	struct nbd_req *r = part_get(whole, at, MIN(whole->len_bytes - at, end - off));
+
+	r->rx_bytes = (uint32_t)r->len_bytes;
+	whole->n_parts++;
+	return r;
+}
+
+void nbd_write_received(struct nbd_req *whole)
+{
+	if (!--whole->n_parts)
+		nbd_req_finish(whole, whole->result);
 }
 
 static void request_submit(struct nbd_req *r)
@@ -400,11 +442,6 @@ static void request_submit(struct nbd_req *r)
 		submit_single(r);
 	else
 		submit_split(r);
-}
-
-static void count(_Atomic uint64_t *c, uint64_t n)
-{
-	atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n, memory_order_relaxed);
 }
 
 void nbd_request_start(struct nbd_req *r)
@@ -425,8 +462,8 @@ void nbd_request_start(struct nbd_req *r)
 		r->payload_bytes = (uint32_t)r->len_bytes;
 		break;
 	case NBD_CMD_WRITE:
-		count(&s->writes, 1);
-		count(&s->bytes_written, r->len_bytes);
+		if (!r->whole)
+			count_write(r);
 		break;
 	case NBD_CMD_CACHE:
 		need = need_of(s, r->cmd, r->len_bytes);

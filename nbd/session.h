@@ -27,8 +27,8 @@
 #define NBD_RESERVE_BYTES (256 * KIB)
 #define NBD_STALL_NS (10 * NS_PER_SEC)	 /* and a second for each MiB that is on its way */
 #define NBD_LINGER_NS (10 * NS_PER_SEC) /* a closing session waits that long for a client that does not read */
-#define NBD_WHOLE_BYTES (2 * MIB) /* a longer read is answered in parts, each sent as it comes, where the protocol has that */
-#define NBD_PART_BYTES MIB
+#define NBD_WHOLE_BYTES (2 * MIB) /* a longer read is answered in parts, each sent as it comes, where the protocol has that; a longer */
+#define NBD_PART_BYTES MIB	  /* write is written in parts, each as soon as it has come */
 #define NBD_SPLIT_WINDOW 8		/* pieces of one split request in flight */
 #define NBD_CACHE_PIECE (256 * KIB)
 #define NBD_CACHE_MAX (8 * MIB)		/* a longer CACHE succeeds and does nothing */
@@ -64,7 +64,7 @@ struct nbd_header {
 	uint64_t payload_bytes; /* that follow it */
 };
 
-/* One request, from its header's arrival until its reply is sent; or a part of a long read. From the session's free list. */
+/* One request, from its header's arrival until its reply is sent; or a part of a long read or write. From the session's free list. */
 struct nbd_req {
 	struct io io;	   /* of a request in one piece */
 	struct nbd_session *s;
@@ -75,8 +75,8 @@ struct nbd_req {
 	uint64_t off_bytes, len_bytes;
 	uint64_t request_off_bytes; /* of the read that it is a part of; else off_bytes */
 	be64 cookie;
-	struct nbd_req *whole;	    /* of a part that has not been read */
-	unsigned n_parts;	    /* of a whole: not read */
+	struct nbd_req *whole;	    /* of a part that has not been read or written */
+	unsigned n_parts;	    /* of a whole: those; a write counts as one more until all of its payload has come */
 	bool more;		    /* the reply has more chunks after this */
 	int result;
 	uint32_t payload_bytes; /* of the reply, in buf */
@@ -127,8 +127,10 @@ struct nbd_session {
 	size_t recv_direct;	/* bytes of it that go to rx */
 	uint8_t *rbuf;
 	size_t rpos, rlen;
-	struct nbd_req *rx;	/* whose payload is being received; its buf NULL: dropped */
+	struct nbd_req *rx;	/* whose payload is being received, perhaps a part; its buf NULL: dropped */
 	uint64_t rx_got, rx_ns;	/* bytes so far; since when */
+	struct nbd_req *rx_whole; /* the write that comes in parts */
+	uint64_t rx_parts_bytes;  /* of it, with rx */
 
 	/* requests */
 	unsigned n_reqs; /* parts count */
@@ -192,6 +194,13 @@ void nbd_req_put(struct nbd_req *r);
 int nbd_request_check(const struct nbd_session *s, const struct nbd_header *h, uint32_t *need_bytes);
 /* All of its payload is there. Ends in nbd_req_finish(), at once or later. */
 void nbd_request_start(struct nbd_req *r);
+/* A write that is too long to be received before it is written. */
+static inline bool nbd_write_is_in_parts(const struct nbd_req *r) { return r->cmd == NBD_CMD_WRITE && r->rx_bytes > NBD_WHOLE_BYTES; }
+/* It begins. Each of its parts is a request of its own, to be started when its payload is there; the whole ends in nbd_req_finish() when
+ * nbd_write_received() has been called and all parts have ended. */
+void nbd_write_begin(struct nbd_req *whole);
+struct nbd_req *nbd_write_part(struct nbd_req *whole, uint64_t at_bytes);
+void nbd_write_received(struct nbd_req *whole);
 
 /* reply.c */
 /* The request or part is done; its reply goes out at the end of this loop. */

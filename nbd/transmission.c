@@ -7,7 +7,10 @@
  * directly, and whatever follows goes to the big buffer in the same receive. After a large write nothing but a header may
  * follow: the next is likely to be as large, and its payload then arrives where the device gets it. A request is taken only
  * if its memory fits the limits (session.h); until then the session is stalled: nothing more is received, and the peer's
- * socket fills up.
+ * socket fills up. A long write is received in parts, each a request to the device as soon as it has come, and each admitted for itself:
+ * so the device writes while the rest comes, and a write needs no more memory than what is under way. There is one reply, when all
+ * parts have ended; after an error the rest is received and dropped. Like any write whose connection ends before the reply, one that is
+ * cut off may have been done in part.
  *
  * The end, for whatever reason (DISC, end of stream, nonsense, volume or server going away): no more requests are taken;
  * what is in flight completes and is answered; then the socket is shut down, which ends a receive in flight; then the
@@ -80,6 +83,7 @@ struct nbd_req *nbd_req_get(struct nbd_session *s)
 	r->buf = NULL;
 	r->split = NULL;
 	r->whole = NULL;
+	r->n_parts = 0;
 	r->more = false;
 	r->result = 0;
 	r->payload_bytes = 0;
@@ -121,13 +125,13 @@ static bool wait_join(struct nbd_session *s)
 	return false;
 }
 
-/* One request that is alone may be larger than the limits: they are for the sum. */
+/* Whether there is memory for it. One request that is alone may be larger than the limits: they are for the sum. */
 static bool admit(struct nbd_session *s, uint32_t need_bytes)
 {
 	const struct nbd_options *o = &s->srv->o;
 	struct nbd_shard *sh = s->shard;
 	uint64_t extra = beyond_reserve(s->n_bytes + need_bytes) - beyond_reserve(s->n_bytes);
-	bool ok = s->n_reqs < o->max_in_flight && (!need_bytes || !s->n_bytes || s->n_bytes + need_bytes <= o->max_in_flight_bytes);
+	bool ok = !need_bytes || !s->n_bytes || s->n_bytes + need_bytes <= o->max_in_flight_bytes;
 
 	if (ok && extra) {
 		if (!list_is_empty(&sh->waiting) && sh->waiting.next != &s->wait_link)
@@ -205,12 +209,51 @@ static int header_parse(const struct nbd_session *s, const uint8_t *p, struct nb
 	return 0;
 }
 
-/* The payload comes next: into the request's buffer, or to be dropped. */
-static void payload_expect(struct nbd_session *s, struct nbd_req *r, uint32_t need_bytes)
+/* The payload comes next: into the request's buffer, or, from `got` on, to be dropped. */
+static void rx_begin(struct nbd_session *s, struct nbd_req *r, uint64_t got)
 {
 	s->rx = r;
-	s->rx_got = 0;
+	s->rx_got = got;
 	s->rx_ns = reactor_now_ns();
+}
+
+static void part_begin(struct nbd_session *s)
+{
+	struct nbd_req *part = nbd_write_part(s->rx_whole, s->rx_parts_bytes);
+
+	s->rx_parts_bytes += part->rx_bytes;
+	nbd_req_buf_get(part, part->rx_bytes);
+	rx_begin(s, part, 0);
+}
+
+/* The next part of a write, or, if one has failed, all the rest. False: must wait for memory. */
+static bool take_part(struct nbd_session *s)
+{
+	struct nbd_req *whole = s->rx_whole;
+
+	if (whole->result) {
+		s->rx_whole = NULL;
+		rx_begin(s, whole, s->rx_parts_bytes);
+		return true;
+	}
+	if (!admit(s, NBD_PART_BYTES)) {
+		s->stalled = true;
+		return false;
+	}
+	part_begin(s);
+	return true;
+}
+
+static void payload_expect(struct nbd_session *s, struct nbd_req *r, uint32_t need_bytes)
+{
+	if (!r->result && nbd_write_is_in_parts(r)) {
+		nbd_write_begin(r);
+		s->rx_whole = r;
+		s->rx_parts_bytes = 0;
+		part_begin(s);
+		return;
+	}
+	rx_begin(s, r, 0);
 	if (!r->result)
 		nbd_req_buf_get(r, need_bytes);
 }
@@ -236,7 +279,7 @@ static bool take_header(struct nbd_session *s)
 		session_violation(s, "payload is too long");
 		return false;
 	}
-	if (!admit(s, need)) {
+	if (s->n_reqs >= s->srv->o.max_in_flight || !admit(s, need)) {
 		s->stalled = true;
 		return false;
 	}
@@ -260,6 +303,22 @@ static bool take_header(struct nbd_session *s)
 	return true;
 }
 
+static void payload_end(struct nbd_session *s, struct nbd_req *r)
+{
+	struct nbd_req *whole = s->rx_whole;
+
+	if (r->n_parts) /* the rest of a write of which a part has failed */
+		nbd_write_received(r);
+	else if (r->result || (r->whole && r->whole->result))
+		nbd_req_finish(r, r->result);
+	else
+		nbd_request_start(r);
+	if (whole && s->rx_parts_bytes == whole->rx_bytes) {
+		s->rx_whole = NULL;
+		nbd_write_received(whole);
+	}
+}
+
 /* True when the payload is complete. */
 static bool take_payload(struct nbd_session *s)
 {
@@ -273,10 +332,7 @@ static bool take_payload(struct nbd_session *s)
 	if (s->rx_got < r->rx_bytes)
 		return false;
 	s->rx = NULL;
-	if (r->result)
-		nbd_req_finish(r, r->result);
-	else
-		nbd_request_start(r);
+	payload_end(s, r);
 	return true;
 }
 
@@ -289,9 +345,14 @@ static void take_requests(struct nbd_session *s)
 	for (n = 0; !s->closing; n++) {
 		if (s->rx && !take_payload(s))
 			break;
+		if (s->rx_whole) {
+			if (!take_part(s))
+				break;
+			continue;
+		}
 		if (s->rlen - s->rpos < header_bytes(s))
 			break;
-		if (n == NBD_TURN_REQUESTS || s->n_bytes >= most) {
+		if (n >= NBD_TURN_REQUESTS || s->n_bytes >= most) {
 			s->stalled = true;
 			nbd_session_kick(s);
 			break;
@@ -306,6 +367,8 @@ static void take_requests(struct nbd_session *s)
 /* How much may be received into the big buffer. */
 static size_t recv_room(const struct nbd_session *s)
 {
+	if (s->rx_whole && s->rx_parts_bytes < s->rx_whole->rx_bytes)
+		return 0; /* what follows is the next part's */
 	if (s->large && (!s->rx || s->rx->buf) && s->rlen < header_bytes(s))
 		return header_bytes(s) - s->rlen;
 	return NBD_RECV_BYTES - s->rlen;
@@ -314,6 +377,7 @@ static size_t recv_room(const struct nbd_session *s)
 static void recv_start(struct nbd_session *s)
 {
 	unsigned n = 0;
+	size_t room;
 
 	if (s->receiving || s->closing || s->stalled)
 		return;
@@ -327,7 +391,9 @@ static void recv_start(struct nbd_session *s)
 		s->recv_direct = s->rx->rx_bytes - s->rx_got;
 		s->recv_iov[n++] = (struct iovec){s->rx->buf + s->rx_got, s->recv_direct};
 	}
-	s->recv_iov[n++] = (struct iovec){s->rbuf + s->rlen, recv_room(s)};
+	room = recv_room(s);
+	if (room)
+		s->recv_iov[n++] = (struct iovec){s->rbuf + s->rlen, room};
 	s->recv_op.iov = s->recv_iov;
 	s->recv_op.iov_n = n;
 	s->receiving = true;
@@ -408,7 +474,7 @@ static void linger_fire(struct timer *t)
 
 static void session_check_end(struct nbd_session *s)
 {
-	if (!s->closing || s->ended || s->sending || s->n_reqs > (s->rx ? 1 : 0))
+	if (!s->closing || s->ended || s->sending || s->n_reqs > (s->rx ? 1u : 0) + (s->rx_whole ? 1u : 0))
 		return;
 	if (s->receiving) {
 		session_shutdown(s);
@@ -461,6 +527,8 @@ static void session_end(struct nbd_session *s)
 	s->running = false;
 	if (s->rx)
 		nbd_req_put(s->rx);
+	if (s->rx_whole)
+		nbd_req_put(s->rx_whole);
 	CHECK(!s->n_reqs && !s->n_bytes);
 	if (s->hook.link.next)
 		list_del(&s->hook.link);

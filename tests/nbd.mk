@@ -3,7 +3,7 @@
 NBD_MEM_OBJ := $(addprefix $(BUILD)/tests/lib/,mem_bdev.o nbd_mem_exports.o)
 NBD_SIM_OBJ := $(NBD_MEM_OBJ) $(addprefix $(BUILD)/tests/lib/,nbd_run.o nbd_pipe_client.o pipe_stream.o)
 NBD_LIBS := $(call lib_of,nbd) $(call lib_of,engine/io) $(call lib_of,engine/base)
-NBD_UNIT := $(addprefix $(BUILD)/tests/unit/nbd__,handshake transmission extended turns)
+NBD_UNIT := $(addprefix $(BUILD)/tests/unit/nbd__,handshake transmission long_write extended turns)
 
 # Prerequisites added to a unit test come after its layers on the linker's line, so what the objects need comes once more
 # behind them, under another name (a thin archive).

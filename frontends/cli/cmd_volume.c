@@ -320,9 +320,10 @@ static int run_delete(struct cli *cl)
 #define LIMITS_HELP \
 	"--iops and --bps limit what all clients of the volume do together, reads and writes alike; what is too much waits, and\n" \
 	"nothing fails. A volume at rest saves up, so that it can do --burst-iops and --burst-bps for --burst-seconds. Zeroing and\n" \
-	"discarding cost an I/O, and bytes only if the zeros are to take space; a flush costs nothing. Snapshots and clones have no\n" \
-	"limits of their own; a volume that moves keeps its limits. `volume list -o name,iops,bps,limited,limitedms` shows what\n" \
-	"waited (LIMITED requests, LIMITEDMS milliseconds all together; LIMITWAITING wait now).\n"
+	"discarding cost an I/O, and bytes only if the zeros are to take space; a flush costs nothing; what NBD clients read or\n" \
+	"write in requests of more than 2 MiB costs an I/O for each MiB. Snapshots and clones have no limits of their own; a volume\n" \
+	"that moves keeps its limits. `volume list -o name,iops,bps,limited,limitedms` shows what waited (LIMITED requests,\n" \
+	"LIMITEDMS milliseconds all together; LIMITWAITING wait now).\n"
 
 const struct cli_command cli_volume_commands[] = {
 	{ "volume", "create", NULL, "POOL/VOL --size SIZE", 1, 1,
