@@ -51,8 +51,9 @@ struct stream {
 bool net_peer_is_self(int fd);
 
 static inline void stream_submit(struct stream *s, struct net_op *op) { s->ops->submit(s, op); }
-/* Sends at once what can be sent without waiting, while no send is in flight: the number of bytes, perhaps 0, or -errno. Streams that
- * cannot do that say 0. For most replies it is all there is to it: nothing completes later, and the loop need not look. */
+/* Sends at once what can be sent without waiting, while no send is in flight: the number of bytes, perhaps 0, or -errno. The rest, if there
+ * is any, is what is submitted next. Streams that cannot do that say 0. For most replies it is all there is to it: nothing completes
+ * later, and the loop need not look. */
 static inline int64_t stream_try_send(struct stream *s, struct iovec *iov, unsigned n)
 {
 	return s->ops->try_send ? s->ops->try_send(s, iov, n) : 0;

@@ -4,6 +4,9 @@
  *
  * A receive is in flight below only while one is asked for here, and a send likewise; so a stream without operations is
  * idle, and may change reactors. What GnuTLS wants to say by itself (alerts, new keys) waits for the next send.
+ *
+ * What is to be sent goes at once, by calls, as long as the socket takes it: records of 16 KiB, neighbouring pieces put together, some
+ * of them per call. Only what the socket does not take is left to a send of the stream below.
  */
 #include "engine/io/tls_priv.h"
 
@@ -17,6 +20,7 @@
 #define RECORD_BYTES (16 * KIB)	     /* plaintext of a record, at most */
 #define TX_ROOM (RECORD_BYTES + KIB) /* of a record and its overhead */
 #define TX_RESERVE (4 * KIB)	     /* for what GnuTLS sends by itself */
+#define TURN_BYTES (256 * KIB)	     /* plaintext that is encrypted before it is others' turn */
 #define WARNINGS_MAX 16
 
 struct tls_stream {
@@ -27,9 +31,11 @@ struct tls_stream {
 	int failed; /* sticky: the error of every operation */
 
 	struct net_op *recv, *send; /* asked for here */
-	unsigned send_iov;	    /* what of it is not encrypted yet: from this entry, */
-	size_t send_at;		    /* this byte */
-	size_t record_len;	    /* of `record`, being sent */
+	const struct iovec *from;   /* plaintext that is not encrypted yet: from `at` of the first, */
+	unsigned from_n;
+	size_t at;
+	size_t record_len; /* and before it, of `record` */
+	bool is_held;	   /* the first byte of the next send has been encrypted before: see tls_try_send() */
 
 	struct net_op in, out; /* below */
 	struct iovec in_iov, out_iov;
@@ -223,54 +229,152 @@ static void send_end(struct tls_stream *t, int result)
 	op->done(op);
 }
 
-/* The next record's plaintext: neighbours are put together, so that many small replies share one. */
-static void record_fill(struct tls_stream *t)
+/* Takes n bytes off the plaintext. */
+static void from_advance(struct tls_stream *t, size_t n)
 {
-	const struct iovec *v;
-	size_t n;
-
-	while (t->record_len < RECORD_BYTES && t->send_iov < t->send->iov_n) {
-		v = &t->send->iov[t->send_iov];
-		n = MIN(RECORD_BYTES - t->record_len, v->iov_len - t->send_at);
-		memcpy(t->record + t->record_len, (const uint8_t *)v->iov_base + t->send_at, n);
-		t->record_len += n;
-		t->send_at += n;
-		if (t->send_at == v->iov_len) {
-			t->send_iov++;
-			t->send_at = 0;
-		}
+	t->at += n;
+	if (t->at == t->from->iov_len) {
+		t->from++;
+		t->from_n--;
+		t->at = 0;
 	}
 }
 
-static void encrypt(struct tls_stream *t)
+/* The next record's plaintext: neighbours are put together, so that many small replies share one. */
+static void record_fill(struct tls_stream *t)
+{
+	size_t n;
+
+	while (t->record_len < RECORD_BYTES && t->from_n) {
+		n = MIN(RECORD_BYTES - t->record_len, t->from->iov_len - t->at);
+		memcpy(t->record + t->record_len, (const uint8_t *)t->from->iov_base + t->at, n);
+		t->record_len += n;
+		from_advance(t, n);
+	}
+}
+
+/* One record, whose plaintext is the caller's if there is enough in one piece. Bytes of it, 0: there is none, or an error. */
+static ssize_t record_send(struct tls_stream *t)
 {
 	ssize_t n;
 
-	while (!t->failed && t->tx_len + TX_ROOM + TX_RESERVE <= TX_BYTES) {
-		record_fill(t);
-		if (!t->record_len)
-			return;
-		n = gnutls_record_send(t->session, t->record, t->record_len);
-		if (n <= 0) { /* there is room, so this is no EAGAIN */
+	if (!t->record_len && t->from_n && t->from->iov_len - t->at >= RECORD_BYTES) {
+		n = gnutls_record_send(t->session, (const uint8_t *)t->from->iov_base + t->at, RECORD_BYTES);
+		if (n > 0)
+			from_advance(t, (size_t)n);
+		return n;
+	}
+	record_fill(t);
+	if (!t->record_len)
+		return 0;
+	n = gnutls_record_send(t->session, t->record, t->record_len);
+	if (n > 0) { /* the client may want smaller ones */
+		t->record_len -= (size_t)n;
+		memmove(t->record, t->record + n, t->record_len);
+	}
+	return n;
+}
+
+static bool has_plaintext(const struct tls_stream *t)
+{
+	return t->record_len || t->from_n;
+}
+
+static void encrypt(struct tls_stream *t, int64_t *budget)
+{
+	ssize_t n;
+
+	while (has_plaintext(t) && *budget > 0 && t->tx_len + TX_ROOM + TX_RESERVE <= TX_BYTES) {
+		n = record_send(t);
+		if (n < 0) { /* there is room, so this is no EAGAIN */
 			t->failed = -EPROTO;
 			return;
 		}
-		t->record_len -= (size_t)n; /* the client may want smaller ones */
-		memmove(t->record, t->record + n, t->record_len);
+		if (!n)
+			return;
+		*budget -= n;
 	}
+}
+
+/* As much ciphertext as the socket takes now. */
+static void tx_push(struct tls_stream *t)
+{
+	struct iovec v = {t->tx, t->tx_len};
+	int64_t r = t->tx_len ? stream_try_send(t->below, &v, 1) : 0;
+
+	if (r < 0) {
+		t->failed = (int)r;
+		return;
+	}
+	t->tx_len -= (size_t)r;
+	memmove(t->tx, t->tx + r, t->tx_len);
+}
+
+/* All that goes without waiting, within a turn's limits. */
+static void send_now(struct tls_stream *t)
+{
+	int64_t budget = TURN_BYTES;
+
+	do {
+		encrypt(t, &budget);
+		if (!t->failed)
+			tx_push(t);
+	} while (!t->failed && !t->tx_len && budget > 0 && has_plaintext(t));
 }
 
 static void send_turn(struct tls_stream *t)
 {
 	if (!t->send || t->sending)
 		return;
-	encrypt(t);
+	if (!t->failed)
+		send_now(t);
 	if (t->failed)
 		send_end(t, t->failed);
 	else if (t->tx_len)
 		out_start(t);
+	else if (has_plaintext(t))
+		reactor_ready(&t->task);
 	else
 		send_end(t, 0);
+}
+
+static void plaintext_set(struct tls_stream *t, const struct iovec *iov, unsigned n)
+{
+	t->from = iov;
+	t->from_n = n;
+	t->at = 0;
+}
+
+static uint64_t plaintext_left(const struct tls_stream *t)
+{
+	uint64_t sum = 0;
+	unsigned i;
+
+	for (i = 0; i < t->from_n; i++)
+		sum += t->from[i].iov_len;
+	return sum - t->at;
+}
+
+/* What has been encrypted must not come again, but ciphertext or a record's rest may be left here; then one byte less than that is said to
+ * have gone, so that a send of the rest follows, and that skips it. Not on a coroutine's stack: see tls.h. */
+static int64_t tls_try_send(struct stream *s, struct iovec *iov, unsigned n)
+{
+	struct tls_stream *t = tls_of(s);
+	uint64_t len;
+
+	if (t->failed)
+		return t->failed;
+	if (co_self() || t->send || t->sending || t->is_held)
+		return 0;
+	plaintext_set(t, iov, n);
+	len = plaintext_left(t);
+	send_now(t);
+	if (t->failed)
+		return t->failed;
+	len -= plaintext_left(t);
+	plaintext_set(t, NULL, 0);
+	t->is_held = len && (t->tx_len || t->record_len);
+	return (int64_t)(len - t->is_held);
 }
 
 /* ---- the handshake ---- */
@@ -394,8 +498,10 @@ static void tls_submit(struct stream *s, struct net_op *op)
 	} else {
 		CHECK(!t->send && op->kind == NET_SEND);
 		t->send = op;
-		t->send_iov = 0;
-		t->send_at = 0;
+		plaintext_set(t, op->iov, op->iov_n);
+		if (t->is_held)
+			from_advance(t, 1);
+		t->is_held = false;
 	}
 	if (list_is_empty(&t->task.link))
 		reactor_ready(&t->task);
@@ -429,7 +535,7 @@ static void tls_close(struct stream *s)
 	xfree(t);
 }
 
-static const struct stream_ops tls_ops = {.submit = tls_submit, .shutdown = tls_shutdown, .close = tls_close};
+static const struct stream_ops tls_ops = {.submit = tls_submit, .try_send = tls_try_send, .shutdown = tls_shutdown, .close = tls_close};
 
 struct stream *tls_stream_create(struct tls_config *c, struct stream *below)
 {

@@ -378,6 +378,19 @@ def reader_that_stops(server):
             c.close()
 
 
+def last_reply_that_just_does_not_fit(server):
+    """The socket is full in the middle of a reply, with none after it: all of it comes once the client reads."""
+    c = Tls(server).go()
+    for n in range(1, 48):
+        for i in range(n):
+            c.request(READ, 0, 60 * 1024, cookie=i)
+            time.sleep(0.0003)
+        time.sleep(0.002)
+        for i in range(n):
+            assert c.simple_reply() == (0, i) and len(c.recv(60 * 1024)) == 60 * 1024
+    c.close()
+
+
 def many_connections(server):
     """As many as are allowed: what one costs in memory is as the manual says."""
     rss = server.rss_kib()
@@ -537,7 +550,7 @@ def main():
     both = ["--tls-certificates", keys.path("server"), "--tls-psk", keys.psk, "--tls-verify", "--handshake-ms", "3000"]
     tests = [read_write_model, big_transfers, both_versions, wrong_certificates_stay_out, pre_shared_keys, exports_by_identity,
              starttls_rules, plaintext_around_starttls, garbage_inside_tls, half_open_handshakes, byte_by_byte, reader_that_stops,
-             many_connections, handshakes_by_the_hundred, extended_through_tls, vanish_in_the_middle, by_qemu]
+             last_reply_that_just_does_not_fit, many_connections, handshakes_by_the_hundred, extended_through_tls, vanish_in_the_middle, by_qemu]
     failed = 0
     for required in (False, True):
         server = Server(binary, *both, *(["--tls-require"] if required else []))
