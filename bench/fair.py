@@ -9,7 +9,6 @@ first seconds do not count, in which what was under way before the quiet one cam
 
 Then the greedy one gets limits: what it does under them, by the daemon's counters, after the first second, against what it may.
 """
-import argparse
 import json
 import os
 import shutil
@@ -20,7 +19,10 @@ import sys
 import tempfile
 import time
 
-MIB = 1 << 20
+sys.dont_write_bytecode = True
+import served  # noqa: E402
+from served import MIB, fail  # noqa: E402
+
 # name, fio's options, volume
 GREEDY = [
     ("read 4k, depth 1024", ["--rw=randread", "--bs=4k", "--iodepth=1024"], "loud"),
@@ -41,17 +43,6 @@ LIMITS = [
 ]
 
 
-def fail(text):
-    sys.exit("fair: " + text)
-
-
-def run(*args, **kw):
-    p = subprocess.run(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, check=False, **kw)
-    if p.returncode:
-        fail("%s: %s" % (" ".join(args[:4]), p.stderr.strip() or p.stdout.strip()))
-    return p.stdout
-
-
 class SlowDisk:
     def __init__(self, where, size):
         sock = where + "/slow.sock"
@@ -69,36 +60,14 @@ class SlowDisk:
         self.server.wait()
 
 
-class Pool:
-    def __init__(self, ashlar, where, data, disk=None):
-        self.dir, self.ashlar, self.data = where, ashlar, data
-        self.env = dict(os.environ, ASHLAR_DISKS=disk or where, ASHLAR_CONTROL=where + "/control.sock")
+class Pool(served.Pool):
+    def __init__(self, build, where, data, disk=None):
+        scan = disk
         if not disk:
             disk = where + "/disk0"
             with open(disk, "wb") as f:
                 f.truncate(4 * data + 256 * MIB)
-        self.cmd("pool", "create", "bench", "--layout", "single", disk)
-        for v in ("quiet", "loud"):
-            self.cmd("volume", "create", "bench/" + v, "--size", str(data))
-        self.daemon = subprocess.Popen([ashlar, "serve", "--reactors", "1", "--nbd", "unix:%s/nbd.sock" % where, disk], env=self.env,
-                                       stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True)
-        for line in self.daemon.stdout:
-            if line.strip() == "ready":
-                break
-        else:
-            fail("the daemon does not start")
-        for v in ("quiet", "loud"):
-            run(*self.fio(v, ["--rw=write", "--bs=1m", "--iodepth=8", "--end_fsync=1"]), cwd=where)
-
-    def cmd(self, *args):
-        return run(self.ashlar, *args, env=self.env)
-
-    def fio(self, volume, opts, seconds=0, ramp=0):
-        args = ["fio", "--name=x", "--ioengine=nbd", "--uri=nbd+unix:///bench/%s?socket=%s/nbd.sock" % (volume, self.dir),
-                "--size=%d" % self.data, "--output-format=json", "--group_reporting"] + opts
-        if seconds:
-            args += ["--time_based", "--runtime=%g" % seconds, "--ramp_time=%g" % ramp]
-        return args
+        super().__init__(build, where, disk, ("quiet", "loud"), data, ("--reactors", "1"), scan)
 
     def requests(self, volume):
         """When, and how many requests have gone on to the disks by then."""
@@ -112,12 +81,9 @@ class Pool:
             return (start + time.monotonic()) / 2, row["reads"] + row["writes"] - row["limit_waiting"]
 
     def start(self, volume, opts, seconds, ramp=0):
-        return subprocess.Popen(self.fio(volume, opts, seconds, ramp), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=self.dir,
+        timed = ["--time_based", "--runtime=%g" % seconds, "--ramp_time=%g" % ramp]
+        return subprocess.Popen(self.fio(volume, opts + timed), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=self.dir,
                                 universal_newlines=True)
-
-    def close(self):
-        self.daemon.terminate()
-        self.daemon.wait()
 
 
 def result(p):
@@ -168,28 +134,22 @@ def limits(pool, rows, seconds):
 
 
 def main():
-    a = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    a.add_argument("--build", default="build")
-    a.add_argument("--dir", default=None, help="where the files are; default: the temporary directory")
-    a.add_argument("--size", type=int, default=256, help="MiB of data in each volume")
+    a = served.options(__doc__, 256, "MiB of data in each volume")
     a.add_argument("--seconds", type=float, default=5)
-    a.add_argument("--rounds", type=int, default=3)
-    a.add_argument("--smoke", action="store_true", help="once, little")
     o = a.parse_args()
     size, seconds, rounds = (16, 1, 1) if o.smoke else (o.size, o.seconds, o.rounds)
     greedy, rows, ramp = (GREEDY[:1], LIMITS[2:5:2], 1) if o.smoke else (GREEDY, LIMITS, 4)
-    ashlar = os.path.abspath(o.build) + "/ashlar"
     where = tempfile.mkdtemp(prefix="ashlar-bench.", dir=o.dir)
     open_ones = []
     try:
-        open_ones.append(Pool(ashlar, where, size * MIB))
+        open_ones.append(Pool(o.build, where, size * MIB))
         fairness(open_ones[0], greedy, seconds, rounds)
         worst = limits(open_ones[0], rows, seconds)
         open_ones.pop().close()
         if shutil.which("nbdkit"):
             print("\na slow disk")
             open_ones.append(SlowDisk(where, 1024 * MIB))
-            open_ones.append(Pool(ashlar, where, 16 * MIB, open_ones[0].uri))
+            open_ones.append(Pool(o.build, where, 16 * MIB, open_ones[0].uri))
             fairness(open_ones[1], greedy[:2], seconds, rounds, ramp)
         else:
             print("\na slow disk: left out, there is no nbdkit")
