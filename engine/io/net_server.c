@@ -107,7 +107,7 @@ static void half_open_drop(struct net_conn *c, const char *why)
 {
 	struct net_server *s = c->server;
 
-	net_server_log(s, "%s: %s: dropped in the %s: %s", s->ops->who, c->st->peer, s->ops->handshake, why);
+	net_server_log(s, "%s: %s: dropped %s the %s: %s", s->ops->who, c->st->peer, c->home ? "after" : "in", s->ops->handshake, why);
 	conn_not_half_open(c);
 	c->dropped = true;
 	s->n_dropped++;
@@ -159,7 +159,8 @@ static void conn_co_serve(struct net_conn *c)
 	struct reactor *home = ops->co_handshake(c);
 
 	if (home) {
-		conn_not_half_open(c);
+		if (!c->is_guest)
+			conn_not_half_open(c);
 		c->home = home;
 		reactor_co_call(home, run_co, c);
 		stop_co_settle(c);

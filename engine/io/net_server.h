@@ -23,6 +23,7 @@ struct net_conn {
 	struct list link;	/* server's conns, oldest first */
 	struct list half_link;	/* its half_open */
 	struct reactor *home;	/* where it runs; NULL: it shakes hands */
+	bool is_guest;		/* by co_handshake(): its place may be given away as if it were still shaking hands; its home is the server's */
 	bool dropped;		/* its place has been given away, and the stream is shut down */
 	struct msg stop;
 	unsigned n_stops;	   /* how often it has been posted, */

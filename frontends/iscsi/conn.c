@@ -182,7 +182,7 @@ static void take_pdus(struct iscsi_conn *c)
 	while (more && !c->closing) {
 		switch (c->rx.state) {
 		case RX_HEADER:
-			more = c->n_ctrl < ISCSI_CTRL_MAX && take_header(c);
+			more = !iscsi_ctrl_is_full(c) && take_header(c);
 			break;
 		case RX_DATA:
 			more = take_data(c);
@@ -201,7 +201,7 @@ static void recv_start(struct iscsi_conn *c)
 	struct iscsi_rx *rx = &c->rx;
 	unsigned n = 0;
 
-	if (c->receiving || c->closing || (rx->state == RX_HEADER && c->n_ctrl >= ISCSI_CTRL_MAX))
+	if (c->receiving || c->closing || (rx->state == RX_HEADER && iscsi_ctrl_is_full(c)))
 		return;
 	if (c->rpos) {
 		c->rlen -= c->rpos;
@@ -382,7 +382,7 @@ static void conn_turn(struct loop_hook *h)
 	}
 	iscsi_reply_send(c);
 	if (c->rx.state == RX_HEADER && !c->receiving)
-		take_pdus(c); /* it may have stopped for n_ctrl */
+		take_pdus(c); /* it may have stopped for iscsi_ctrl_is_full() */
 	recv_start(c);
 	iscsi_conn_check_end(c);
 }
@@ -430,7 +430,7 @@ static void conn_finish(struct iscsi_conn *c)
 {
 	c->running = false;
 	rx_drop(c);
-	CHECK(!c->n_tasks && !c->n_bytes && !c->n_ctrl);
+	CHECK(!c->n_tasks && !c->n_bytes && !c->n_ctrl && !c->ctrl_bytes);
 	if (c->hook.link.next)
 		list_del(&c->hook.link);
 	timer_cancel(&c->ping);

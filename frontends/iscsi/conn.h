@@ -35,6 +35,7 @@
 #define ISCSI_AHS_MAX (4 * 255U)
 #define ISCSI_RESERVE_BYTES (256 * KIB)	     /* that a session always gets */
 #define ISCSI_CTRL_MAX 32U		     /* replies to other than commands that wait to be sent: no more is taken meanwhile */
+#define ISCSI_CTRL_BYTES MIB		     /* and so much payload of them */
 #define ISCSI_TMF_MAX 64U		     /* under way */
 #define ISCSI_LUNS_MAX 256U		     /* per session */
 #define ISCSI_SEND_IOV 1024
@@ -224,6 +225,7 @@ struct iscsi_conn {
 	uint64_t send_ns;
 	struct list ready, sent;
 	unsigned n_ctrl;
+	uint64_t ctrl_bytes;
 
 	_Atomic uint64_t reads, writes, bytes_read, bytes_written;
 };
@@ -261,6 +263,11 @@ int iscsi_send_targets_add(struct iscsi_conn *c, const char *what, struct iscsi_
 
 /* conn.c. Coroutine on the connection's home; returns when it has ended and none of its commands is left. */
 int iscsi_conn_co_run(void *conn);
+/* Nothing more is taken until it has read some of what is there for it. */
+static inline bool iscsi_ctrl_is_full(const struct iscsi_conn *c)
+{
+	return c->n_ctrl >= ISCSI_CTRL_MAX || c->ctrl_bytes >= ISCSI_CTRL_BYTES;
+}
 static inline void iscsi_conn_kick(struct iscsi_conn *c) { reactor_hook(&c->hook); }
 /* Takes no more; what is under way is finished and answered; then it ends. */
 void iscsi_conn_close(struct iscsi_conn *c);

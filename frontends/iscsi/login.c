@@ -158,6 +158,7 @@ static int request_co_serve(struct login *l)
 		l->stage = nsg(l);
 		return login_co_answer(l, true);
 	}
+	login_auth_end(l);
 	l->status = iscsi_session_co_begin(l->c, be_get16(l->req.lun + 6));
 	if (l->status)
 		return -EPROTO;

@@ -52,6 +52,8 @@ int login_co_name(struct login *l);
 int login_auth_step(struct login *l);
 /* May it leave the security stage? */
 bool login_auth_is_done(const struct login *l);
+/* A session begins: what asks for a secret that has not been shown is not in it. */
+void login_auth_end(struct login *l);
 
 /* login_keys.c: always takes the key; answers it. */
 int login_operational_key(struct login *l, const char *key, const char *value);

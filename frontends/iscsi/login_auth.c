@@ -196,3 +196,16 @@ bool login_auth_is_done(const struct login *l)
 {
 	return l->auth == AUTH_CHAP_DONE || ((l->auth == AUTH_NONE || l->auth == AUTH_OPEN) && may_go_without(l->c));
 }
+
+void login_auth_end(struct login *l)
+{
+	struct iscsi_conn *c = l->c;
+	size_t i, n = 0;
+
+	if (l->auth == AUTH_CHAP_DONE || c->is_discovery) /* of targets, anybody learns the names */
+		return;
+	for (i = 0; i < c->n_rules; i++)
+		if (!*c->rules[i].chap.user)
+			c->rules[n++] = c->rules[i];
+	c->n_rules = n;
+}

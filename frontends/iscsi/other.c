@@ -25,7 +25,7 @@ void iscsi_nop_out(struct iscsi_conn *c)
 	k->bhs.ttt = be32_make(ISCSI_TAG_NONE);
 	memcpy(k->bhs.lun, rx->bhs.lun, sizeof(k->bhs.lun));
 	len = MIN(rx->len, c->prm.send_segment);
-	data = rx->dest;
+	data = len < rx->len ? xrealloc(rx->dest, len) : rx->dest;
 	rx->dest = NULL; /* it goes back as it has come */
 	rx->keep = false;
 	iscsi_ctrl_send(c, k, data, len);

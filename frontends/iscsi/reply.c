@@ -88,6 +88,7 @@ void iscsi_ctrl_send(struct iscsi_conn *c, struct iscsi_ctrl *k, void *data, uin
 	k->data = data;
 	k->data_len = len;
 	c->n_ctrl++;
+	c->ctrl_bytes += len;
 	list_push_back(&c->ready, &k->out.link);
 	iscsi_conn_kick(c);
 }
@@ -95,6 +96,7 @@ void iscsi_ctrl_send(struct iscsi_conn *c, struct iscsi_ctrl *k, void *data, uin
 static void ctrl_free(struct iscsi_conn *c, struct iscsi_ctrl *k)
 {
 	c->n_ctrl--;
+	c->ctrl_bytes -= k->data_len;
 	xfree(k->data);
 	xfree(k);
 }

@@ -82,6 +82,8 @@ static enum iscsi_login_status session_co_open(struct iscsi_conn *c)
 	return c->n_luns ? ISCSI_LOGIN_OK : ISCSI_LOGIN_UNAVAILABLE;
 }
 
+static bool conn_co_has_changed(struct iscsi_server *s, uint16_t tsih, struct iscsi_conn *c);
+
 enum iscsi_login_status iscsi_session_co_begin(struct iscsi_conn *c, uint16_t tsih)
 {
 	struct iscsi_server *s = c->srv;
@@ -103,7 +105,11 @@ enum iscsi_login_status iscsi_session_co_begin(struct iscsi_conn *c, uint16_t ts
 	while (tsih_is_used(s, s->last_tsih));
 	c->tsih = s->last_tsih;
 	c->is_listed = true;
-	return c->is_discovery ? ISCSI_LOGIN_OK : session_co_open(c);
+	if (c->is_discovery)
+		return ISCSI_LOGIN_OK;
+	if (conn_co_has_changed(s, c->tsih, c)) /* since it said who it is; what changes from here on finds it in the table */
+		return ISCSI_LOGIN_UNAVAILABLE;
+	return session_co_open(c);
 }
 
 /* ---- connections ---- */
@@ -134,7 +140,10 @@ static void conn_free(struct net_conn *net)
 
 static struct reactor *conn_co_login(struct net_conn *c)
 {
-	return iscsi_login_co(conn_of(c)) == 0 && !c->dropped ? atomic_load(&conn_of(c)->home) : NULL;
+	if (iscsi_login_co(conn_of(c)) < 0 || c->dropped)
+		return NULL;
+	c->is_guest = conn_of(c)->is_discovery; /* which anybody may have, and which stays here */
+	return atomic_load(&conn_of(c)->home);
 }
 
 static void conn_co_run(struct net_conn *c)

@@ -35,6 +35,8 @@ t 0 'a LUN' "${add[@]}" demo/v --iscsi --iqn "$iqn:open"
 t 0 'a LUN for who knows a secret' "${add[@]}" demo/a --iscsi --iqn "$iqn:secret" --chap-user alice --chap-secret-file s1 --mutual-user bob --mutual-secret-file s2
 t 0 'a LUN for one initiator' "${add[@]}" demo/a --iscsi --iqn "$iqn:shared" --lun 1 --initiator "$iqn:a"
 t 0 'another for another' "${add[@]}" demo/b --iscsi --iqn "$iqn:shared" --lun 2 --initiator "$iqn:b"
+t 0 'a target with a LUN for who knows a secret' "${add[@]}" demo/a --iscsi --iqn "$iqn:mixed" --chap-user alice --chap-secret-file s1
+t 0 'and one for everybody' "${add[@]}" demo/v --iscsi --iqn "$iqn:mixed"
 t 0 'a name by default' "${add[@]}" demo/cu --iscsi
 says 'LUN 0 of iqn\.2026-01\.org\.ashlar:demo\.cu' 'it says where it is'
 refused 'a LUN that is taken' 'LUN 1 of .*:shared is demo/a' "${add[@]}" demo/v --iscsi --iqn "$iqn:shared" --lun 1
@@ -80,7 +82,7 @@ says 'read 1048576/1048576' 'all of it'
 t 0 'written over iSCSI' qemu-io -f raw -c 'write -P 0xa5 1536k 64k' -c 'write -z 4M 1M' -c 'discard 1M 256k' -c flush "$(url open)/0"
 t 0 'it reads the same over NBD' qemu-io -f raw -c 'read -P 0xa5 1536k 64k' -c 'read -P 0 1M 256k' -c 'read -P 0x5a 1280k 256k' "$(uri demo/v)"
 timeout 60 qemu-img compare -f raw -F raw "$(url open)/0" "$(uri demo/v)" >out 2>err && ok 'both at the same moment' || not_ok 'both at the same moment'
-timeout 300 "$py" "$here/../proto/iscsi_hostile.py" 127.0.0.1 "$port" >out 2>err && ok "hostile initiators: $(tail -n 1 out)" || not_ok 'hostile initiators'
+timeout 300 "$py" "$here/../proto/iscsi_hostile.py" 127.0.0.1 "$port" "$daemon_pid" "$ashlar" >out 2>err && ok "hostile initiators: $(tail -n 1 out)" || not_ok 'hostile initiators'
 
 # ---- changes ----
 session 'the size changes: the next command says so, and an asynchronous message' '

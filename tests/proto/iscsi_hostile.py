@@ -3,10 +3,12 @@
 task management, other tenants, half-open logins by the thousand. Against a daemon set up by tests/e2e/iscsi.sh:
   open target, LUN 0: demo/v;  secret target (chap alice, mutual bob), LUN 0: demo/a
   shared target, LUN 1: demo/a for iqn.2026-01.org.test:a alone, LUN 2: demo/b for ...:b alone
-usage: iscsi_hostile.py HOST PORT"""
+  mixed target, LUN 0: demo/a (chap alice), LUN 1: demo/v for everybody
+usage: iscsi_hostile.py HOST PORT PID ASHLAR (the daemon's, and the command)"""
 import os
 import socket
 import struct
+import subprocess
 import sys
 import time
 
@@ -15,6 +17,7 @@ from iscsi_rig import NONE, Closed, Initiator, Refused, read10, write10
 
 ADDR = (sys.argv[1], int(sys.argv[2]))
 OPEN, SECRET, SHARED = "iqn.2026-01.org.test:open", "iqn.2026-01.org.test:secret", "iqn.2026-01.org.test:shared"
+MIXED = "iqn.2026-01.org.test:mixed"
 A, B = "iqn.2026-01.org.test:a", "iqn.2026-01.org.test:b"
 USER, PASS, MUTUAL = "alice", "alice-secret-12", ("bob", "bob-secret-3456")
 passed = failed = 0
@@ -51,6 +54,13 @@ def closed(i):
             i.recv()
     except Closed:
         return
+
+
+def report_luns(i):
+    st, data, _, _, _ = i.command(struct.pack(">BB8xIBB", 0xA0, 0, 4096, 0, 0)[:1] + bytes(5) + struct.pack(">I", 4096) + bytes(2), read=4096)
+    assert st == 0
+    n = int.from_bytes(data[:4], "big") // 8
+    return sorted(data[8 + 8 * k + 1] for k in range(n))
 
 
 # ---- login ----
@@ -185,6 +195,28 @@ def chap_lets_nobody_else_in():
     j = Initiator(ADDR)
     j.login_step(0, 1, j.names(SECRET) + [("AuthMethod", "CHAP")], transit=False)
     refused(0x0200, lambda: (j.login_step(0, 3, [], transit=True), j.login_step(1, 3, [])))
+
+
+@test
+def what_asks_for_a_secret_is_not_for_who_shows_none():
+    for how in ({"security": True}, {"security": False}):
+        i = session(MIXED, **how)
+        assert report_luns(i) == [1] and i.ready(1)
+        st, _, sense, _, _ = i.command(read10(0, 1), read=512, lun=0)
+        assert st == 2 and sense[12] == 0x25, (st, sense.hex())
+    i = session(MIXED, user=USER, secret=PASS)
+    assert report_luns(i) == [0, 1] and i.ready(0)
+
+
+@test
+def a_login_that_takes_its_time_has_the_rights_of_its_end():
+    i = Initiator(ADDR, A)
+    i.login_step(0, 1, i.names(SHARED) + [("AuthMethod", "None")])
+    export = [sys.argv[4], "export", "add", "demo/a", "--iscsi", "--iqn", SHARED, "--lun", "1", "--initiator"]
+    subprocess.run([sys.argv[4], "export", "remove", "demo/a", "--iscsi", "--iqn", SHARED], check=True, stdout=subprocess.DEVNULL)
+    refused(0x0301, lambda: i.login_step(1, 3, []))
+    subprocess.run(export + [A], check=True, stdout=subprocess.DEVNULL)
+    assert session(SHARED, name=A).ready(1)
 
 
 @test
@@ -424,14 +456,29 @@ def odd_pdus_are_rejected_and_the_session_goes_on():
     assert i.ready()
 
 
+def rss_kib():
+    return int(next(line for line in open("/proc/%s/status" % sys.argv[3]) if line.startswith("VmRSS")).split()[1])
+
+
+@test
+def who_asks_and_does_not_read_holds_little_memory():
+    """Pings as long as may be, from a discovery session, which needs no proof, that takes answers of 512 bytes, and from one that takes all."""
+    before, held = rss_kib(), []
+    for k in range(16):
+        i = Initiator(ADDR).login(None, keys=[("MaxRecvDataSegmentLength", "512" if k % 2 else "262144")])
+        i.sock.settimeout(0.3)
+        held.append(i)
+        try:
+            for _ in range(200):
+                i.send(i.bhs(0, 0x80, w20=NONE, immediate=True), b"p" * 262144)
+        except socket.timeout:
+            continue
+    assert rss_kib() - before < 16 * 2 * 1024 + 8 * 1024, (before, rss_kib())
+    for i in held:
+        i.close()
+
+
 # ---- others ----
-def report_luns(i):
-    st, data, _, _, _ = i.command(struct.pack(">BB8xIBB", 0xA0, 0, 4096, 0, 0)[:1] + bytes(5) + struct.pack(">I", 4096) + bytes(2), read=4096)
-    assert st == 0
-    n = int.from_bytes(data[:4], "big") // 8
-    return sorted(data[8 + 8 * k + 1] for k in range(n))
-
-
 @test
 def a_tenant_reaches_nothing_of_the_other():
     a, b = session(SHARED, name=A), session(SHARED, name=B)
@@ -474,6 +521,18 @@ def half_open_logins_keep_nobody_out():
     for s in dead:
         s.close()
     assert session().ready()
+
+
+@test
+def discovery_sessions_keep_nobody_out():
+    idle = []
+    for k in range(300):
+        idle.append(Initiator(ADDR).login(None))
+    assert session().ready()
+    closed(idle[0])
+    assert idle[-1].send_targets(OPEN)
+    for i in idle:
+        i.close()
 
 
 print("%d passed, %d failed" % (passed, failed))
