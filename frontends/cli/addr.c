@@ -1,5 +1,6 @@
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "frontends/cli/serve.h"
 
@@ -7,6 +8,14 @@ bool cli_addr_is_local(const char *addr)
 {
 	return !strncmp(addr, "unix:", 5) || !strncmp(addr, "127.", 4) || !strncmp(addr, "localhost:", 10) ||
 	       !strncmp(addr, "[::1]:", 6);
+}
+
+const char *cli_addr_host(const char *host, char *buf, size_t len)
+{
+	if ((strcmp(host, "0.0.0.0") && strcmp(host, "::") && strcmp(host, "[::]")) || gethostname(buf, len) < 0)
+		return host;
+	buf[len - 1] = '\0';
+	return buf;
 }
 
 void cli_addr_beside_control(const char *control, char *buf, size_t len)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "frontends/cli/export.h"
+#include "frontends/cli/serve.h"
 #include "frontends/cli/session.h"
 #include "frontends/cli/table.h"
 #include "frontends/control/names.h"
@@ -213,6 +214,7 @@ static int target_options(struct target *t)
 static int addr_split(struct target *t)
 {
 	const char *colon = strrchr(t->addr, ':'), *start = t->addr;
+	char host[256], name[256];
 	size_t len;
 
 	if (!strncmp(t->addr, "unix:", 5)) {
@@ -226,7 +228,8 @@ static int addr_split(struct target *t)
 		start++;
 		len -= 2;
 	}
-	snprintf(t->host, sizeof(t->host), "%.*s", (int)MIN(len, sizeof(t->host) - 1), start);
+	snprintf(host, sizeof(host), "%.*s", (int)MIN(len, sizeof(host) - 1), start);
+	snprintf(t->host, sizeof(t->host), "%s", cli_addr_host(host, name, sizeof(name)));
 	t->port = colon + 1;
 	return 0;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "frontends/cli/export.h"
+#include "frontends/cli/serve.h"
 
 struct lun {
 	char host[256]; /* IPv6 in brackets */
@@ -113,6 +114,7 @@ int cli_iscsi_format_show(struct cli *cl, const char *format, const json_t *stat
 {
 	const char *addr = json_string_value(json_array_get(json_object_get(status, "iscsi"), 0)), *colon;
 	const json_t *luns = json_object_get(row, "iscsi"), *x;
+	char host[256], name[256];
 	struct lun l = { 0 };
 	size_t i;
 
@@ -122,7 +124,8 @@ int cli_iscsi_format_show(struct cli *cl, const char *format, const json_t *stat
 		return cli_failf("the daemon does not serve iSCSI: start it with --iscsi HOST:PORT");
 	colon = strrchr(addr, ':');
 	l.port = colon + 1;
-	snprintf(l.host, sizeof(l.host), "%.*s", (int)(colon - addr), addr);
+	snprintf(host, sizeof(host), "%.*s", (int)(colon - addr), addr);
+	snprintf(l.host, sizeof(l.host), "%s", cli_addr_host(host, name, sizeof(name)));
 	json_array_foreach((json_t *)(uintptr_t)luns, i, x) {
 		l.target = json_string_value(json_object_get(x, "target"));
 		l.lun = json_integer_value(json_object_get(x, "lun"));

@@ -247,6 +247,19 @@ static int pools_co_close(struct daemon *d)
 
 /* ---- life ---- */
 
+/* Encrypted is not guarded: who has certificates lets anybody in unless he asks for theirs, keys or not. */
+static void anonymous_warn(const struct daemon *d, const char *addr)
+{
+	char line[400], q[72];
+
+	if (cli_addr_is_local(addr) || !d->tls.config || !cli_has(d->cl, OPT_TLS_CERTS) || cli_has(d->cl, OPT_TLS_VERIFY) || d->cl->tls_allow.n)
+		return;
+	snprintf(line, sizeof(line), "nbd %s: whoever reaches this address may use every export that has no rules: nobody has to show who he is "
+		 "(%s, ashlar export set --allow)", control_name_quote(addr, q, sizeof(q)), cli_has(d->cl, OPT_TLS_PSK) ?
+		 "--tls-verify-peer, or --tls-psk without --tls-certificates" : "--tls-verify-peer, --tls-psk");
+	cli_log(NULL, line);
+}
+
 static int nbd_start_fds(struct daemon *d)
 {
 	unsigned i;
@@ -258,6 +271,7 @@ static int nbd_start_fds(struct daemon *d)
 			return r;
 		if (!cli_addr_is_local(d->nbd[d->n_nbd]) && !d->tls.config && !cli_has(d->cl, OPT_INSECURE))
 			return err_set(&d->e, -EPERM, "other hosts can reach the socket %s that the service manager has opened: " TLS_ADVICE, d->nbd[d->n_nbd]);
+		anonymous_warn(d, d->nbd[d->n_nbd]);
 		say("nbd %s\n", d->nbd[d->n_nbd++]);
 	}
 	return 0;
@@ -382,18 +396,6 @@ static void *signal_thread(void *arg)
 
 /* ---- the command ---- */
 
-/* Encrypted is not guarded. */
-static void anonymous_warn(const struct daemon *d, const char *addr)
-{
-	char line[400], q[72];
-
-	if (!d->tls.config || cli_has(d->cl, OPT_TLS_VERIFY) || cli_has(d->cl, OPT_TLS_PSK))
-		return;
-	snprintf(line, sizeof(line), "--nbd %s: whoever reaches this address may use every export that has no rules: nobody has to show who he is "
-		 "(--tls-verify-peer, --tls-psk, ashlar export set --allow)", control_name_quote(addr, q, sizeof(q)));
-	cli_log(NULL, line);
-}
-
 static int addresses_set(struct daemon *d)
 {
 	const struct cli *cl = d->cl;
@@ -414,8 +416,7 @@ static int addresses_set(struct daemon *d)
 			return cli_failf("--nbd %s: other hosts can reach this address: " TLS_ADVICE,
 					 control_name_quote(addr, q, sizeof(q)));
 		d->nbd[d->n_nbd++] = addr;
-		if (!cli_addr_is_local(addr))
-			anonymous_warn(d, addr);
+		anonymous_warn(d, addr);
 	}
 	if (d->n_nbd == 0 && !d->manager.n_fds) {
 		cli_addr_beside_control(d->control, d->nbd_default, sizeof(d->nbd_default));

@@ -56,6 +56,8 @@ json_t *serve_iscsi_addrs(const struct serve_iscsi *s);
 
 /* HOST:PORT or unix:PATH that only this machine reaches. */
 bool cli_addr_is_local(const char *addr);
+/* Where clients find what listens at `host` (IPv6 in brackets or not): for an address that stands for all of them, this machine's name. */
+const char *cli_addr_host(const char *host, char *buf, size_t len);
 /* The NBD socket beside a control socket: "unix:/run/ashlar/nbd.sock", "unix:/run/user/1000/ashlar-nbd.sock". */
 void cli_addr_beside_control(const char *control, char *buf, size_t len);
 

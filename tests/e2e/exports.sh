@@ -123,6 +123,11 @@ t 0 'writable' "$ashlar" export set demo/v --writable
 daemon_stop || not_ok 'stop'
 
 # ---- TLS ----
+serve --nbd "0.0.0.0:$port" --tls-certificates tls/server --tls-psk tls/keys.psk d1 d2 || not_ok 'serve with keys beside certificates'
+grep -q 'nobody has to show who he is' daemon.err && ok 'certificates that nobody is asked for: the daemon warns' || not_ok 'the daemon warns'
+show fio --nbd "0.0.0.0:$port"
+grep -q "^uri=nbd://$(uname -n):$port/" shown && ok 'where all addresses are meant, our name is printed' || not_ok 'our name is printed'
+daemon_stop || not_ok 'stop'
 serve --nbd "0.0.0.0:$port" --tls require --tls-certificates tls/server --tls-verify-peer --tls-psk tls/keys.psk d1 d2 || not_ok 'serve with TLS'
 t ! 'nothing goes in the clear' nbdinfo --size "$(uri demo/v)"
 refused 'export show asks for the keys' 'with TLS only' "$ashlar" export show demo/v --format qemu
