@@ -139,6 +139,10 @@ void nbd_req_finish(struct nbd_req *r, int result)
 		if (!r)
 			return;
 	}
+	if (unlikely(result == -ECANCELED && s->closing)) { /* as if the connection had been over before */
+		nbd_req_put(r);
+		return;
+	}
 	r->result = result;
 	if (result)
 		r->payload_bytes = 0;

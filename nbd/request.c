@@ -215,6 +215,16 @@ static void piece_done(struct io *io)
 	split_pump(r);
 }
 
+static bool is_of_session(const struct io *io, void *session)
+{
+	return (io->done == single_done || io->done == piece_done) && ((const struct nbd_req *)io->owner)->s == session;
+}
+
+void nbd_requests_cancel(struct nbd_session *s)
+{
+	bdev_cancel(s->at.bdev, is_of_session, s);
+}
+
 /* All pieces of a CACHE share one buffer, so they go one by one: redundancy may be computed in it. */
 static void submit_split(struct nbd_req *r)
 {

@@ -201,6 +201,8 @@ static inline bool nbd_write_is_in_parts(const struct nbd_req *r) { return r->cm
 void nbd_write_begin(struct nbd_req *whole);
 struct nbd_req *nbd_write_part(struct nbd_req *whole, uint64_t at_bytes);
 void nbd_write_received(struct nbd_req *whole);
+/* Those of a session that ends, and that wait for what may never come (bdev_cancel()), end without an answer. */
+void nbd_requests_cancel(struct nbd_session *s);
 
 /* reply.c */
 /* The request or part is done; its reply goes out at the end of this loop. */

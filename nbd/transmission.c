@@ -15,7 +15,8 @@
  * The end, for whatever reason (DISC, end of stream, nonsense, volume or server going away): no more requests are taken;
  * what is in flight completes and is answered; then the socket is shut down, which ends a receive in flight; then the
  * coroutine that waits in nbd_transmit_co() is woken. Only an error of the socket, or a peer that does not read for
- * NBD_LINGER_NS, loses replies.
+ * NBD_LINGER_NS, loses replies. What waits for space in a full pool, or for its turn under a limit, is not waited for: at once when the
+ * server ends, for NBD_LINGER_NS when the client does.
  */
 #include "nbd/session.h"
 
@@ -445,13 +446,16 @@ void nbd_session_kill(struct nbd_session *s)
 	s->dead = true;
 	session_shutdown(s);
 	nbd_session_close(s);
+	nbd_requests_cancel(s);
 }
 
 void nbd_session_gone(struct nbd_session *s)
 {
 	s->gone = true;
-	if (s->running)
-		nbd_session_close(s);
+	if (!s->running)
+		return;
+	nbd_session_close(s);
+	nbd_requests_cancel(s);
 }
 
 bool nbd_session_moved(struct nbd_session *s, struct bdev *now)
@@ -469,6 +473,8 @@ static void linger_fire(struct timer *t)
 
 	if (s->sending && now - s->send_ns >= NBD_LINGER_NS)
 		nbd_session_kill(s);
+	else
+		nbd_requests_cancel(s);
 	timer_arm(t, now + NBD_LINGER_NS);
 }
 

@@ -3,7 +3,7 @@
 E2E_CYCLES ?= 10
 # Two halves, which check.sh runs side by side.
 E2E_1 := kill9 fs_image limits damage big_pool move aio iscsi
-E2E_2 := disks backup send remote move_disks adopt move_out exports clients idle nbdkit
+E2E_2 := disks backup send remote move_disks adopt move_out exports clients idle full nbdkit
 E2E := $(E2E_1) $(E2E_2)
 
 NO_URING := $(BUILD)/tests/e2e/no_uring

@@ -125,6 +125,16 @@ bool thin_limit_pass(struct thin_volume *v, struct io *io)
 	return false;
 }
 
+void thin_limit_pick(struct thin_volume *v, struct list *to, bool (*match)(const struct io *io, void *arg), void *arg)
+{
+	struct thin_limiter *l = v->limiter;
+
+	if (!l || list_is_empty(&l->waiting))
+		return;
+	thin_count(&v->n_limit_waiting, -(uint64_t)thin_pick(&l->waiting, to, match, arg));
+	limit_release(l);
+}
+
 /* ---- which limits there are ---- */
 
 static void rate_add(struct thin_limiter *l, uint64_t per_s, unsigned __int128 save_ns, bool is_bytes)

@@ -120,6 +120,36 @@ void thin_park_hold(struct thin_volume *v)
 	thin_park_check(v);
 }
 
+unsigned thin_pick(struct list *from, struct list *to, bool (*match)(const struct io *io, void *arg), void *arg)
+{
+	struct io *io, *tmp;
+	unsigned n = 0;
+
+	list_for_each_safe(io, tmp, from, link) {
+		if (!match(io, arg))
+			continue;
+		list_del(&io->link);
+		list_push_back(to, &io->link);
+		n++;
+	}
+	return n;
+}
+
+/* One that is trying again just now is missed: who cancels asks again. */
+void thin_volume_cancel(struct bdev *b, bool (*match)(const struct io *io, void *arg), void *arg)
+{
+	struct thin_volume *v = container_of(b, struct thin_volume, bdev);
+	struct list over;
+
+	list_init(&over);
+	if (!list_is_empty(&v->parked)) {
+		thin_pick(&v->parked, &over, match, arg);
+		thin_park_check(v);
+	}
+	thin_limit_pick(v, &over, match, arg);
+	park_end(&over, -ECANCELED);
+}
+
 void thin_park_fail_all(struct thin_volume *v, int error)
 {
 	struct list over;

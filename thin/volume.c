@@ -271,7 +271,7 @@ static int volume_co_status(struct bdev *b, uint64_t off_bytes, uint64_t len_byt
 }
 
 static const struct bdev_ops volume_ops = {
-	.submit = volume_submit, .co_status = volume_co_status, .co_compare_write = thin_volume_co_compare_write,
+	.submit = volume_submit, .co_status = volume_co_status, .cancel = thin_volume_cancel, .co_compare_write = thin_volume_co_compare_write,
 };
 
 static void inner_submit(struct bdev *b, struct io *io)

@@ -225,6 +225,8 @@ void thin_forward_submit(struct thin_volume *v, struct io *io);
 /* ---- limit.c ---- */
 /* A client's request, not a flush. False: it has to wait, and will be given to thin_req_go_on(). */
 bool thin_limit_pass(struct thin_volume *v, struct io *io);
+/* Those that wait and match() picks go to the end of `to`. */
+void thin_limit_pick(struct thin_volume *v, struct list *to, bool (*match)(const struct io *io, void *arg), void *arg);
 /* Nothing waits any more, and there are no limits. */
 void thin_limit_end(struct thin_volume *v);
 
@@ -411,6 +413,10 @@ void thin_park_space_changed(struct thin_volume *v);
 /* Fails those whose time is over, sets the timer. */
 void thin_park_check(struct thin_volume *v);
 void thin_park_fail_all(struct thin_volume *v, int error);
+/* bdev_ops.cancel. */
+void thin_volume_cancel(struct bdev *b, bool (*match)(const struct io *io, void *arg), void *arg);
+/* Moves those that match() picks to the end of `to`; how many. */
+unsigned thin_pick(struct list *from, struct list *to, bool (*match)(const struct io *io, void *arg), void *arg);
 /* Frozen: clients' requests that wait for space are held like those that have not begun. */
 void thin_park_hold(struct thin_volume *v);
 void thin_park_timer_fired(struct timer *t);

@@ -42,6 +42,11 @@ static void co_io_done(struct io *io)
 		co_wake(c->waiter);
 }
 
+bool io_is_of_co(const struct io *io, const struct co *co)
+{
+	return io->done == co_io_done && ((const struct co_io *)io->owner)->waiter == co;
+}
+
 int bdev_co_submit(struct bdev *b, struct io *io)
 {
 	struct co_io c = { 0 };

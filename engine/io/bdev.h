@@ -75,6 +75,9 @@ struct bdev_ops {
 	void (*submit)(struct bdev *b, struct io *io);
 	/* Coroutine. Fills up to *n extents that cover [off, off+len) from its start; at least one. NULL: all data. */
 	int (*co_status)(struct bdev *b, uint64_t off_bytes, uint64_t len_bytes, struct bdev_extent *ext, size_t *n);
+	/* Of the requests that wait for something that may not come for long (space, their turn under a limit), those that match() picks end with
+	 * -ECANCELED; nothing of them is under way, though what has been done of a long one stays. Calls their done. NULL: none wait. */
+	void (*cancel)(struct bdev *b, bool (*match)(const struct io *io, void *arg), void *arg);
 	/* Coroutine. NULL: cannot. */
 	int (*co_compare_write)(struct bdev *b, struct bdev_compare *c);
 };
@@ -93,6 +96,14 @@ struct bdev {
 };
 
 static inline void bdev_submit(struct bdev *b, struct io *io) { b->ops->submit(b, io); }
+
+static inline void bdev_cancel(struct bdev *b, bool (*match)(const struct io *io, void *arg), void *arg)
+{
+	if (b->ops->cancel)
+		b->ops->cancel(b, match, arg);
+}
+/* Was it submitted by one of the wrappers below, and is this coroutine waiting for it? */
+bool io_is_of_co(const struct io *io, const struct co *co);
 
 /* Sets up a request with one buffer (buf NULL for flush, discard, zero). done and owner are left to the caller. */
 void io_prep(struct io *io, enum io_op op, uint64_t off_bytes, uint64_t len_bytes, void *buf, unsigned flags);

@@ -5,9 +5,11 @@
  * all before it; HEAD OF QUEUE waits for nobody. Each task is in the list until it has ended.
  *
  * Aborting: a task that has not begun ends at once. A read goes on without its command, which is answered for: whatever the disk does,
- * nobody sees it. All else may change data, and is waited for.
+ * nobody sees it. All else may change data, and is waited for, unless it waits for something that may never come (bdev_cancel()).
  */
 #include "frontends/iscsi/scsi_internal.h"
+
+#define ABORT_AGAIN_NS (100 * NS_PER_MS) /* one that was just trying again to get space may wait for it now */
 
 /* ---- memory ---- */
 
@@ -141,10 +143,12 @@ static void task_co_main(void *arg)
 {
 	struct scsi_task *t = arg;
 
-	if (t->aborted)
+	if (t->aborted) {
 		scsi_task_end_later(t);
-	else
+	} else {
+		t->co = co_self();
 		t->op->run(t);
+	}
 }
 
 static void co_pump(struct scsi_lu *lu)
@@ -243,6 +247,23 @@ void scsi_submit(struct scsi_cmd *c)
 
 /* ---- task management ---- */
 
+static bool is_io_of(const struct io *io, void *task)
+{
+	const struct scsi_task *t = task;
+
+	return io->owner == t || (t->co && io_is_of_co(io, t->co));
+}
+
+/* Of those that are to be aborted: nobody waits for space in a full pool, or for a turn under a limit. */
+static void waiting_cancel(struct scsi_lu *lu)
+{
+	struct scsi_task *t, *tmp;
+
+	list_for_each_safe (t, tmp, &lu->tasks, link)
+		if (t->aborted)
+			bdev_cancel(lu->bdev, is_io_of, t); /* t may be gone after it */
+}
+
 /* Returns whether it is to be waited for. */
 static bool task_abort(struct scsi_task *t)
 {
@@ -277,12 +298,13 @@ void scsi_lu_co_abort(struct scsi_lu *lu, bool (*match)(const struct scsi_task *
 		if (t->c && (!match || match(t, arg)))
 			task_abort(t);
 	for (;;) {
+		waiting_cancel(lu);
 		left = 0;
 		list_for_each (t, &lu->tasks, link)
 			left += t->aborted && t->c && (!match || match(t, arg));
 		if (!left)
 			return;
-		co_queue_wait(&lu->task_ended);
+		(void)!co_queue_wait_until(&lu->task_ended, reactor_now_ns() + ABORT_AGAIN_NS);
 	}
 }
 

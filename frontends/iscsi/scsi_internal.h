@@ -88,6 +88,7 @@ struct scsi_task {
 	uint8_t state, attr;
 	bool aborted;		/* ends without a response; long work looks at it between steps */
 	bool in_co;
+	struct co *co;		/* that runs it; NULL: none */
 	struct task end;
 	/* the outcome */
 	uint8_t status, key;

@@ -72,6 +72,41 @@ static void load_co_end(struct load *l)
 	xfree(l);
 }
 
+static bool is_of_load(const struct io *io, void *load)
+{
+	return io->owner == load;
+}
+
+/* Somebody goes: what of his requests waits for its turn ends, and those of others take it. */
+static int cancel_co(void *arg)
+{
+	struct thin_volume_stats st;
+	struct load *a, *b;
+	uint64_t start;
+
+	co_begin(SIZE, 0);
+	thin_volume_set_limits(vol->open, &(struct thin_limits){.iops = 10});
+	a = load_start(4096, 32, NS_PER_SEC);
+	b = load_start(4096, 8, NS_PER_SEC);
+	a->stop = b->stop = true;
+	start = reactor_now_ns();
+	bdev_cancel(bd, is_of_load, a);
+	co_sleep_ns(NS_PER_MS); /* one was let through */
+	EXPECT(a->n == a->n_ended && a->result == -ECANCELED && b->n_ended == 0);
+	thin_volume_stats_get(vol->open, &st);
+	EXPECT(st.limit_waiting == 8);
+	load_co_end(b);
+	EXPECT(reactor_now_ns() - start < NS_PER_SEC);
+	buf_free(a->buf, a->len);
+	xfree(a);
+	return co_end();
+}
+
+static void what_is_cancelled_takes_nobodys_turn(void)
+{
+	script(cancel_co);
+}
+
 /* How many of `len` bytes end in that time, with so many at once. */
 static uint64_t co_count(uint64_t len, unsigned depth, uint64_t ns)
 {
@@ -364,6 +399,7 @@ int main(void)
 		TEST(held_requests_go_on_in_order),
 		TEST(zeroing_and_discarding_cost_an_io),
 		TEST(what_is_not_a_clients_is_not_held),
+		TEST(what_is_cancelled_takes_nobodys_turn),
 		CU_TEST_INFO_NULL,
 	};
 

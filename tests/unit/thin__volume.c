@@ -75,6 +75,11 @@ static void fua_is_durable_at_once(void)
 	thin_rig_fini(&rig);
 }
 
+static bool is_at(const struct io *io, void *off)
+{
+	return io->off_bytes == *(uint64_t *)off;
+}
+
 static int full_co(void *arg)
 {
 	struct thin_volume_stats st;
@@ -105,7 +110,9 @@ static int full_co(void *arg)
 	thin_volume_stats_get(vol->open, &st);
 	EXPECT(!st.full_waiting);
 	later_start(&w, IO_WRITE, 50 * MIB, MIB, 9);
-	EXPECT(!w.done);
+	later_start(&w2, IO_WRITE, 52 * MIB, MIB, 10);
+	bdev_cancel(bd, is_at, &w2.off);
+	EXPECT(later_co_wait(&w2) == -ECANCELED && !w.done);
 	r = co_end(); /* closes with a held write */
 	EXPECT(w.done && w.result == -ESHUTDOWN);
 	return r;
