@@ -87,8 +87,7 @@ const struct cli_command cli_daemon_commands[] = {
 	  "certificates in a directory laid out as QEMU and nbdkit do it (--tls-certificates), by pre-shared keys (--tls-psk), or\n"
 	  "both. --iscsi serves what `ashlar export add --iscsi` has made a LUN. Disks are read and written by io_uring, or by epoll\n"
 	  "and Linux AIO (--io aio) where the kernel refuses it, as in many containers. When all is ready it prints a line \"ready\".\n"
-	  "SIGTERM or SIGINT\n"
-	  "closes the pools cleanly; a second one ends the process at once, as a power cut would.",
+	  "SIGTERM or SIGINT closes the pools cleanly; a second one ends the process at once, as a power cut would.",
 	  NULL },
 	{ "daemon", "status", NULL, "", 0, 0, OPTS_SHOW | OPT(CONTROL), run_status, "show what the running daemon serves, and where", NULL,
 	  NULL },

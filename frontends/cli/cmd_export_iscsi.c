@@ -122,6 +122,9 @@ int cli_export_iscsi_add(struct cli *cl)
 	json_decref(params);
 	if (r)
 		return r;
+	if (json_is_true(json_object_get(row, "open_beside_rules")))
+		fprintf(stderr, "ashlar: the rules of --allow are for NBD: over iSCSI every initiator reaches %s (--initiator, --chap-user)\n",
+			cl->operands[0]);
 	if (cli_has(cl, OPT_JSON))
 		cli_print_json(row);
 	else

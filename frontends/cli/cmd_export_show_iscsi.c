@@ -12,6 +12,7 @@ struct lun {
 	const char *port, *target, *user, *mutual;
 	long long lun;
 	const json_t *initiators;
+	bool read_only;
 };
 
 static void put_xml(const char *text)
@@ -50,7 +51,8 @@ static void show_iscsiadm(const struct lun *l)
 
 static void show_libvirt(const struct lun *l)
 {
-	printf("<disk type='network' device='disk'>\n  <driver name='qemu' type='raw' cache='none' discard='unmap'/>\n  <source protocol='iscsi' name='");
+	printf("<disk type='network' device='disk'>\n  <driver name='qemu' type='raw' cache='none'%s/>\n  <source protocol='iscsi' name='",
+	       l->read_only ? "" : " discard='unmap'");
 	put_xml(l->target);
 	printf("/%lld'>\n    <host name='", l->lun);
 	if (*l->host == '[')
@@ -70,7 +72,7 @@ static void show_libvirt(const struct lun *l)
 		put_xml(json_string_value(json_array_get(l->initiators, 0)));
 		printf("'/>\n    </initiator>\n");
 	}
-	printf("  </source>\n  <target dev='vdb' bus='virtio'/>\n</disk>\n");
+	printf("  </source>\n  <target dev='vdb' bus='virtio'/>\n%s</disk>\n", l->read_only ? "  <readonly/>\n" : "");
 }
 
 static void show_esxi(const struct lun *l)
@@ -132,6 +134,7 @@ int cli_iscsi_format_show(struct cli *cl, const char *format, const json_t *stat
 		l.user = json_string_value(json_object_get(x, "chap_user"));
 		l.mutual = json_string_value(json_object_get(x, "mutual_user"));
 		l.initiators = json_object_get(x, "initiators");
+		l.read_only = json_is_true(json_object_get(x, "read_only")) || json_is_true(json_object_get(row, "read_only"));
 		formats[format_find(format)].show(&l);
 	}
 	return CLI_OK;

@@ -234,6 +234,7 @@ static int local_co_call(struct local_run *run)
 	if (r < 0)
 		return r;
 	run->result = c.result;
+	export_as_set(run->result);
 	json_array_foreach(run->result, i, row)
 		export_as_set(row);
 	/* Opened read-only to look at it: that says nothing about the pool. */

@@ -134,6 +134,16 @@ static int lun_take(const struct rpc_call *c, int *lun, struct err *e)
 	return n > ISCSI_LUN_MAX ? err_set(e, -ERANGE, "a LUN is a number from 0 to %d", ISCSI_LUN_MAX) : 0;
 }
 
+/* Has it rules that one might think hold here? */
+static bool is_open_beside_rules(struct ashlar_pool *p, const char *volume, const struct iscsi_export *x)
+{
+	struct ashlar_export_info *info = xcalloc(1, sizeof(*info));
+	bool is = !x->n_initiators && !*x->chap.user && ashlar_export_find(p, volume, info, NULL) == 0 && *info->access;
+
+	xfree(info);
+	return is;
+}
+
 int control_co_export_add_iscsi(struct rpc_call *c, struct err *e)
 {
 	struct iscsi_export *x = xcalloc(1, sizeof(*x));
@@ -156,6 +166,7 @@ int control_co_export_add_iscsi(struct rpc_call *c, struct err *e)
 		r = iscsi_export_co_add(p, name.rest, x, lun, e);
 	if (r == 0) {
 		c->result = iscsi_json(x);
+		json_object_set_new(c->result, "open_beside_rules", json_boolean(is_open_beside_rules(p, name.rest, x)));
 		control_co_iscsi_changed(c->env);
 	}
 	iscsi_exports_free(x, 1);

@@ -498,8 +498,10 @@ int iscsi_export_co_remove(struct ashlar_pool *p, const char *volume, const char
 		else
 			v[k++] = v[i];
 	}
-	if (k == n)
-		r = err_set(e, -ENOENT, "volume %s is not exported by iSCSI%s%s", volume, *target ? " as " : "", target);
+	if (k == n && n)
+		r = err_set(e, -ENOENT, "volume %s is not exported by iSCSI as that: it is LUN %u of %s", volume, v[0].lun, v[0].target);
+	else if (!n)
+		r = err_set(e, -ENOENT, "volume %s is not exported by iSCSI", volume);
 	else
 		r = exports_co_store(p, volume, v, k, e);
 	iscsi_exports_free(v, k);

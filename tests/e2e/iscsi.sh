@@ -39,6 +39,14 @@ t 0 'a target with a LUN for who knows a secret' "${add[@]}" demo/a --iscsi --iq
 t 0 'and one for everybody' "${add[@]}" demo/v --iscsi --iqn "$iqn:mixed"
 t 0 'a name by default' "${add[@]}" demo/cu --iscsi
 says 'LUN 0 of iqn\.2026-01\.org\.ashlar:demo\.cu' 'it says where it is'
+t 0 'one that has rules for NBD' "$ashlar" export set demo/b --allow uid:1
+t 0 'is for every initiator all the same' "${add[@]}" demo/b --iscsi --iqn "$iqn:open" --lun 9
+says 'every initiator' 'and that is said'
+t 0 'not any more' "$ashlar" export remove demo/b --iscsi --iqn "$iqn:open"
+t 0 'no rules' "$ashlar" export set demo/b --allow any
+refused 'one that it is not' 'not exported by iSCSI as that: it is LUN 2 of' "$ashlar" export remove demo/b --iscsi --lun 7
+t 0 'an export, without a daemon' "$ashlar" export show demo/b
+says 'readonly +no' 'it is as it is set'
 refused 'a LUN that is taken' 'LUN 1 of .*:shared is demo/a' "${add[@]}" demo/v --iscsi --iqn "$iqn:shared" --lun 1
 refused 'the same volume twice in a session' 'is LUN 1 of' "${add[@]}" demo/a --iscsi --iqn "$iqn:shared" --lun 5 --initiator "$iqn:a"
 refused 'a name that is none' 'not an iSCSI name' "${add[@]}" demo/v --iscsi --iqn Target
