@@ -163,6 +163,7 @@ static void conn_co_serve(struct net_conn *c)
 			conn_not_half_open(c);
 		c->home = home;
 		reactor_co_call(home, run_co, c);
+		c->is_over = true;
 		stop_co_settle(c);
 	}
 	if (ops->co_over)

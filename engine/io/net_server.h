@@ -24,6 +24,7 @@ struct net_conn {
 	struct list half_link;	/* its half_open */
 	struct reactor *home;	/* where it runs; NULL: it shakes hands */
 	bool is_guest;		/* by co_handshake(): its place may be given away as if it were still shaking hands; its home is the server's */
+	bool is_over;		/* it has run, and gives back what it has: nothing is sent to it any more */
 	bool dropped;		/* its place has been given away, and the stream is shut down */
 	struct msg stop;
 	unsigned n_stops;	   /* how often it has been posted, */
@@ -79,9 +80,9 @@ void net_server_co_serve(struct net_server *s, struct stream *st);
 /* Coroutine there. Stops listening, ends all connections, waits for them. */
 void net_server_co_fini(struct net_server *s);
 
-/* On the server's reactor. Has it shaken hands? */
-static inline bool net_conn_is_running(const struct net_conn *c) { return c->home; }
-/* There. Shuts the stream down if it is shaking hands, else ops.stop() is called on its home; not again before it has been: the caller
+/* On the server's reactor. Has it shaken hands, and is it not over? */
+static inline bool net_conn_is_running(const struct net_conn *c) { return c->home && !c->is_over; }
+/* There. Shuts the stream down if it is not running, else ops.stop() is called on its home; not again before it has been: the caller
  * sees to that. */
 void net_conn_stop(struct net_conn *c);
 

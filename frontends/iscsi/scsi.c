@@ -134,6 +134,7 @@ static void task_end_run(struct task *task)
 
 void scsi_task_end_later(struct scsi_task *t)
 {
+	t->co = NULL; /* it may end before the task does */
 	reactor_ready(&t->end);
 }
 

@@ -10,6 +10,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -421,6 +422,24 @@ def a_session_takes_the_place_of_its_own_ghost():
     assert j.ready()
     k = session(isid=b"\x80\1\2\3\4\6")
     assert k.ready() and j.ready()
+
+
+@test
+def many_ghosts_take_each_others_place_at_once():
+    def storm(n):
+        for k in range(40):
+            try:
+                i = session(isid=b"\x80\1\2\3\4\7", security=False)
+                i.send(i.bhs(1, 0x80 | 0x40 | 1, w20=4096, rest=read10(0, 8).ljust(16, b"\0")))
+                i.close()
+            except (Refused, Closed, OSError):
+                pass
+    threads = [threading.Thread(target=storm, args=(n,)) for n in range(6)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert session(isid=b"\x80\1\2\3\4\7").ready()
 
 
 @test
