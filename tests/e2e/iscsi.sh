@@ -39,6 +39,7 @@ t 0 'a target with a LUN for who knows a secret' "${add[@]}" demo/a --iscsi --iq
 t 0 'and one for everybody' "${add[@]}" demo/v --iscsi --iqn "$iqn:mixed"
 t 0 'a name by default' "${add[@]}" demo/cu --iscsi
 says 'LUN 0 of iqn\.2026-01\.org\.ashlar:demo\.cu' 'it says where it is'
+for v in v b cu; do t 0 'one of many LUNs' "${add[@]}" demo/$v --iscsi --iqn "$iqn:many"; done
 t 0 'one that has rules for NBD' "$ashlar" export set demo/b --allow uid:1
 t 0 'is for every initiator all the same' "${add[@]}" demo/b --iscsi --iqn "$iqn:open" --lun 9
 says 'every initiator' 'and that is said'
