@@ -4,18 +4,17 @@
 #ifndef FRONTENDS_ISCSI_SCSI_WIRE_H
 #define FRONTENDS_ISCSI_SCSI_WIRE_H
 
-#include <endian.h>
-#include <string.h>
 #include "engine/base/base.h"
+#include "engine/base/be.h"
 
-static inline uint16_t scsi_get16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
-static inline uint32_t scsi_get24(const uint8_t *p) { return (uint32_t)p[0] << 16 | (uint32_t)p[1] << 8 | p[2]; }
-static inline uint32_t scsi_get32(const uint8_t *p) { uint32_t v; memcpy(&v, p, 4); return be32toh(v); }
-static inline uint64_t scsi_get64(const uint8_t *p) { uint64_t v; memcpy(&v, p, 8); return be64toh(v); }
-static inline void scsi_put16(uint8_t *p, uint16_t v) { p[0] = (uint8_t)(v >> 8); p[1] = (uint8_t)v; }
-static inline void scsi_put24(uint8_t *p, uint32_t v) { p[0] = (uint8_t)(v >> 16); p[1] = (uint8_t)(v >> 8); p[2] = (uint8_t)v; }
-static inline void scsi_put32(uint8_t *p, uint32_t v) { v = htobe32(v); memcpy(p, &v, 4); }
-static inline void scsi_put64(uint8_t *p, uint64_t v) { v = htobe64(v); memcpy(p, &v, 8); }
+#define scsi_get16 be_get16
+#define scsi_get24 be_get24
+#define scsi_get32 be_get32
+#define scsi_get64 be_get64
+#define scsi_put16 be_put16
+#define scsi_put24 be_put24
+#define scsi_put32 be_put32
+#define scsi_put64 be_put64
 
 enum {
 	OP_TEST_UNIT_READY = 0x00,
