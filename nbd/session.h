@@ -27,6 +27,7 @@
 #define NBD_RESERVE_BYTES (256 * KIB)
 #define NBD_STALL_NS (10 * NS_PER_SEC)	 /* and a second for each MiB that is on its way */
 #define NBD_LINGER_NS (10 * NS_PER_SEC) /* a closing session waits that long for a client that does not read */
+#define NBD_TAKE_BACK_NS (200 * NS_PER_MS)
 #define NBD_WHOLE_BYTES (2 * MIB) /* a longer read is answered in parts, each sent as it comes, where the protocol has that; a longer */
 #define NBD_PART_BYTES MIB	  /* write is written in parts, each as soon as it has come */
 #define NBD_SPLIT_WINDOW 8		/* pieces of one split request in flight */

@@ -126,22 +126,36 @@ static bool wait_join(struct nbd_session *s)
 	return false;
 }
 
-/* Whether there is memory for it. One request that is alone may be larger than the limits: they are for the sum. */
+/* Whether there is memory for it. One request that is alone may be larger than the limits: they are for the sum. Who holds some may hold
+ * no more than is left for others: so there is some for who comes, however long that is held (a full pool, a limit). More of it is
+ * tried when some of his own is free. */
 static bool admit(struct nbd_session *s, uint32_t need_bytes)
 {
 	const struct nbd_options *o = &s->srv->o;
 	struct nbd_shard *sh = s->shard;
-	uint64_t extra = beyond_reserve(s->n_bytes + need_bytes) - beyond_reserve(s->n_bytes);
+	uint64_t have = beyond_reserve(s->n_bytes), extra = beyond_reserve(s->n_bytes + need_bytes) - have;
+	uint64_t left = o->max_total_bytes - MIN(sh->n_bytes, o->max_total_bytes);
 	bool ok = !need_bytes || !s->n_bytes || s->n_bytes + need_bytes <= o->max_in_flight_bytes;
 
+	if (extra && have && have + extra > left)
+		ok = false;
 	if (ok && extra) {
 		if (!list_is_empty(&sh->waiting) && sh->waiting.next != &s->wait_link)
 			return wait_join(s);
-		if (sh->n_bytes && sh->n_bytes + extra > o->max_total_bytes)
+		if (sh->n_bytes && extra > left)
 			return wait_join(s);
 	}
 	wait_leave(s);
 	return ok;
+}
+
+/* Nothing more is taken until some of its requests have ended. */
+static bool session_stall(struct nbd_session *s)
+{
+	s->stalled = true;
+	if (!timer_is_armed(&s->linger))
+		timer_arm(&s->linger, reactor_now_ns() + NBD_LINGER_NS);
+	return false;
 }
 
 static bool is_late(uint64_t since_ns, uint64_t bytes, uint64_t now)
@@ -237,10 +251,8 @@ static bool take_part(struct nbd_session *s)
 		rx_begin(s, whole, s->rx_parts_bytes);
 		return true;
 	}
-	if (!admit(s, NBD_PART_BYTES)) {
-		s->stalled = true;
-		return false;
-	}
+	if (!admit(s, NBD_PART_BYTES))
+		return session_stall(s);
 	part_begin(s);
 	return true;
 }
@@ -280,10 +292,8 @@ static bool take_header(struct nbd_session *s)
 		session_violation(s, "payload is too long");
 		return false;
 	}
-	if (s->n_reqs >= s->srv->o.max_in_flight || !admit(s, need)) {
-		s->stalled = true;
-		return false;
-	}
+	if (s->n_reqs >= s->srv->o.max_in_flight || !admit(s, need))
+		return session_stall(s);
 	r = nbd_req_get(s);
 	r->cmd = h.cmd;
 	r->flags = h.flags;
@@ -441,12 +451,18 @@ static void session_shutdown(struct nbd_session *s)
 	stream_shutdown(s->net.st);
 }
 
+static void requests_take_back(struct nbd_session *s)
+{
+	nbd_requests_cancel(s);
+	timer_arm(&s->linger, reactor_now_ns() + NBD_TAKE_BACK_NS);
+}
+
 void nbd_session_kill(struct nbd_session *s)
 {
 	s->dead = true;
 	session_shutdown(s);
 	nbd_session_close(s);
-	nbd_requests_cancel(s);
+	requests_take_back(s);
 }
 
 void nbd_session_gone(struct nbd_session *s)
@@ -455,7 +471,7 @@ void nbd_session_gone(struct nbd_session *s)
 	if (!s->running)
 		return;
 	nbd_session_close(s);
-	nbd_requests_cancel(s);
+	requests_take_back(s);
 }
 
 bool nbd_session_moved(struct nbd_session *s, struct bdev *now)
@@ -466,16 +482,19 @@ bool nbd_session_moved(struct nbd_session *s, struct bdev *now)
 	return true;
 }
 
+/* Ending: what waits for what may never come is tried to take back, again and again, since it may just be trying itself. Stalled: nothing
+ * is received, so that nobody would notice the client's end; if he has gone, it is taken back as well. */
 static void linger_fire(struct timer *t)
 {
 	struct nbd_session *s = container_of(t, struct nbd_session, linger);
 	uint64_t now = reactor_now_ns();
 
-	if (s->sending && now - s->send_ns >= NBD_LINGER_NS)
+	if (s->sending && s->closing && now - s->send_ns >= NBD_LINGER_NS)
 		nbd_session_kill(s);
-	else
-		nbd_requests_cancel(s);
-	timer_arm(t, now + NBD_LINGER_NS);
+	else if (s->closing || (s->stalled && stream_peer_is_done(s->net.st)))
+		requests_take_back(s);
+	else if (s->stalled)
+		timer_arm(t, now + NBD_LINGER_NS);
 }
 
 static void session_check_end(struct nbd_session *s)

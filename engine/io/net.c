@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -39,6 +40,13 @@ static int64_t sock_try_send(struct stream *s, struct iovec *iov, unsigned n)
 	if (r >= 0)
 		return r;
 	return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+}
+
+bool stream_peer_is_done(const struct stream *s)
+{
+	struct pollfd p = { .fd = s->fd, .events = POLLRDHUP };
+
+	return s->fd >= 0 && poll(&p, 1, 0) > 0;
 }
 
 static void sock_shutdown(struct stream *s)

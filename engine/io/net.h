@@ -58,6 +58,8 @@ static inline int64_t stream_try_send(struct stream *s, struct iovec *iov, unsig
 {
 	return s->ops->try_send ? s->ops->try_send(s, iov, n) : 0;
 }
+/* Has the peer closed its end? What it has sent before may still be there to be received. False for memory streams. */
+bool stream_peer_is_done(const struct stream *s);
 /* Coroutine. Some bytes (at least 1), 0 at end, or -errno. */
 int64_t stream_co_recv(struct stream *s, void *buf, size_t len);
 /* Coroutine. Exactly len bytes: 0, -ECONNRESET on early end, -errno, -ETIMEDOUT after deadline_ns (UINT64_MAX: none).

@@ -32,16 +32,16 @@ static void mem_put(struct iscsi_task *t)
 }
 
 /* What one session has beyond its reserve counts against all of the reactor; one command that is alone gets what it needs, if others
- * leave it. */
+ * leave it. Who holds some may hold no more than is left for others, who find some however long that is held. */
 static bool mem_take(struct iscsi_task *t, uint64_t bytes)
 {
 	struct iscsi_conn *c = t->conn;
 	const struct iscsi_options *o = &c->srv->o;
-	uint64_t sum = c->n_bytes + bytes;
+	uint64_t sum = c->n_bytes + bytes, left = o->max_total_bytes - MIN(c->shard->n_bytes, o->max_total_bytes);
 
 	if (c->n_bytes && sum > o->max_session_bytes)
 		return false;
-	if (sum > ISCSI_RESERVE_BYTES && c->shard->n_bytes && c->shard->n_bytes + bytes > o->max_total_bytes)
+	if (sum > ISCSI_RESERVE_BYTES && c->shard->n_bytes && (bytes > left || (c->n_bytes && sum > left)))
 		return false;
 	mem_count(t, bytes);
 	return true;

@@ -4,8 +4,8 @@
  * As in the NBD server, a receive fills one big buffer and every PDU in it is taken at once; data that has not arrived yet
  * is received where it belongs, and what follows it goes to the big buffer in the same receive.
  *
- * The end, for whatever reason: no more is taken; what is with an LU finishes and is answered, or, when nobody could read that, is
- * aborted; then the socket is shut down, which ends a receive in flight; then the coroutine that waits in iscsi_conn_co_run() is woken.
+ * The end, for whatever reason: no more is taken; what is with an LU finishes and is answered, or, when nobody could read that or it
+ * takes longer than ISCSI_END_NS, is aborted; then the socket is shut down, which ends a receive in flight; then the coroutine that waits in iscsi_conn_co_run() is woken.
  */
 #include "engine/base/crc32c.h"
 #include "engine/base/le.h"
@@ -255,7 +255,7 @@ void iscsi_conn_close(struct iscsi_conn *c)
 {
 	if (!c->closing) {
 		c->closing = true;
-		c->stop_ns = 0;
+		c->stop_ns = reactor_now_ns() + ISCSI_END_NS;
 		tasks_cancel(c);
 	}
 	iscsi_conn_kick(c);
@@ -343,8 +343,12 @@ static void conn_watch(struct iscsi_conn *c, uint64_t now)
 	const struct iscsi_options *o = &c->srv->o;
 	const char *why = NULL;
 
-	if (c->stop_ns && now >= c->stop_ns)
-		iscsi_conn_close(c);
+	if (c->stop_ns && now >= c->stop_ns && !c->dead) {
+		if (c->closing)
+			iscsi_conn_kill(c);
+		else
+			iscsi_conn_close(c);
+	}
 	if (c->sending && now - c->send_ns >= o->pong_ns)
 		why = "it does not read";
 	else if (c->pinged_ns && now - c->pinged_ns >= o->pong_ns)

@@ -45,6 +45,7 @@
 #define ISCSI_TAG_BUCKETS 64
 #define ISCSI_TSIH_NONE 0
 #define ISCSI_TPGT 1
+#define ISCSI_END_NS (2 * NS_PER_SEC)    /* for what is under way when it ends */
 #define ISCSI_LOGOUT_NS (5 * NS_PER_SEC) /* after that, who was asked to log out is dropped */
 
 struct iscsi_conn;
@@ -196,7 +197,7 @@ struct iscsi_conn {
 	struct timer ping;
 	uint64_t heard_ns, pinged_ns; /* 0: no ping is out */
 	uint32_t ping_ttt;
-	uint64_t stop_ns;	      /* asked to log out: until when; 0: not */
+	uint64_t stop_ns;	      /* asked to log out, or closing: until when; 0: neither */
 
 	struct net_op recv_op;
 	struct iovec recv_iov[2];

@@ -5,14 +5,15 @@
 set -u
 # shellcheck disable=SC2046
 . "$(dirname "$0")/lib.sh"
-need qemu-io
+need qemu-io fio
 port=$("$py" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 disks 192M d1 d2
 t 0 'pool create' "$ashlar" pool create demo --layout raid1 d1 d2
-for v in n one i; do t 0 "volume $v" "$ashlar" volume create "demo/$v" --size 1G; done
+for v in good n one i; do t 0 "volume $v" "$ashlar" volume create "demo/$v" --size 1G; done
 t 0 'a client at a time' "$ashlar" export set demo/one --max-connections 1
 t 0 'a LUN' "$ashlar" export add demo/i --iscsi --iqn iqn.2026-01.org.test:i
-serve --iscsi "127.0.0.1:$port" d1 d2 || not_ok 'serve'
+serve --reactors 1 --iscsi "127.0.0.1:$port" d1 d2 || not_ok 'serve'
+t 0 'a volume that has its space' qemu-io -f raw -c 'write 0 32M' -c flush "$(uri demo/good)"
 waiting() { # VOLUME: has a write that waits for space
 	for _ in $(seq 200); do
 		"$ashlar" volume show "demo/$1" --json >out 2>err
@@ -26,11 +27,15 @@ for v in n one; do
 	pids+=($!)
 	waiting "$v" && ok "demo/$v: a write waits for space" || not_ok "demo/$v: a write waits for space"
 done
+fio --name=hold --ioengine=nbd --uri="$(uri demo/n)" --rw=write --bs=1m --iodepth=64 --numjobs=6 --offset=300m --size=64m >fio.out 2>&1 &
+pids+=($!)
+sleep 2
+t 0 'whoever needs no space finds memory for large requests' timeout 10 qemu-io -f raw -c 'write 0 16M' -c 'read 16M 16M' -c 'write 16M 16M' "$(uri demo/good)"
 kill -KILL "${pids[1]}"
 wait "${pids[1]}" 2>/dev/null
 since=$SECONDS
 
-"$py" - "$here/../proto" "$port" >out 2>err <<-'EOP' && ok 'an initiator takes back what waits, and logs in again' || not_ok 'an initiator takes back what waits'
+cat >init.py <<-'EOP'
 	import sys, time
 	sys.path.insert(0, sys.argv[1])
 	from iscsi_rig import *
@@ -40,10 +45,15 @@ since=$SECONDS
 	    i.send(b, data)
 	    return int.from_bytes(b[16:20], "big"), int.from_bytes(b[24:28], "big")
 
+	def login(isid=b"\x80\1\2\3\4\5"):
+	    i = Initiator(("127.0.0.1", int(sys.argv[2])), isid=isid, timeout=5).login("iqn.2026-01.org.test:i")
+	    assert i.ready()
+	    return i
+
 	same = struct.pack(">BBIBHB", 0x41, 0, 1 << 20, 0, 65535, 0)
-	isid = b"\x80\1\2\3\4\5"
-	i = Initiator(("127.0.0.1", int(sys.argv[2])), isid=isid, timeout=5).login("iqn.2026-01.org.test:i")
-	assert i.ready()
+EOP
+{ cat init.py; cat <<-'EOP'; } >take.py
+	i = login()
 	start(i, same, b"s" * 512)
 	time.sleep(0.5)
 	tags = [start(i, write10(k * 2048, 128), b"w" * 65536) for k in range(40)]
@@ -53,18 +63,26 @@ since=$SECONDS
 	assert i.ready()
 	start(i, same, b"s" * 512)
 	time.sleep(0.2)
-	i = Initiator(("127.0.0.1", int(sys.argv[2])), isid=isid, timeout=5).login("iqn.2026-01.org.test:i")
-	assert i.ready()
+	login()
 EOP
+{ cat init.py; cat <<-'EOP'; } >hold.py
+	start(login(), same, b"s" * 512)
+	time.sleep(60)
+EOP
+t 0 'an initiator takes back what waits, and logs in again' "$py" take.py "$here/../proto" "$port"
 for _ in $(seq 200); do
 	[ "$("$ashlar" connection list -H | grep -c demo/one)" = 0 ] && break
 	sleep 0.1
 done
 [ $((SECONDS - since)) -le 12 ] && ok 'a client that is dead gives up its place' || not_ok 'a client that is dead gives up its place'
 t 0 'which another one takes' qemu-io -f raw -c 'read 0 4k' "$(uri demo/one)"
+"$py" hold.py "$here/../proto" "$port" >/dev/null 2>&1 &
+pids+=($!)
+sleep 1
 since=$SECONDS
 daemon_stop && [ $((SECONDS - since)) -le 5 ] && ok 'the daemon ends' || not_ok 'the daemon ends'
-wait "${pids[0]}"
+kill "${pids[3]}"
+wait "${pids[@]}" 2>/dev/null
 pids=()
 truncate -s 1G d3 d4
 t 0 'more disks' "$ashlar" disk add demo d3
