@@ -31,7 +31,8 @@ walk: all
 		/usr/bin/python3 tests/e2e/walk.py $(BUILD) --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) || exit 1; \
 	done
 
-# Slow: boots a virtual machine three times, and once.
+# Slow: boots a virtual machine three times, once, and once.
 vm: all
 	@bash tests/e2e/vm.sh $(BUILD)
 	@bash tests/e2e/vm_nbd.sh $(BUILD)
+	@bash tests/e2e/vm_iscsi.sh $(BUILD)
