@@ -4,8 +4,8 @@ DEPS_BUILD := gcc make libc6-dev liburing-dev libisal-dev libblkid-dev libnbd-de
 	nbdkit-plugin-dev pkg-config
 DEPS_RUN := libnbd-bin
 DEPS_DEMO := e2fsprogs
-DEPS_CHECK := libcunit1-dev clang llvm python3 python3-libnbd qemu-utils fio libnbd-bin e2fsprogs nbdkit iproute2 openssl libiscsi-bin qemu-block-extra
-DEPS_BENCH := fio qemu-utils nbdkit
+DEPS_CHECK := libcunit1-dev clang llvm python3 python3-libnbd qemu-utils fio libnbd-bin e2fsprogs nbdkit iproute2 openssl libiscsi-bin libiscsi-dev qemu-block-extra
+DEPS_BENCH := fio qemu-utils nbdkit tgt libiscsi-dev
 
 .PHONY: help
 help:
@@ -13,7 +13,7 @@ help:
 	@echo "make run        build, make a pool of four sparse files in ./run and serve a volume over NBD"
 	@echo "make demo       build, and show on files of its own what snapshots do; ends by itself after some seconds"
 	@echo "make check      run all tests"
-	@echo "make bench      measure, beside other NBD servers"
+	@echo "make bench      measure, beside other NBD servers and iSCSI targets"
 	@echo "make sim SEED=N replay one seed of the simulation"
 	@echo "make deps       install the packages that building and running need (deps-demo, deps-check, deps-bench)"
 	@echo "make install    install under PREFIX ($(PREFIX)), below DESTDIR; make uninstall takes it away"

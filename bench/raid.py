@@ -108,8 +108,8 @@ def limited_disks(opt):
 class Pool(base.Server):
     """A pool with a daemon of its own; `volume` is what fio works on."""
 
-    def __init__(self, name, layout, n, disk_bytes, disks, opt, tmp, n_other=0):
-        """n_other: there is a second pool, "other", of so many disks."""
+    def __init__(self, name, layout, n, disk_bytes, disks, opt, tmp, n_other=0, serve=()):
+        """n_other: there is a second pool, "other", of so many disks. serve: more options of `ashlar serve`."""
         self.name, self.layout, self.tmp = name, layout, tmp
         self.ashlar = os.path.join(opt.build, "ashlar")
         self.sock = os.path.join(tmp, name + ".sock")
@@ -123,7 +123,7 @@ class Pool(base.Server):
             self.cli("pool", "create", "other", "--force", "--layout", layout, *others)
         enter = disks.enter if isinstance(disks, Limited) else None
         cmd = [self.ashlar, "serve", "--control", self.env["ASHLAR_CONTROL"], "--nbd", "unix:" + self.sock,
-               "--reactors", str(opt.reactors), *self.devs, *others]
+               "--reactors", str(opt.reactors), *serve, *self.devs, *others]
         self.p = subprocess.Popen(cmd, stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL, preexec_fn=enter)
         end = time.monotonic() + 20
         while not self.ready():
