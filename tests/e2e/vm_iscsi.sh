@@ -38,8 +38,10 @@ cat >script <<'GUEST'
 set -e
 turn() { touch "/output/guest-$1"; until [ -e "/output/host-$1" ]; do sleep 0.2; done; }
 job() {
-	fio --name=job --rw=randwrite --bs=4k --iodepth=16 --ioengine=libaio --direct=1 --verify=crc32c --fsync=64 "$@" >/root/fio.out 2>&1 ||
-		{ grep -v "=\|^ *|" /root/fio.out; exit 1; }
+	local out
+	out=$(mktemp)
+	fio --name=job --rw=randwrite --bs=4k --iodepth=16 --ioengine=libaio --direct=1 --verify=crc32c --fsync=64 "$@" >"$out" 2>&1 ||
+		{ grep -v "=\|^ *|" "$out"; exit 1; }
 }
 # fs DEVICE: a file system on it, verified, trimmed, and looked at again
 fs() {
@@ -104,11 +106,25 @@ lsscsi
 sg_vpd -p lbpv "$thin"
 grep . /sys/block/${thin##*/}/queue/{logical_block_size,discard_max_bytes,write_cache,fua,max_sectors_kb}
 fs "$thin"
+
+echo '== it grows'
+turn grow
+iscsiadm -m session -R >/dev/null
+for _ in $(seq 50); do
+	[ "$(blockdev --getsize64 "$thin")" != 201326592 ] || break
+	sleep 0.1
+done
+[ "$(blockdev --getsize64 "$thin")" = 201326592 ]
+mount "$thin" /mnt
+resize2fs "$thin"
+umount /mnt
+fsck.ext4 -fn "$thin"
 job --filename="$thin" --size=2m --numjobs=4 --offset_increment=16m
 
 echo '== QEMU, iSCSI'
 for d in /sys/block/vd*; do [ "$(cat $d/serial)" != overiscsi ] || qemu=/dev/${d##*/}; done
 fs "$qemu"
+dd if=/dev/zero of="$qemu" bs=1M count=32 oflag=direct conv=fsync
 
 echo '== kill -9'
 disk 0
@@ -120,12 +136,16 @@ for round in 1 2 3; do
 	sync
 	job --directory=/mnt --size=6m --numjobs=2 &
 	fio=$!
+	job --filename="$qemu" --size=6m --numjobs=2 --offset_increment=16m &
+	fio2=$!
 	sleep 1
 	turn kill$round
 	kill -0 $fio
+	kill -0 $fio2
 	head -c 5000000 /dev/urandom >/mnt/during$round
 	sync
 	wait $fio
+	wait $fio2
 done
 
 echo '== moves'
@@ -161,6 +181,10 @@ turn() {
 		sleep 0.2
 	done
 }
+if turn grow; then
+	t 0 'a volume grows' "$ashlar" volume resize demo/thin 192M
+	touch output/host-grow
+fi
 for round in 1 2 3; do
 	turn "kill$round" || break
 	if [ $round = 3 ]; then
