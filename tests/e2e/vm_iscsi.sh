@@ -94,9 +94,35 @@ node -o update -n node.session.auth.username_in -v bob -n node.session.auth.pass
 node -o update -n 'node.conn[0].iscsi.HeaderDigest' -v CRC32C -n 'node.conn[0].iscsi.DataDigest' -v CRC32C
 node -o update -n 'node.conn[0].timeo.noop_out_timeout' -v 60 -n node.session.initial_login_retry_max -v 1
 if node --login; then exit 1; fi
+node -o update -n node.session.auth.password_in -v bob-secret-3456
+
+echo '== data in other ways: all of it asked for, in small pieces; many commands, two sessions'
+raw() {
+	node --login >/dev/null
+	disk 1
+	job --filename="$dev" --size=2m --numjobs=4 --offset_increment=16m --iodepth=100
+	job --filename="$dev" --size=8m --numjobs=2 --offset_increment=16m --bs=256k
+	iscsiadm -m session -P 2 | grep -E 'Length|R2T|Immediate'
+	node --logout >/dev/null
+}
+iscsi() { node -o update -n "$1" -v "$2"; }
+iscsi node.session.iscsi.InitialR2T Yes
+iscsi node.session.iscsi.ImmediateData No
+iscsi node.session.iscsi.MaxBurstLength 16384
+iscsi 'node.conn[0].iscsi.MaxRecvDataSegmentLength' 4096
+raw
+iscsi node.session.iscsi.InitialR2T No
+iscsi node.session.iscsi.ImmediateData Yes
+iscsi node.session.iscsi.MaxBurstLength 16776192
+iscsi 'node.conn[0].iscsi.MaxRecvDataSegmentLength' 262144
+iscsi node.session.iscsi.MaxOutstandingR2T 8
+iscsi node.session.cmds_max 1024
+iscsi node.session.queue_depth 512
+iscsi node.session.nr_sessions 2
+raw
+iscsi node.session.nr_sessions 1
 
 echo '== digests'
-node -o update -n node.session.auth.password_in -v bob-secret-3456
 node --login
 session | grep Digest
 [ "$(session | grep -c 'Digest: CRC32C')" = 2 ]
