@@ -39,15 +39,20 @@ struct impatient {
 	struct timer timer;
 };
 
+static bool is_that(const struct io *io, void *that)
+{
+	return io == that;
+}
+
 static void impatient_fire(struct timer *t)
 {
 	struct impatient *p = container_of(t, struct impatient, timer);
 
-	bdev_unwanted(p->b, &p->io);
+	bdev_cancel(p->b, is_that, &p->io);
 }
 
-/* Nobody wants it any more after a while. *given_up: if it has failed for lack of space, then because of that. */
-static int co_write_impatient(struct bdev *b, uint32_t op, uint64_t off, uint8_t *buf, uint64_t len, unsigned flags, bool *given_up)
+/* After a while it is taken back, if it waits. */
+static int co_write_impatient(struct bdev *b, uint32_t op, uint64_t off, uint8_t *buf, uint64_t len, unsigned flags)
 {
 	struct impatient p = { .b = b, .timer = { .fire = impatient_fire } };
 	int r;
@@ -56,20 +61,18 @@ static int co_write_impatient(struct bdev *b, uint32_t op, uint64_t off, uint8_t
 	timer_arm(&p.timer, reactor_now_ns() + op / 8 % 64 * NS_PER_MS / 16);
 	r = bdev_co_submit(b, &p.io);
 	timer_cancel(&p.timer);
-	*given_up = p.io.flags & IO_UNWANTED;
 	return r;
 }
 
 /* One write of eight is a compare and write against what is there now; if somebody is faster, a plain one. Another is given up. */
-static int co_write_somehow(struct rig *g, struct bdev *b, uint32_t op, uint64_t off, uint8_t *buf, uint64_t len, unsigned flags,
-			    bool *given_up)
+static int co_write_somehow(struct rig *g, struct bdev *b, uint32_t op, uint64_t off, uint8_t *buf, uint64_t len, unsigned flags)
 {
 	struct bdev_compare c = { .off_bytes = off, .len_bytes = len, .data = buf, .flags = flags };
 	uint8_t *now;
 	int r;
 
 	if (op % 8 == 3)
-		return co_write_impatient(b, op, off, buf, len, flags, given_up);
+		return co_write_impatient(b, op, off, buf, len, flags);
 	if (op % 8 != 5)
 		return bdev_co_write(b, off, buf, len, flags);
 	now = buf_alloc(len);
@@ -92,14 +95,13 @@ static int co_write(struct rig *g, struct model_vol *v, struct bdev *b, uint64_t
 {
 	uint8_t *buf = buf_alloc(len);
 	uint32_t op = model_begin(g->model, v, MODEL_WRITE, off, len);
-	bool given_up = false;
 	int r;
 
 	model_stamp(v, op, off, len, buf);
-	r = co_write_somehow(g, b, op, off, buf, len, flags, &given_up);
+	r = co_write_somehow(g, b, op, off, buf, len, flags);
 	model_end(g->model, v, op, off, len, r == 0, flags & IO_FUA, false);
 	buf_free(buf, len);
-	return r == -ERR_POOL_FULL && given_up ? 0 : r;
+	return r == -ECANCELED ? 0 : r;
 }
 
 /* Two pools, whose subclusters need not be of one size: what is less than a whole one of the larger may be cleared or not. */
