@@ -206,7 +206,9 @@ void scsi_run_mode_select(struct scsi_task *t)
 	uint8_t list[MODE_MAX];
 
 	t->c->want_bytes = len;
-	if (!(cdb[1] & 0x10)) {
+	if (t->nexus->conf.read_only) { /* the pages are all sessions' */
+		scsi_fail(t, KEY_DATA_PROTECT, ASC_WRITE_PROTECTED);
+	} else if (!(cdb[1] & 0x10)) {
 		scsi_bad_cdb(t, 1, 4); /* PF */
 	} else if (cdb[1] & 1) {
 		scsi_bad_cdb(t, 1, 0); /* SP */

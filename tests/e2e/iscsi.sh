@@ -93,6 +93,17 @@ t 0 'it reads the same over NBD' qemu-io -f raw -c 'read -P 0xa5 1536k 64k' -c '
 timeout 60 qemu-img compare -f raw -F raw "$(url open)/0" "$(uri demo/v)" >out 2>err && ok 'both at the same moment' || not_ok 'both at the same moment'
 timeout 300 "$py" "$here/../proto/iscsi_hostile.py" 127.0.0.1 "$port" "$daemon_pid" "$ashlar" >out 2>err && ok "hostile initiators: $(tail -n 1 out)" || not_ok 'hostile initiators'
 
+t 0 'a LUN to be read only' "${add[@]}" demo/v --iscsi --iqn "$iqn:ro" --read-only
+session 'who may only read does not change how it is for others' '
+ro, rw = Initiator(addr).login(iqn + ":ro"), Initiator(addr).login(iqn + ":open")
+assert ro.ready() and rw.ready()
+st, _, sense, _, _ = ro.command([0x15, 0x10, 0, 0, 16, 0], write=bytes(4) + bytes([0x0a, 0x0a, 0, 0, 8]) + bytes(7))
+assert st == 2 and sense[2] & 15 == 7, (st, sense.hex())
+for i, want in (ro, 2), (rw, 0):
+    assert i.command(write10(0, 1), write=bytes(512))[0] == want
+'
+t 0 'not any more' "$ashlar" export remove demo/v --iscsi --iqn "$iqn:ro"
+
 # ---- changes ----
 session 'the size changes: the next command says so, and an asynchronous message' '
 i = Initiator(addr).login(iqn + ":open")
