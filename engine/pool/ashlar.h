@@ -241,6 +241,10 @@ struct ashlar_pool_settings {
 void ashlar_co_pool_settings(struct ashlar_pool *p, struct ashlar_pool_settings *out);
 int ashlar_co_pool_set(struct ashlar_pool *p, const struct ashlar_pool_settings *s, struct err *e) __must_check;
 
+/* Percent of the space that are left when an event "pool.low" says so: falling. */
+#define ASHLAR_LOW_LEVELS 3U
+extern const uint8_t ashlar_low_levels[ASHLAR_LOW_LEVELS];
+
 /* ---- events ---- */
 
 enum ashlar_severity { ASHLAR_INFO, ASHLAR_WARNING, ASHLAR_ERROR };
@@ -249,7 +253,7 @@ struct ashlar_event {
 	uint64_t seq; /* 1, 2, ...: of this engine instance */
 	uint64_t wall_ns;
 	enum ashlar_severity severity;
-	char type[32]; /* "disk.out", "disk.slow", "disk.online", "job.start", "job.end", "scrub.mismatch", "read.repaired", "pool.full", ... */
+	char type[32]; /* "disk.out", "disk.slow", "disk.online", "job.start", "job.end", "scrub.mismatch", "read.repaired", "pool.low", "pool.full", ... */
 	char pool[ASHLAR_POOL_NAME_MAX + 1];
 	char disk[128], volume[ASHLAR_VOLUME_NAME_MAX + 1]; /* "" if it concerns none */
 	char text[500]; /* one sentence */
@@ -556,6 +560,9 @@ struct ashlar_attach_ops {
 	 * there from now on, what is under way with the old one ends as it is. False: not now; it is asked again. Until then, and
 	 * without it, the old one stays and passes on what comes. */
 	bool (*moved)(void *arg, struct bdev *now);
+	/* Home reactor, must not suspend, may be NULL. What a volume of the pool's layout can still take, and what there would be if nothing
+	 * was in use: within seconds of attaching and of every change, not of a pool that is read-only. */
+	void (*space)(void *arg, uint64_t free_bytes, uint64_t total_bytes);
 };
 
 /* Who asks. may(): on the pool's home, does not suspend: whether an export with these rules exists for him. */

@@ -27,6 +27,7 @@ struct ashlar_attach {
 	/* Its volume has come from there, and it still uses the data path that it had there, which forwards; volume 0: it does not. */
 	struct ashlar_pool *old_p;
 	uint64_t old_volume;
+	uint64_t told_free, told_total;
 	unsigned refs;		/* on the pool's home */
 	_Atomic bool detaching; /* no callbacks any more */
 };
@@ -427,6 +428,7 @@ int ashlar_co_attach(struct ashlar *a, const char *export_name, const struct ash
 
 static void attach_put(struct ashlar_attach *at)
 {
+	co_queue_wake_all(&at->p->idle);
 	if (--at->refs == 0)
 		xfree(at);
 }
@@ -445,8 +447,11 @@ static void attach_leave_old(struct ashlar_attach *at)
 static int detach_there(void *arg)
 {
 	struct ashlar_attach *at = arg;
-	struct thin_vol *v = thin_vol_by_id(at->p->thin, at->volume);
+	struct thin_vol *v;
 
+	while (at->refs > 1) /* a callback may be running */
+		co_queue_wait(&at->p->idle);
+	v = thin_vol_by_id(at->p->thin, at->volume);
 	CHECK(v);
 	list_del(&at->link);
 	pool_vol_release(at->p, v);
@@ -614,6 +619,43 @@ static void vol_co_tell(struct ashlar_pool *p, uint64_t volume, struct tell *t)
 		attach_put(at);
 	}
 	xfree(t->v);
+}
+
+static int tell_space_there(void *arg)
+{
+	struct ashlar_attach *at = arg;
+
+	if (!at->detaching)
+		at->ops->space(at->arg, at->told_free, at->told_total);
+	return 0;
+}
+
+/* One who is to be told; referred to. */
+static struct ashlar_attach *space_next(struct ashlar_pool *p, uint64_t free_bytes, uint64_t total_bytes)
+{
+	struct ashlar_attach *at;
+
+	list_for_each (at, &p->attached, link) {
+		if (at->gone || at->detaching || !at->ops || !at->ops->space || (at->told_free == free_bytes && at->told_total == total_bytes))
+			continue;
+		at->refs++;
+		return at;
+	}
+	return NULL;
+}
+
+void pool_co_attach_tell_space(struct ashlar_pool *p, uint64_t free_bytes, uint64_t total_bytes)
+{
+	struct ashlar_attach *at;
+	int r;
+
+	while ((at = space_next(p, free_bytes, total_bytes))) {
+		at->told_free = free_bytes;
+		at->told_total = total_bytes;
+		r = reactor_co_call(at->home, tell_space_there, at);
+		CHECK(r == 0);
+		attach_put(at);
+	}
 }
 
 /* ---- volumes that have gone to another pool ---- */

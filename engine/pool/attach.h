@@ -28,6 +28,8 @@ void pool_co_vol_quiesce(struct ashlar_pool *p, struct thin_vol *v);
 int pool_co_vol_resize_open(struct ashlar_pool *p, struct thin_vol *v, uint64_t size) __must_check;
 /* Coroutine. Who is attached hears that the bdev has another size. */
 void pool_co_vol_tell_resized(struct ashlar_pool *p, struct thin_vol *v);
+/* Coroutine. Clients hear how much space there is, if that is another than they know of. */
+void pool_co_attach_tell_space(struct ashlar_pool *p, uint64_t free_bytes, uint64_t total_bytes);
 void pool_co_vol_set_full_wait(struct ashlar_pool *p, struct thin_vol *v, uint64_t ns);
 void pool_co_vol_set_limits(struct ashlar_pool *p, struct thin_vol *v, const struct thin_limits *l);
 /* Coroutine under a->admin. Something lies over its data path (mirror.h): its size must not change. */

@@ -213,6 +213,9 @@ struct pool_life {
 	struct co_queue claims; /* a group is no longer claimed */
 	bool full;		/* pool.full has been reported, pool.space has not */
 	uint64_t full_ns;	/* when somebody was last refused */
+	unsigned low;		/* so many levels of pool.low are reached, and reported */
+	/* What there is, and what it was computed of: that takes long with many disks. */
+	uint64_t free_bytes, total_bytes, of_used, of_free, of_kicks;
 };
 
 struct pool_life *pool_life_create(struct ashlar_pool *p);

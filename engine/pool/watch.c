@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/base/units.h"
 #include "engine/io/buf.h"
+#include "engine/pool/attach.h"
 #include "engine/pool/life.h"
 
 #define WATCH_NS (2 * NS_PER_SEC)
@@ -16,6 +18,7 @@
 #define PROBE_EVERY 5
 #define REPORT_NS (10 * NS_PER_SEC)
 #define SPACE_NS (10 * NS_PER_SEC)
+#define LOW_AGAIN 2 /* percent */
 
 static void dead_co_close(struct ashlar_pool *p, unsigned i)
 {
@@ -90,6 +93,41 @@ static void repairs_report(struct ashlar_pool *p, unsigned i)
 	d->reported_ns = now;
 }
 
+const uint8_t ashlar_low_levels[ASHLAR_LOW_LEVELS] = { 20, 10, 5 };
+
+/* A level that is reached is reached until a little more than that is free again. */
+static void low_report(struct ashlar_pool *p)
+{
+	struct pool_life *life = p->life;
+	uint64_t free_bytes = life->free_bytes, percent = life->total_bytes / 100;
+	unsigned was = life->low;
+
+	while (life->low < ASHLAR_LOW_LEVELS && free_bytes <= percent * ashlar_low_levels[life->low])
+		life->low++;
+	while (life->low && free_bytes > percent * (ashlar_low_levels[life->low - 1] + LOW_AGAIN))
+		life->low--;
+	if (life->low > was)
+		pool_event(p, ASHLAR_WARNING, "pool.low", -1, NULL, "%llu%% of the space is left (%llu MiB): delete or discard something, or add "
+			   "disks", (unsigned long long)(free_bytes / MAX(percent, 1)), (unsigned long long)(free_bytes / MIB));
+}
+
+static void space_co_look(struct ashlar_pool *p)
+{
+	struct pool_life *life = p->life;
+	struct thin_space s;
+
+	thin_space_get(p->thin, &s);
+	if (!life->total_bytes || s.clusters_used != life->of_used || s.clusters_free != life->of_free || life->n_kicks != life->of_kicks) {
+		life->of_used = s.clusters_used;
+		life->of_free = s.clusters_free;
+		life->of_kicks = life->n_kicks;
+		life->free_bytes = pool_free_bytes(p);
+		life->total_bytes = life->free_bytes + s.clusters_used * p->label->cluster_bytes;
+		low_report(p);
+	}
+	pool_co_attach_tell_space(p, life->free_bytes, life->total_bytes);
+}
+
 static void space_report(struct ashlar_pool *p)
 {
 	struct pool_life *life = p->life;
@@ -124,6 +162,8 @@ void pool_watch_co_run(void *arg)
 				pool_co_disk_probe(p, i);
 		}
 		space_report(p);
+		if (!p->stopping && !p->failed)
+			space_co_look(p);
 	}
 	pool_life_leave(p);
 }

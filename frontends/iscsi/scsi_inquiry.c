@@ -109,7 +109,7 @@ static size_t vpd_characteristics(const struct scsi_lu *lu, const struct scsi_ne
 
 static size_t vpd_provisioning(const struct scsi_lu *lu, const struct scsi_nexus *n, uint8_t *p)
 {
-	p[0] = 0; /* thresholds are not reported by number: the pool's space is not the LU's */
+	p[0] = (uint8_t)scsi_threshold_exponent(lu);
 	p[1] = 0xe4; /* LBPU, LBPWS, LBPWS10, LBPRZ: zeros */
 	p[2] = 2; /* thin */
 	return 4;

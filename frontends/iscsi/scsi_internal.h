@@ -6,6 +6,7 @@
  *   scsi_sense.c    sense data, errors of the engine as sense, unit attentions
  *   scsi_lu.c       logical units and nexuses
  *   scsi_inquiry.c scsi_mode.c scsi_report.c    what an LU says of itself
+ *   scsi_space.c    thin provisioning thresholds: free space of the pool
  *   scsi_rw.c       the medium, simply: reads, writes, flushes
  *   scsi_more.c     the medium, with more than one step: verify, compare and write, write same, unmap
  *   scsi_reserve.c scsi_pr.c scsi_pr_in.c scsi_pr_out.c    who may
@@ -41,6 +42,8 @@
 #define SCSI_TOKEN_SECONDS 60	    /* a token lives so long */
 #define SCSI_TOKEN_SECONDS_MAX 600
 #define SCSI_TOKENS_MAX 256
+#define SCSI_THRESHOLD_BYTES MIB	/* thresholds and log page count these */
+#define SCSI_THRESHOLD_AGAIN_PERCENT 2	/* of the space: that much more than the threshold must be free before it is told of again */
 #define SCSI_PARAM_MAX (64 * KIB) /* a parameter list is no longer */
 
 /* Who may, when a reservation is another's; as SPC-4 5.12.1 and SBC-3 5.1 table. */
@@ -133,6 +136,9 @@ struct scsi_nexus {
 struct scsi_mode {
 	bool d_sense, swp;
 	bool write_through; /* WCE is off: each write is durable when it has ended */
+	/* of free space, in MiB: thresholds that an initiator has turned off, or chosen (a bit each) */
+	uint8_t off, chosen;
+	uint32_t threshold[ASHLAR_LOW_LEVELS];
 };
 
 struct scsi_lu {
@@ -158,6 +164,8 @@ struct scsi_lu {
 	struct scsi_nexus *reserved_by; /* RESERVE(6) */
 	struct scsi_pr *pr;
 	struct list copies; /* struct scsi_copy_result, oldest first */
+	uint64_t free_bytes, total_bytes; /* of the pool; total 0: not known yet */
+	uint8_t reached;		  /* thresholds that have been told of: a bit each */
 };
 
 struct scsi_target {
@@ -227,6 +235,15 @@ struct scsi_pr_reg *scsi_nexus_registration(struct scsi_nexus *n); /* NULL: not 
 /* Who is not a nexus may not either: after each change of a reservation. */
 void scsi_lu_fence(struct scsi_lu *lu);
 void scsi_lu_release_nexus(struct scsi_lu *lu, const struct scsi_nexus *n);
+
+/* ---- scsi_space.c ---- */
+/* Mode page 1Ch, subpage 02h; returns its length. changeable: its mask. */
+size_t scsi_threshold_page_put(const struct scsi_lu *lu, const struct scsi_mode *m, bool changeable, uint8_t *p);
+/* What MODE SELECT has sent, checked. */
+void scsi_threshold_page_take(const struct scsi_lu *lu, struct scsi_mode *m, const uint8_t *p);
+/* The pool's space has changed, or the thresholds have: attentions for those that are reached now. */
+void scsi_lu_space(struct scsi_lu *lu, uint64_t free_bytes, uint64_t total_bytes);
+static inline unsigned scsi_threshold_exponent(const struct scsi_lu *lu) { return (unsigned)__builtin_ctz(SCSI_THRESHOLD_BYTES) - lu->lba_shift; }
 
 /* ---- scsi_lu.c ---- */
 /* Coroutine on any reactor. The LU of this designator (NAA) that the session of `n` has a nexus to: it stays until it is put. -ENOENT. */

@@ -39,7 +39,12 @@ static void on_resized(void *arg)
 	scsi_lu_attention(arg, NULL, ASC_CAPACITY_CHANGED);
 }
 
-static const struct ashlar_attach_ops attach_ops = {.gone = on_gone, .resized = on_resized};
+static void on_space(void *arg, uint64_t free_bytes, uint64_t total_bytes)
+{
+	scsi_lu_space(arg, free_bytes, total_bytes);
+}
+
+static const struct ashlar_attach_ops attach_ops = {.gone = on_gone, .resized = on_resized, .space = on_space};
 
 /* ---- LUs: reactor 0, target->admin ---- */
 

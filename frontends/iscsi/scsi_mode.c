@@ -1,28 +1,45 @@
 /*
- * scsi_mode.c: MODE SENSE and MODE SELECT. Three pages: caching, control, informational exceptions. What can be changed: the write cache
- * (off: each write is durable when it ends), the format of sense data, software write protection. Nothing is saved.
+ * scsi_mode.c: MODE SENSE and MODE SELECT. Four pages: caching, control, informational exceptions, logical block provisioning. What can
+ * be changed: the write cache (off: each write is durable when it ends), the format of sense data, software write protection, thresholds
+ * of free space. Nothing is saved.
  */
 #include "frontends/iscsi/scsi_internal.h"
 
 #define PAGE_CACHING 0x08
 #define PAGE_CONTROL 0x0a
 #define PAGE_EXCEPTIONS 0x1c
+#define SUBPAGE_PROVISIONING 0x02
 #define PAGE_ALL 0x3f
+#define SUBPAGE_ALL 0xff
+#define PAGE_BYTES_MAX 64
 #define MODE_MAX 256
 
 enum { PC_CURRENT, PC_CHANGEABLE, PC_DEFAULT, PC_SAVED };
 
 static const struct scsi_mode defaults;
 
-/* A whole page with its header; returns its length. */
-static size_t page_put(const struct scsi_mode *m, unsigned code, unsigned pc, uint8_t *p)
+struct page {
+	uint8_t code, sub;
+};
+static const struct page pages[] = {
+	{PAGE_CACHING, 0}, {PAGE_CONTROL, 0}, {PAGE_EXCEPTIONS, 0}, {PAGE_EXCEPTIONS, SUBPAGE_PROVISIONING},
+};
+
+/* A whole page with its header, in zeros; returns its length. */
+static size_t page_put(const struct scsi_lu *lu, const struct page *page, unsigned pc, uint8_t *p)
 {
+	const struct scsi_mode *m = &lu->mode;
 	bool changeable = pc == PC_CHANGEABLE;
 
 	if (pc == PC_DEFAULT)
 		m = &defaults;
-	p[0] = (uint8_t)code;
-	switch (code) {
+	p[0] = page->code;
+	if (page->sub) {
+		p[0] |= 0x40; /* SPF */
+		p[1] = page->sub;
+		return scsi_threshold_page_put(lu, m, changeable, p);
+	}
+	switch (page->code) {
 	case PAGE_CACHING:
 		p[1] = 0x12;
 		p[2] = changeable || !m->write_through ? 4 : 0; /* WCE */
@@ -41,16 +58,24 @@ static size_t page_put(const struct scsi_mode *m, unsigned code, unsigned pc, ui
 	}
 }
 
-static const uint8_t codes[] = {PAGE_CACHING, PAGE_CONTROL, PAGE_EXCEPTIONS};
-
-static size_t pages_put(const struct scsi_lu *lu, unsigned code, unsigned pc, uint8_t *p)
+static size_t pages_put(const struct scsi_lu *lu, struct page asked, unsigned pc, uint8_t *p)
 {
 	size_t at = 0, i;
 
-	for (i = 0; i < ARRAY_LEN(codes); i++)
-		if (code == PAGE_ALL || code == codes[i])
-			at += page_put(&lu->mode, codes[i], pc, p + at);
+	for (i = 0; i < ARRAY_LEN(pages); i++)
+		if ((asked.code == PAGE_ALL || asked.code == pages[i].code) && (asked.sub == SUBPAGE_ALL || asked.sub == pages[i].sub))
+			at += page_put(lu, &pages[i], pc, p + at);
 	return at;
+}
+
+static bool code_is_known(unsigned code)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(pages); i++)
+		if (code == PAGE_ALL || code == pages[i].code)
+			return true;
+	return false;
 }
 
 static size_t block_descriptor_put(const struct scsi_lu *lu, bool is_long, uint8_t *p)
@@ -72,7 +97,8 @@ void scsi_run_mode_sense(struct scsi_task *t)
 	const uint8_t *cdb = scsi_task_cdb(t);
 	bool ten = cdb[0] == OP_MODE_SENSE_10, is_long = ten && cdb[1] & 0x10;
 	size_t allocation = ten ? scsi_get16(cdb + 7) : cdb[4], header = ten ? 8 : 4, n = header, blocks = 0, len;
-	unsigned code = cdb[2] & 0x3f, pc = cdb[2] >> 6, sub = cdb[3];
+	struct page asked = {cdb[2] & 0x3f, cdb[3]};
+	unsigned pc = cdb[2] >> 6;
 	struct scsi_lu *lu = t->lu;
 	uint8_t specific = (uint8_t)(scsi_write_protection(lu, t->nexus) ? 0x90 : 0x10); /* DPO and FUA are known */
 	uint8_t *p;
@@ -86,9 +112,9 @@ void scsi_run_mode_sense(struct scsi_task *t)
 	if (!(cdb[1] & 8))
 		blocks = block_descriptor_put(lu, is_long, p + n);
 	n += blocks;
-	len = pages_put(lu, code, pc, p + n);
-	if (!len || (sub && !(code == PAGE_ALL && sub == 0xff))) {
-		scsi_bad_cdb(t, len ? 3 : 2, len ? 8 : 5);
+	len = pages_put(lu, asked, pc, p + n);
+	if (!len) {
+		scsi_bad_cdb(t, code_is_known(asked.code) ? 3 : 2, code_is_known(asked.code) ? 8 : 5);
 		scsi_task_end_later(t);
 		return;
 	}
@@ -111,26 +137,26 @@ void scsi_run_mode_sense(struct scsi_task *t)
 /* Does the page ask for what can be? at: where it is in the list, for the sense. */
 static bool page_check(struct scsi_task *t, const uint8_t *p, size_t len, size_t at)
 {
-	uint8_t now[32] = {0}, mask[32] = {0};
+	uint8_t now[PAGE_BYTES_MAX] = {0}, mask[PAGE_BYTES_MAX] = {0}, sub = p[0] & 0x40 ? p[1] : 0, header = p[0] & 0x40 ? 4 : 2;
 	size_t i, n;
 
-	for (i = 0; i < ARRAY_LEN(codes) && codes[i] != (p[0] & 0x3f); i++)
+	for (i = 0; i < ARRAY_LEN(pages) && (pages[i].code != (p[0] & 0x3f) || pages[i].sub != sub); i++)
 		;
-	if (i == ARRAY_LEN(codes) || p[0] & 0x40) {
+	if (i == ARRAY_LEN(pages)) {
 		scsi_bad_list(t, (unsigned)at, 5);
 		return false;
 	}
-	n = page_put(&t->lu->mode, codes[i], PC_CURRENT, now);
-	page_put(&t->lu->mode, codes[i], PC_CHANGEABLE, mask);
+	n = page_put(t->lu, &pages[i], PC_CURRENT, now);
+	page_put(t->lu, &pages[i], PC_CHANGEABLE, mask);
 	if (len < n) {
 		scsi_fail(t, KEY_ILLEGAL_REQUEST, ASC_PARAMETER_LIST_LENGTH);
 		return false;
 	}
-	if (p[1] != now[1]) {
+	if (memcmp(p + 1, now + 1, header - 1u)) {
 		scsi_bad_list(t, (unsigned)at + 1, 8);
 		return false;
 	}
-	for (i = 2; i < n; i++) {
+	for (i = header; i < n; i++) {
 		if ((p[i] ^ now[i]) & (uint8_t)~mask[i]) {
 			scsi_bad_list(t, (unsigned)(at + i), 8);
 			return false;
@@ -139,8 +165,12 @@ static bool page_check(struct scsi_task *t, const uint8_t *p, size_t len, size_t
 	return true;
 }
 
-static void page_take(struct scsi_mode *m, const uint8_t *p)
+static void page_take(const struct scsi_lu *lu, struct scsi_mode *m, const uint8_t *p)
 {
+	if (p[0] & 0x40) {
+		scsi_threshold_page_take(lu, m, p);
+		return;
+	}
 	switch (p[0] & 0x3f) {
 	case PAGE_CACHING:
 		m->write_through = !(p[2] & 4);
@@ -173,6 +203,14 @@ static bool descriptors_check(struct scsi_task *t, const uint8_t *p, size_t n, s
 	return true;
 }
 
+/* 0: there is not even its header. */
+static size_t page_bytes(const uint8_t *p, size_t n)
+{
+	if (n < 2 || (p[0] & 0x40 && n < 4))
+		return 0;
+	return p[0] & 0x40 ? 4u + scsi_get16(p + 2) : 2u + p[1];
+}
+
 static bool select_parse(struct scsi_task *t, const uint8_t *p, size_t n, bool ten, struct scsi_mode *to)
 {
 	size_t at = ten ? 8 : 4, blocks, page;
@@ -185,14 +223,14 @@ static bool select_parse(struct scsi_task *t, const uint8_t *p, size_t n, bool t
 	if (!descriptors_check(t, p + at, n - at, blocks, ten && p[4] & 1, at))
 		return false;
 	for (at += blocks; at < n; at += page) {
-		page = n - at < 2 ? 0 : 2u + p[at + 1];
+		page = page_bytes(p + at, n - at);
 		if (!page || page > n - at) {
 			scsi_fail(t, KEY_ILLEGAL_REQUEST, ASC_PARAMETER_LIST_LENGTH);
 			return false;
 		}
 		if (!page_check(t, p + at, page, at))
 			return false;
-		page_take(to, p + at);
+		page_take(t->lu, to, p + at);
 	}
 	return true;
 }
@@ -220,6 +258,8 @@ void scsi_run_mode_select(struct scsi_task *t)
 		if (memcmp(&to, &t->lu->mode, sizeof(to)))
 			scsi_lu_attention(t->lu, t->nexus, ASC_MODE_PARAMETERS_CHANGED);
 		t->lu->mode = to;
+		if (t->lu->total_bytes)
+			scsi_lu_space(t->lu, t->lu->free_bytes, t->lu->total_bytes);
 	}
 	scsi_task_end_later(t);
 }

@@ -273,6 +273,16 @@ static int used_bytes_co(struct scsi_lu *lu, uint64_t *used)
 	return r;
 }
 
+static size_t resource_put(uint8_t *p, uint16_t code, uint64_t count, uint8_t scope)
+{
+	scsi_put16(p, code);
+	p[2] = 3;
+	p[3] = 8;
+	scsi_put32(p + 4, (uint32_t)MIN(count, UINT32_MAX));
+	p[8] = scope;
+	return 12;
+}
+
 void scsi_run_log_sense(struct scsi_task *t)
 {
 	const uint8_t *cdb = scsi_task_cdb(t);
@@ -291,19 +301,17 @@ void scsi_run_log_sense(struct scsi_task *t)
 	if (page == 0) {
 		p[5] = 0x0c;
 		n = 6;
-	} else { /* logical block provisioning: used mapping resources, in 1 MiB */
+	} else { /* logical block provisioning: available and used mapping resources, in what thresholds are counted in */
 		r = used_bytes_co(t->lu, &used);
 		if (r < 0) {
 			scsi_fail_errno(t, r);
 			scsi_task_end_later(t);
 			return;
 		}
-		scsi_put16(p + 4, 0x0002);
-		p[6] = 3;
-		p[7] = 8;
-		scsi_put32(p + 8, (uint32_t)MIN(DIV_UP(used, MIB), UINT32_MAX));
-		p[12] = 1; /* of this LU alone */
-		n = 16;
+		n = 4;
+		if (t->lu->total_bytes)
+			n += resource_put(p + n, 0x0001, t->lu->free_bytes / SCSI_THRESHOLD_BYTES, 2); /* of all LUs in the pool */
+		n += resource_put(p + n, 0x0002, DIV_UP(used, SCSI_THRESHOLD_BYTES), 1); /* of this LU alone */
 	}
 	scsi_put16(p + 2, (uint16_t)(n - 4));
 	scsi_task_reply(t, n, allocation);
