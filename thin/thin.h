@@ -111,6 +111,7 @@ struct thin_vol {
 	uint8_t kind;  /* THIN_KIND_* */
 	uint64_t family, parent, origin; /* see thin_format.h */
 	struct uuid guid;
+	struct uuid identity;	 /* the pool's: zero, or what the volume was in another pool */
 	struct uuid base_guid;	 /* RECEIVING */
 	uint64_t received_bytes; /* likewise; with a source: of that */
 	uint64_t source_bytes;

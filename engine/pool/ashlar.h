@@ -29,6 +29,9 @@ struct ashlar_options {
 	/* Requests of one volume that are under way, of those of 128 KiB and more fewer, while another of the same reactor is in use too: the
 	 * rest waits. 0: 64. */
 	unsigned share_max;
+	/* What those clients of a volume are kept from (BDEV_FENCE_*) who have no part in the reservations that its note ASHLAR_NOTE_RESERVATIONS
+	 * keeps: from the moment when its data path opens, before anybody is attached. Must not suspend. NULL: nothing. */
+	uint8_t (*fence)(const void *note, size_t len);
 	/* One line for the log or the terminal; NULL: silent. Any reactor. */
 	void (*log)(void *arg, const char *line);
 	void *log_arg;
@@ -524,10 +527,11 @@ int ashlar_export_find(struct ashlar_pool *p, const char *volume, struct ashlar_
 /* ---- notes: what frontends keep with volumes and snapshots ---- */
 
 /* Some bytes by a number, for each volume: they are there as long as it is, under whatever name. What they mean is the
- * frontend's. Replaced as a whole; not taken along by snapshots, clones, streams. */
+ * frontend's. Replaced as a whole. They go along to another pool; not taken along by snapshots, clones, streams. */
 #define ASHLAR_NOTES 8U
 #define ASHLAR_NOTE_ISCSI 0	   /* iSCSI exports */
 #define ASHLAR_NOTE_RESERVATIONS 1 /* persistent reservations */
+#define ASHLAR_NOTE_IDENTITY 2	   /* the pool's own: what it was called, as ashlar_attach_identity(), where it has come from */
 #define ASHLAR_NOTE_MAX (63U * 1024)
 /* len 0: there is none any more. Durable. */
 int ashlar_co_note_set(struct ashlar_pool *p, const char *volume, unsigned key, const void *data, size_t len, struct err *e) __must_check;
@@ -541,7 +545,9 @@ struct ashlar_note {
 /* All that there are of one number. Cost: what notes there are, not volumes. */
 int ashlar_co_note_list(struct ashlar_pool *p, unsigned key, struct ashlar_note **out, size_t *n, struct err *e) __must_check;
 void ashlar_notes_free(struct ashlar_note *v, size_t n);
-/* Coroutines on any reactor. The same, of the volume of this identity (ashlar_attach_identity()). */
+/* Reservations have changed that nobody holds in memory: clients of the volume are fenced as its note says now. */
+int ashlar_co_fence(struct ashlar_pool *p, const char *volume, struct err *e) __must_check;
+/* Coroutines on any reactor. The same, of the volume of this identity (ashlar_attach_identity()), in whichever pool it is. */
 int ashlar_co_identity_note_set(struct ashlar *a, const struct uuid *identity, unsigned key, const void *data, size_t len, struct err *e)
 	__must_check;
 int ashlar_co_identity_note_get(struct ashlar *a, const struct uuid *identity, unsigned key, void **data, size_t *len, struct err *e)
@@ -588,7 +594,7 @@ bool ashlar_attach_read_only(struct ashlar_attach *at);
  * not between these two: other pools or layouts, volumes that are about to move, ranges that overlap. */
 int ashlar_co_attach_copy(struct ashlar_attach *from, uint64_t from_off, struct ashlar_attach *to, uint64_t to_off, uint64_t len_bytes,
 			  uint64_t *done) __must_check;
-/* The same for whoever attaches this volume or snapshot, after a restart too; another one if it has moved to another pool. */
+/* The same for whoever attaches this volume or snapshot, after a restart too; and in another pool, if it had notes when it went there. */
 void ashlar_attach_identity(const struct ashlar_attach *at, struct uuid *out);
 
 /* What has changed since a snapshot, for who reads by way of an attachment. */

@@ -132,15 +132,65 @@ static int vol_open_there(void *arg)
 	return r;
 }
 
+struct fence {
+	struct thin_volume *tv;
+	uint8_t what;
+};
+
+static int fence_there(void *arg)
+{
+	const struct fence *f = arg;
+
+	thin_volume_bdev(f->tv)->fence = f->what;
+	return 0;
+}
+
+/* Coroutine on the home, under v->admin; the data path is open. */
+static int vol_co_fence(struct ashlar_pool *p, struct thin_vol *v)
+{
+	struct fence f = { .tv = v->open };
+	void *note;
+	size_t len;
+	int r;
+
+	if (!p->a->opt.fence || !p->has_notes)
+		return 0;
+	r = pool_co_note_get(p, v->id, ASHLAR_NOTE_RESERVATIONS, &note, &len);
+	if (r < 0)
+		return r;
+	f.what = len ? p->a->opt.fence(note, len) : BDEV_FENCE_NONE;
+	xfree(note);
+	return reactor_co_call(thin_volume_home(p->thin, v->id), fence_there, &f);
+}
+
+int ashlar_co_fence(struct ashlar_pool *p, const char *volume, struct err *e)
+{
+	struct thin_vol *v;
+	int r = pool_point_find(p, volume, &v, e);
+
+	if (r < 0)
+		return r;
+	v->n_attached++; /* it stays so long */
+	co_mutex_lock(&v->admin);
+	if (v->open)
+		r = vol_co_fence(p, v);
+	co_mutex_unlock(&v->admin);
+	pool_vol_release(p, v);
+	return err_default(e, r, "reading the reservations of a volume");
+}
+
 /* Coroutine on the home, under v->admin. */
 static int vol_co_open(struct ashlar_pool *p, struct thin_vol *v)
 {
 	struct vol_open o = { .t = p->thin, .v = v, .limits = v->limits };
+	bool is_new = !v->open || v->open_to_merge;
 	int r = 0;
 
 	v->open_to_merge = false;
 	if (!v->open)
 		r = reactor_co_call(thin_volume_home(p->thin, v->id), vol_open_there, &o);
+	if (r == 0 && is_new)
+		r = vol_co_fence(p, v);
 	if (r == 0 && !v->adopt)
 		pool_adopt_co_open(p, v);
 	if (r == 0)
@@ -370,16 +420,6 @@ static int attach_co_hold(struct attach_call *c, struct thin_vol **out)
 	return r;
 }
 
-void pool_vol_identity(const struct ashlar_pool *p, uint64_t volume, struct uuid *out)
-{
-	uint64_t half[2];
-
-	memcpy(half, p->label->pool.b, sizeof(half));
-	half[0] = hash_mix(half[0] ^ volume);
-	half[1] = hash_mix(half[1] ^ hash_mix(volume));
-	uuid_from_random(out, (const uint8_t *)half);
-}
-
 static int attach_there(void *arg)
 {
 	struct attach_call *c = arg;
@@ -394,7 +434,7 @@ static int attach_there(void *arg)
 	at->volume = id;
 	at->tv = v->open;
 	at->home = thin_volume_home(at->p->thin, id);
-	pool_vol_identity(at->p, id, &at->identity);
+	pool_vol_identity(at->p, v, &at->identity);
 	at->read_only = v->export_flags & THIN_EXPORT_READ_ONLY || at->p->read_only || v->kind == THIN_KIND_SNAPSHOT;
 	list_push_back(&at->p->attached, &at->link);
 	return 0;

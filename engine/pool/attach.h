@@ -43,8 +43,11 @@ bool pool_attach_any_old(const struct ashlar_pool *p, const struct thin_vol *v);
 void pool_co_attach_let_go(struct ashlar_pool *p, struct thin_vol *v);
 
 /* Home: what is attached, and its pool. */
-/* Of pool and volume, mixed so that any few bytes of it differ; the same for as long as it is there. */
-void pool_vol_identity(const struct ashlar_pool *p, uint64_t volume, struct uuid *out);
+/* Of pool and volume, mixed so that any few bytes of it differ; the same for as long as it is there. Or what it was in the pool that it
+ * has come from; unless somebody else is that now: who has been taken back from a pool that is here again. */
+void pool_vol_identity(struct ashlar_pool *p, const struct thin_vol *v, struct uuid *out);
+/* Cheap; if not, it is another one. */
+bool pool_vol_may_be(const struct ashlar_pool *p, const struct thin_vol *v, const struct uuid *identity);
 struct thin_vol *pool_attach_vol(const struct ashlar_attach *at, struct ashlar_pool **p);
 struct reactor *pool_attach_reactor(const struct ashlar_attach *at); /* any reactor: where its pool lives */
 

@@ -4,7 +4,8 @@
  * Within the pool: clients are held, reads too, for one record (thin_co_move_exchange()). A crash leaves it done or not.
  *
  * To another pool, what a crash leaves at each step:
- *   1. The copies' records get what the members' say: names, exports and for whom, policies. They are hidden still: the move goes on.
+ *   1. The copies' records get what the members' say: names, exports and for whom, policies; and their notes. They are hidden still:
+ *      the move goes on.
  *   2. Clients are held. The copies are durable, all of them. HAND: the members are HANDED over, nobody is served here any more. From
  *      now on the copies are the truth: opening finds HANDED here and INCOMING there, and does step 3.
  *   3. ARRIVE there. HANDED here and nothing INCOMING there: step 5.
@@ -43,6 +44,7 @@ static int go_elsewhere_there(void *arg)
 {
 	struct move_live *l = arg;
 
+	thin_volume_bdev(l->copy->open)->fence = thin_volume_bdev(l->v->open)->fence;
 	pool_mirror_end(l->mirror, thin_volume_bdev(l->copy->open));
 	return 0;
 }
@@ -236,6 +238,17 @@ static int names_co_put(struct pool_move *mv, struct thin_vol *const *v, unsigne
 	return r;
 }
 
+/* Coroutine under mv->p->notes_lock: what frontends keep with them goes along. */
+static int notes_co_put(struct pool_move *mv, struct thin_vol *const *v, unsigned n, struct err *e)
+{
+	unsigned i;
+	int r = 0;
+
+	for (i = 0; i < n && r == 0; i++)
+		r = pool_co_notes_copy(mv->p, v[i], mv->to, move_copy_of(mv, v[i]), e);
+	return r;
+}
+
 /* ---- to another pool: the switch ---- */
 
 static int forward_there(void *arg)
@@ -243,6 +256,7 @@ static int forward_there(void *arg)
 	struct move_live *l = arg;
 
 	thin_volume_co_freeze(l->v->open, true);
+	thin_volume_bdev(l->copy->open)->fence = thin_volume_bdev(l->v->open)->fence;
 	thin_volume_set_forward(l->v->open, thin_volume_bdev(l->copy->open));
 	thin_volume_thaw(l->v->open);
 	return 0;
@@ -322,10 +336,12 @@ static int hand_co_over(struct pool_move *mv, struct thin_vol *const *v, unsigne
 	unsigned i;
 	int r = MUTANT(ARRIVES_BEFORE_HANDED) ? thin_co_move(mv->to->thin, &arrive) : 0;
 
+	mv->p->a->n_arriving++;
 	if (r == 0)
 		r = thin_co_move(mv->p->thin, &hand);
 	if (r == 0 && !MUTANT(ARRIVES_BEFORE_HANDED))
 		r = move_co_arrive(mv, &arrive);
+	mv->p->a->n_arriving--;
 	if (r < 0) {
 		clients_co_drop(mv);
 		return err_set(e, r, "pool %s or %s has stopped in the middle of it: it is finished when both are open again",
@@ -401,12 +417,16 @@ static int switch_co_there(struct pool_move *mv, struct thin_vol *const *v, unsi
 	members_co_lock(v, n);
 	members_unlock(v, n); /* nobody is opening one any more */
 	r = snapshots_co_keep(mv, v, n, &kept, e);
+	co_mutex_lock(&p->notes_lock); /* who writes one now finds the volume where it is then */
+	if (r == 0)
+		r = notes_co_put(mv, v, n, e);
 	if (r == 0)
 		r = clients_co_hold(mv, e);
 	if (r == 0) {
 		held = true;
 		r = hand_co_over(mv, v, n, e);
 	}
+	co_mutex_unlock(&p->notes_lock);
 	if (!held)
 		snapshots_co_unkeep(mv, v, kept);
 	members_set_switching(v, n, false);
@@ -495,6 +515,10 @@ static int handed_co_arrive(struct pool_move *mv, const struct family *f)
 			r = err_set(&e, -ERR_FORMAT, "a copy is missing");
 	if (r == 0)
 		r = names_co_put(mv, f->v, f->n, &e);
+	co_mutex_lock(&mv->p->notes_lock);
+	if (r == 0)
+		r = notes_co_put(mv, f->v, f->n, &e); /* of a version that left them behind */
+	co_mutex_unlock(&mv->p->notes_lock);
 	if (r == 0)
 		r = move_co_arrive(mv, &rec);
 	if (r < 0 && (!mv->p->handed_said_ns || reactor_now_ns() - mv->p->handed_said_ns > SAY_NS)) {

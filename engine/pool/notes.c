@@ -8,6 +8,8 @@
  */
 #include <string.h>
 
+#include "engine/pool/attach.h"
+#include "engine/pool/label_format.h"
 #include "engine/pool/life.h"
 #include "engine/pool/volumes.h"
 
@@ -179,7 +181,7 @@ static int note_co_put_locked(struct ashlar_pool *p, uint64_t volume, unsigned k
 		r = meta_co_admit(p->meta, DIV_UP(len, sizeof(struct pool_note_part)) * (sizeof(struct pool_rec_note_part) + 64) +
 				  sizeof(struct pool_rec_note) + 64, true);
 	v = thin_vol_by_id(p->thin, volume); /* it may have gone meanwhile */
-	if (r == 0 && (!v || v->state != THIN_VOLUME_LIVE))
+	if (r == 0 && (!v || (v->state != THIN_VOLUME_LIVE && v->state != THIN_VOLUME_INCOMING)))
 		r = -ENOENT;
 	if (r == 0) {
 		seq = records_put(p, volume, key, old, data, len);
@@ -222,6 +224,81 @@ int pool_co_note_set(struct ashlar_pool *p, uint64_t volume, unsigned key, const
 	return r < 0 ? err_set(e, r, "pool %s: what belongs to a volume could not be written: %s", p->label->name, err_text(r)) : 0;
 }
 
+/* ---- all of one number ---- */
+
+/* The next volume, from *volume on, that may have one. -ENOENT: there is none. */
+static int note_co_next(struct ashlar_pool *p, unsigned key, uint64_t *volume)
+{
+	unsigned per_leaf = meta_array_per_leaf(p->notes);
+	uint64_t leaf, mine;
+	int r;
+
+	for (;; (*volume)++) {
+		leaf = mine = note_index(*volume, key, 0) / per_leaf;
+		r = meta_array_co_next_leaf(p->notes, &leaf);
+		if (r < 0 || leaf == mine)
+			return r;
+		*volume = leaf * per_leaf >> (NOTE_KEY_BITS + NOTE_PLACE_BITS);
+		if (leaf <= note_index(*volume, key, 0) / per_leaf)
+			(*volume)--; /* it has others before that */
+	}
+}
+
+/* ---- what goes to another pool ---- */
+
+int pool_co_identities_load(struct ashlar_pool *p)
+{
+	uint64_t volume;
+	struct thin_vol *v;
+	void *data;
+	size_t len;
+	int r = 0;
+
+	for (volume = 0; p->has_notes && r == 0; volume++) {
+		r = note_co_next(p, ASHLAR_NOTE_IDENTITY, &volume);
+		if (r < 0)
+			break;
+		r = pool_co_note_get(p, volume, ASHLAR_NOTE_IDENTITY, &data, &len);
+		v = thin_vol_by_id(p->thin, volume);
+		if (r == 0 && v && len == sizeof(v->identity))
+			memcpy(&v->identity, data, len);
+		xfree(data);
+	}
+	return r == -ENOENT ? 0 : r;
+}
+
+int pool_co_notes_copy(struct ashlar_pool *p, struct thin_vol *of, struct ashlar_pool *to, struct thin_vol *copy, struct err *e)
+{
+	bool any = false;
+	struct uuid identity;
+	unsigned key;
+	void *data, *old;
+	size_t len, old_len;
+	int r = 0;
+
+	for (key = 0; p->has_notes && key < ASHLAR_NOTES && r == 0; key++) {
+		r = note_co_read(p, of->id, key, &data, &len);
+		if (r == 0 && !len && to->has_notes) /* an attempt before this one may have left some */
+			r = pool_co_note_get(to, copy->id, key, &old, &old_len);
+		else
+			old = NULL, old_len = 0;
+		xfree(r == 0 ? old : NULL);
+		any |= r == 0 && len;
+		if (r == 0 && len && !to->has_notes)
+			r = pool_co_feature(to, LABEL_INCOMPAT_NOTES, e);
+		to->has_notes |= r == 0 && len;
+		if (r == 0 && (len || old_len))
+			r = pool_co_note_set(to, copy->id, key, data, len, e);
+		xfree(data);
+	}
+	if (r == 0 && any) {
+		pool_vol_identity(p, of, &identity);
+		r = pool_co_note_set(to, copy->id, ASHLAR_NOTE_IDENTITY, &identity, sizeof(identity), e);
+		copy->identity = identity;
+	}
+	return err_default(e, r, "taking along what belongs to a volume");
+}
+
 /* ---- commands ---- */
 
 int ashlar_co_note_set(struct ashlar_pool *p, const char *volume, unsigned key, const void *data, size_t len, struct err *e)
@@ -255,23 +332,17 @@ void ashlar_notes_free(struct ashlar_note *v, size_t n)
 
 int ashlar_co_note_list(struct ashlar_pool *p, unsigned key, struct ashlar_note **out, size_t *n, struct err *e)
 {
-	unsigned per_leaf = meta_array_per_leaf(p->notes);
-	uint64_t leaf = 0, volume;
+	uint64_t volume = 0;
 	struct ashlar_note note;
 	struct thin_vol *v;
 	int r;
 
 	CHECK(key < ASHLAR_NOTES);
 	*out = NULL;
-	for (*n = 0;; leaf = note_index(volume + 1, key, 0) / per_leaf) {
-		r = meta_array_co_next_leaf(p->notes, &leaf);
+	for (*n = 0;; volume++) {
+		r = note_co_next(p, key, &volume);
 		if (r < 0)
 			break;
-		volume = leaf * per_leaf >> (NOTE_KEY_BITS + NOTE_PLACE_BITS);
-		if (leaf > note_index(volume, key, 0) / per_leaf)
-			continue;
-		if (leaf < note_index(volume, key, 0) / per_leaf)
-			leaf = note_index(volume, key, 0) / per_leaf;
 		r = pool_co_note_get(p, volume, key, &note.data, &note.len);
 		if (r < 0)
 			break;
@@ -290,70 +361,4 @@ int ashlar_co_note_list(struct ashlar_pool *p, unsigned key, struct ashlar_note 
 	*out = NULL;
 	*n = 0;
 	return err_default(e, r, "reading what belongs to volumes");
-}
-
-/* ---- by identity ---- */
-
-struct identity_note {
-	struct ashlar *a;
-	const struct uuid *identity;
-	unsigned key;
-	void *data;
-	size_t len;
-	struct err *e;
-};
-
-static struct thin_vol *identity_find(struct ashlar *a, const struct uuid *identity, struct ashlar_pool **out)
-{
-	struct ashlar_pool *p;
-	struct thin_vol *v;
-	struct uuid id;
-
-	list_for_each (p, &a->pools, link) {
-		list_for_each (v, thin_vols(p->thin), link) {
-			pool_vol_identity(p, v->id, &id);
-			if (v->state != THIN_VOLUME_LIVE || !uuid_is_equal(&id, identity))
-				continue;
-			*out = p;
-			return v;
-		}
-	}
-	return NULL;
-}
-
-static int identity_set_there(void *arg)
-{
-	struct identity_note *c = arg;
-	struct ashlar_pool *p;
-	struct thin_vol *v = identity_find(c->a, c->identity, &p);
-
-	return v ? pool_co_note_set(p, v->id, c->key, c->data, c->len, c->e) : err_set(c->e, -ENOENT, "the volume is gone");
-}
-
-static int identity_get_there(void *arg)
-{
-	struct identity_note *c = arg;
-	struct ashlar_pool *p;
-	struct thin_vol *v = identity_find(c->a, c->identity, &p);
-
-	return v ? pool_co_note_get(p, v->id, c->key, &c->data, &c->len) : -ENOENT;
-}
-
-int ashlar_co_identity_note_set(struct ashlar *a, const struct uuid *identity, unsigned key, const void *data, size_t len, struct err *e)
-{
-	struct identity_note c = { .a = a, .identity = identity, .key = key, .data = (void *)(uintptr_t)data, .len = len, .e = e };
-
-	return reactor_co_call(a->world->reactors[0], identity_set_there, &c);
-}
-
-int ashlar_co_identity_note_get(struct ashlar *a, const struct uuid *identity, unsigned key, void **data, size_t *len, struct err *e)
-{
-	struct identity_note c = { .a = a, .identity = identity, .key = key, .e = e };
-	int r;
-
-	CHECK(key < ASHLAR_NOTES);
-	r = reactor_co_call(a->world->reactors[0], identity_get_there, &c);
-	*data = c.data;
-	*len = c.len;
-	return err_default(e, r, "reading what belongs to a volume");
 }

@@ -185,6 +185,7 @@ static void stores_open(struct ashlar_pool *p)
 	p->extents = meta_system_array(p->meta, POOL_ARRAY_EXTENTS, POOL_EXTENT_LOG2);
 	p->regions = meta_system_array(p->meta, POOL_ARRAY_REGIONS, POOL_REGION_LOG2);
 	p->notes = meta_system_array(p->meta, POOL_ARRAY_NOTES, POOL_NOTE_LOG2);
+	p->has_notes = p->label->incompat & LABEL_INCOMPAT_NOTES;
 }
 
 static void owner_load(struct ashlar_pool *p, const uint8_t *owner)
@@ -590,6 +591,8 @@ int pool_co_assemble(struct ashlar *a, struct assembly *as, unsigned flags, bool
 	}
 	if (r == 0)
 		r = pool_co_start(p, flags, e);
+	if (r == 0)
+		r = err_default(e, pool_co_identities_load(p), "reading what volumes were in other pools");
 	p->open_ns = world_now_ns(a->world) - start;
 	if (r == 0) {
 		doubts_tell(p);

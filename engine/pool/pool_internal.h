@@ -321,6 +321,11 @@ int pool_co_apply_notes_gone(struct ashlar_pool *p, uint64_t volume) __must_chec
 int pool_co_note_get(struct ashlar_pool *p, uint64_t volume, unsigned key, void **data, size_t *len) __must_check;
 int pool_co_note_set(struct ashlar_pool *p, uint64_t volume, unsigned key, const void *data, size_t len, struct err *e) __must_check;
 
+/* Coroutine, while opening. v->identity of those that have come from other pools. */
+int pool_co_identities_load(struct ashlar_pool *p) __must_check;
+/* Coroutine under a->admin and p->notes_lock. All that belongs to `of` belongs to its copy in the other pool too, and what it was here. */
+int pool_co_notes_copy(struct ashlar_pool *p, struct thin_vol *of, struct ashlar_pool *to, struct thin_vol *copy, struct err *e) __must_check;
+
 /* volumes.c */
 void pool_co_detach_all(struct ashlar_pool *p);
 

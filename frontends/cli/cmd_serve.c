@@ -21,6 +21,7 @@
 #include "frontends/control/methods.h"
 #include "frontends/control/names.h"
 #include "frontends/control/server.h"
+#include "frontends/iscsi/iscsi.h"
 #include "nbd/nbd.h"
 
 #define FDS_PER_REACTOR 4
@@ -332,7 +333,7 @@ static void io_say(struct daemon *d)
 static int serve_co(void *arg)
 {
 	struct daemon *d = arg;
-	struct ashlar_options o = { .metadata_cache_bytes = d->metadata_cache_bytes, .log = cli_log };
+	struct ashlar_options o = { .metadata_cache_bytes = d->metadata_cache_bytes, .fence = iscsi_fence, .log = cli_log };
 	int r, cr;
 
 	d->start_ns = world_now_ns(d->world);
@@ -355,9 +356,9 @@ static int serve_co(void *arg)
 	}
 	if (d->control_server)
 		control_server_co_destroy(d->control_server);
-	serve_iscsi_co_stop(&d->iscsi);
 	if (d->nbd_server)
 		nbd_server_co_destroy(d->nbd_server);
+	serve_iscsi_co_stop(&d->iscsi); /* and its reservations, which clients of NBD were held to */
 	cr = pools_co_close(d);
 	ashlar_co_destroy(d->a);
 	manager_end(&d->manager);

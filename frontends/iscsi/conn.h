@@ -251,9 +251,6 @@ struct iscsi_server {
 /* See net_server_log(). */
 #define iscsi_log(s, ...) net_server_log(&(s)->net, __VA_ARGS__)
 
-/* pr_store.c: persistent reservations are notes of their volumes. */
-void iscsi_pr_store_init(struct scsi_pr_store *s, struct ashlar *a);
-
 /* login.c. Coroutine on the server's reactor. 0: the full feature phase may start, else the connection ends. */
 int iscsi_login_co(struct iscsi_conn *c);
 /* server.c. Coroutine, there. The session of the same initiator port to the same target, if there is one, ends; then this one is in

@@ -483,15 +483,26 @@ int iscsi_export_co_add(struct ashlar_pool *p, const char *volume, struct iscsi_
 	return r;
 }
 
+/* It is no disk for initiators any more: what they have reserved keeps nobody out. */
+static int reservations_co_drop(struct ashlar_pool *p, const char *volume, struct err *e)
+{
+	int r = ashlar_co_note_set(p, volume, ASHLAR_NOTE_RESERVATIONS, NULL, 0, e);
+
+	return r < 0 ? r : ashlar_co_fence(p, volume, e);
+}
+
 int iscsi_export_co_remove(struct ashlar_pool *p, const char *volume, const char *target, int lun, struct err *e)
 {
 	struct iscsi_export *v;
 	size_t n, i, k = 0;
 	int r = iscsi_exports_co_list(ashlar_pool_engine(p), p, volume, &v, &n, NULL);
 
-	if (r < 0) /* it cannot be read: all of it goes */
-		return *target || lun >= 0 ? err_set(e, r, "the iSCSI exports of %s cannot be read; remove all of them", volume) :
-					     ashlar_co_note_set(p, volume, ASHLAR_NOTE_ISCSI, NULL, 0, e);
+	if (r < 0 && (*target || lun >= 0))
+		return err_set(e, r, "the iSCSI exports of %s cannot be read; remove all of them", volume);
+	if (r < 0) { /* all of it goes */
+		r = ashlar_co_note_set(p, volume, ASHLAR_NOTE_ISCSI, NULL, 0, e);
+		return r < 0 ? r : reservations_co_drop(p, volume, e);
+	}
 	for (i = 0; i < n; i++) {
 		if ((!*target || !strcmp(target, v[i].target)) && (lun < 0 || lun == v[i].lun))
 			export_fini(&v[i]);
@@ -505,10 +516,28 @@ int iscsi_export_co_remove(struct ashlar_pool *p, const char *volume, const char
 	else
 		r = exports_co_store(p, volume, v, k, e);
 	iscsi_exports_free(v, k);
-	return r;
+	return r == 0 && k == 0 ? reservations_co_drop(p, volume, e) : r;
 }
 
 /* ---- rules ---- */
+
+#define AGAIN_MAX 10
+
+/* A volume that is going from one pool to another just now is in one of them. */
+static int exports_co_list_settled(struct ashlar *a, struct iscsi_export **v, size_t *n)
+{
+	unsigned again = 0;
+	uint64_t arrivals;
+	int r;
+
+	for (;;) {
+		arrivals = ashlar_co_arrivals(a);
+		r = iscsi_exports_co_list(a, NULL, NULL, v, n, NULL);
+		if (r < 0 || arrivals == ashlar_co_arrivals(a) || ++again == AGAIN_MAX)
+			return r;
+		iscsi_exports_free(*v, *n);
+	}
+}
 
 static int co_rules(void *arg, const char *initiator, const char *target, struct iscsi_rule **out, size_t *n)
 {
@@ -517,7 +546,7 @@ static int co_rules(void *arg, const char *initiator, const char *target, struct
 	struct iscsi_export *v;
 	struct iscsi_rule *rule;
 	size_t i, k;
-	int r = iscsi_exports_co_list(a, NULL, NULL, &v, &k, NULL);
+	int r = exports_co_list_settled(a, &v, &k);
 
 	*n = 0;
 	*out = NULL;

@@ -49,6 +49,9 @@ struct iscsi_options {
 	void *log_arg;
 };
 
+/* For ashlar_options.fence: reservations of SCSI hold for clients of other frontends. */
+uint8_t iscsi_fence(const void *note, size_t len);
+
 struct iscsi_server;
 /* Reactor 0. */
 struct iscsi_server *iscsi_server_create(struct world *w, struct ashlar *a, const struct iscsi_provider *p, const struct iscsi_options *o);

@@ -1,7 +1,10 @@
 /*
  * Persistent reservations that are to survive a restart (APTPL), as notes of their volumes.
  */
-#include "frontends/iscsi/conn.h"
+#include <string.h>
+
+#include "frontends/iscsi/iscsi.h"
+#include "frontends/iscsi/scsi.h"
 
 static int co_load(void *arg, const struct uuid *lu, uint8_t *buf, size_t *len)
 {
@@ -26,7 +29,22 @@ static int co_save(void *arg, const struct uuid *lu, const uint8_t *buf, size_t 
 	return ashlar_co_identity_note_set(arg, lu, ASHLAR_NOTE_RESERVATIONS, buf, len, NULL);
 }
 
+static bool co_is_disk(void *arg, const struct uuid *lu)
+{
+	void *data;
+	size_t n;
+	int r = ashlar_co_identity_note_get(arg, lu, ASHLAR_NOTE_ISCSI, &data, &n, NULL);
+
+	xfree(data);
+	return r == 0 ? n > 0 : r != -ENOENT;
+}
+
 void iscsi_pr_store_init(struct scsi_pr_store *s, struct ashlar *a)
 {
-	*s = (struct scsi_pr_store){ .co_load = co_load, .co_save = co_save, .arg = a };
+	*s = (struct scsi_pr_store){ .co_load = co_load, .co_save = co_save, .co_is_disk = co_is_disk, .arg = a };
+}
+
+uint8_t iscsi_fence(const void *note, size_t len)
+{
+	return scsi_pr_fence(note, len);
 }

@@ -105,13 +105,23 @@ struct scsi_pr_store {
 	int (*co_load)(void *arg, const struct uuid *lu, uint8_t *buf, size_t *len);
 	/* The same; durable when it returns 0. len 0: nothing is to be kept any more. */
 	int (*co_save)(void *arg, const struct uuid *lu, const uint8_t *buf, size_t len);
+	/* The same. Is it still a disk for initiators? Where it is not, reservations that nobody has a session for end. NULL: it is. */
+	bool (*co_is_disk)(void *arg, const struct uuid *lu);
 	void *arg;
 };
+
+/* pr_store.c: the one that keeps them as notes of their volumes. */
+void iscsi_pr_store_init(struct scsi_pr_store *s, struct ashlar *a);
 
 /* store: outlives the target; NULL: APTPL is refused. */
 struct scsi_target *scsi_target_create(struct ashlar *a, const struct scsi_pr_store *store);
 /* Coroutine on reactor 0. No nexus left. */
 void scsi_target_co_destroy(struct scsi_target *t);
+
+/* Coroutine on any reactor. There may be fewer disks now (scsi_pr_store.co_is_disk). */
+void scsi_target_co_tidy(struct scsi_target *t);
+/* What is kept of reservations, as ashlar_options.fence asks. */
+uint8_t scsi_pr_fence(const void *state, size_t len);
 
 struct scsi_nexus_ops {
 	/* Home reactor, must not suspend. The volume goes away: commands in flight fail, new ones do too, and the nexus is to be closed. */

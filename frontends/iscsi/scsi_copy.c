@@ -41,7 +41,7 @@ static int step_read(void *arg)
 	if (s->hole)
 		return 0;
 	s->len_bytes = MIN(s->len_bytes, MIN(STEP_BYTES, b->max_bytes));
-	return bdev_co_read(b, s->off_bytes, s->buf, s->len_bytes);
+	return bdev_co_read(s->lu->bdev, s->off_bytes, s->buf, s->len_bytes); /* another one, if the volume has moved */
 }
 
 static int step_check(void *arg)

@@ -153,8 +153,8 @@ struct scsi_lu {
 	uint8_t naa[8];
 	uint32_t lba_bytes;
 	unsigned lba_shift;
-	uint32_t cluster_bytes; /* what copies can share */
 	/* home */
+	uint32_t cluster_bytes; /* what copies can share */
 	struct bdev *bdev;
 	bool read_only, gone;
 	struct list nexuses, tasks, co_waiting;

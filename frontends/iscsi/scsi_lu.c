@@ -44,7 +44,22 @@ static void on_space(void *arg, uint64_t free_bytes, uint64_t total_bytes)
 	scsi_lu_space(arg, free_bytes, total_bytes);
 }
 
-static const struct ashlar_attach_ops attach_ops = {.gone = on_gone, .resized = on_resized, .space = on_space};
+/* Its volume is in another pool now. What is under way with the old bdev ends there. */
+static bool on_moved(void *arg, struct bdev *now)
+{
+	struct scsi_lu *lu = arg;
+
+	if (!lu->bdev) /* not begun */
+		return false;
+	lu->bdev = now;
+	lu->cluster_bytes = MAX(now->opt_bytes, lu->lba_bytes);
+	scsi_lu_fence(lu);
+	return true;
+}
+
+static const struct ashlar_attach_ops attach_ops = {
+	.gone = on_gone, .resized = on_resized, .moved = on_moved, .space = on_space,
+};
 
 /* ---- LUs: reactor 0, target->admin ---- */
 
@@ -133,6 +148,7 @@ static void naa_make(const struct uuid *u, uint8_t naa[8])
 	scsi_put64(naa, (lo ^ hi * 0x9e3779b97f4a7c15ULL) >> 4 | 3ULL << 60);
 }
 
+/* By its identity: that is the same in another pool. */
 static struct scsi_lu *lu_find(struct scsi_target *t, const struct uuid *uuid)
 {
 	struct scsi_lu *lu;
@@ -205,12 +221,41 @@ static void lu_co_close(struct scsi_lu *lu)
 	xfree(lu);
 }
 
+/* Coroutine. Nobody uses it: does it stay, for the sake of its reservation? */
+static void lu_co_look(struct scsi_lu *lu)
+{
+	const struct scsi_pr_store *s = lu->target->pr_store;
+
+	if (!lu->gone && lu->pr->type && s && s->co_is_disk && !s->co_is_disk(s->arg, &lu->uuid))
+		scsi_pr_clear(lu->pr);
+	if (lu->gone || !lu->pr->type)
+		lu_co_close(lu);
+}
+
 /* Coroutine. */
 static void lu_co_put(struct scsi_lu *lu)
 {
 	CHECK(lu->refs);
-	if (--lu->refs == 0 && (lu->gone || !lu->pr->type))
-		lu_co_close(lu);
+	if (--lu->refs == 0)
+		lu_co_look(lu);
+}
+
+static int tidy_home(void *arg)
+{
+	struct scsi_target *t = arg;
+	struct scsi_lu *lu, *tmp;
+
+	co_mutex_lock(&t->admin);
+	list_for_each_safe (lu, tmp, &t->lus, link)
+		if (!lu->refs)
+			lu_co_look(lu);
+	co_mutex_unlock(&t->admin);
+	return 0;
+}
+
+void scsi_target_co_tidy(struct scsi_target *t)
+{
+	(void)reactor_co_call(t->world->reactors[0], tidy_home, t);
 }
 
 /* Its volume goes away, and it may be there for its reservation only. */

@@ -152,3 +152,22 @@ int scsi_pr_decode(struct scsi_pr *p, const uint8_t *in, size_t len)
 		scsi_pr_clear(p);
 	return r;
 }
+
+/* ---- others ---- */
+
+uint8_t scsi_pr_type_fence(unsigned type)
+{
+	if (scsi_pr_type_is_exclusive(type))
+		return BDEV_FENCE_ALL;
+	return type ? BDEV_FENCE_WRITES : BDEV_FENCE_NONE;
+}
+
+/* Of what cannot be read nobody may say that it keeps nobody out. */
+uint8_t scsi_pr_fence(const void *state, size_t len)
+{
+	struct scsi_pr *p = scsi_pr_create();
+	uint8_t fence = scsi_pr_decode(p, state, len) < 0 ? BDEV_FENCE_ALL : scsi_pr_type_fence(p->type);
+
+	scsi_pr_destroy(p);
+	return fence;
+}

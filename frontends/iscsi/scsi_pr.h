@@ -64,6 +64,8 @@ static inline bool scsi_pr_is_holder(const struct scsi_pr *p, const struct scsi_
 	return r && p->type && (p->holder == r || scsi_pr_type_is_all(p->type));
 }
 
+/* What clients of other frontends are kept from: BDEV_FENCE_*. */
+uint8_t scsi_pr_type_fence(unsigned type);
 /* Bytes, at most SCSI_PR_STATE_MAX, and back; -EINVAL leaves it empty. */
 size_t scsi_pr_encode(const struct scsi_pr *p, uint8_t *out);
 int scsi_pr_decode(struct scsi_pr *p, const uint8_t *in, size_t len) __must_check;

@@ -17,12 +17,7 @@ struct scsi_pr_reg *scsi_nexus_registration(struct scsi_nexus *n)
 
 void scsi_lu_fence(struct scsi_lu *lu)
 {
-	unsigned type = lu->pr->type;
-
-	if (lu->reserved_by || scsi_pr_type_is_exclusive(type))
-		lu->bdev->fence = BDEV_FENCE_ALL;
-	else
-		lu->bdev->fence = type ? BDEV_FENCE_WRITES : BDEV_FENCE_NONE;
+	lu->bdev->fence = lu->reserved_by ? BDEV_FENCE_ALL : scsi_pr_type_fence(lu->pr->type);
 }
 
 /* START STOP UNIT and PREVENT ALLOW by what they ask for. */

@@ -306,6 +306,7 @@ void iscsi_server_co_rules_changed(struct iscsi_server *s)
 			iscsi_conn_stop(c, STOP_LOGOUT);
 	}
 	xfree(v);
+	scsi_target_co_tidy(s->scsi);
 }
 
 /* ---- reports ---- */

@@ -22,8 +22,9 @@ session() { # NAME PYTHON: a session `i` of the small initiator does that
 	EOP
 }
 
-disks 1G d1 d2
+disks 1G d1 d2 e1 e2
 t 0 'pool create' "$ashlar" pool create demo --layout raid1 d1 d2
+t 0 'another pool' "$ashlar" pool create other --layout raid1 e1 e2
 for v in v a b cu; do t 0 "volume $v" "$ashlar" volume create "demo/$v" --size 128M; done
 echo alice-secret-12 >s1
 echo bob-secret-3456 >s2
@@ -65,7 +66,7 @@ says 'alice' 'it names the user'
 refused 'an address of other hosts' 'no encryption' "$ashlar" serve --iscsi "0.0.0.0:$port" d1 d2
 t 2 'an address that is none' "$ashlar" serve --iscsi 3260 d1 d2
 
-serve --iscsi "127.0.0.1:$port" d1 d2 || not_ok 'serve'
+serve --iscsi "127.0.0.1:$port" d1 d2 e1 e2 || not_ok 'serve'
 t 0 'status' "$ashlar" daemon status
 says "127.0.0.1:$port" 'it says where iSCSI is'
 for f in iscsiadm libvirt-iscsi esxi; do
@@ -153,7 +154,8 @@ assert i.command(bytes([0x5f, 1, 3, 0, 0, 0, 0, 0, 24, 0]), write=b"ASHLARK1" + 
 '
 t 0 'written before' qemu-io -f raw -c 'write -P 0x77 8M 1M' -c flush "$(url secret alice%alice-secret-12@)/0"
 daemon_kill
-serve --iscsi "127.0.0.1:$port" d1 d2 || not_ok 'serve again'
+serve --iscsi "127.0.0.1:$port" d1 d2 e1 e2 || not_ok 'serve again'
+t ! 'NBD clients are held to a reservation before any initiator is there' qemu-io -f raw -c 'write 0 64k' "$(uri demo/v)"
 session 'a reservation holds after kill -9' '
 i = Initiator(addr, name=iqn + ":other").login(iqn + ":open")
 assert i.ready()
@@ -163,10 +165,39 @@ assert st == 0 and data[8:16] == b"ASHLARK1", data.hex()
 '
 t 0 'data is there after kill -9' qemu-io -f raw -c 'read -P 0x77 8M 1M' "$(url secret alice%alice-secret-12@)/0"
 
+t 0 'the last export of a volume goes' "$ashlar" export remove demo/v --iscsi
+t 0 'and with it the reservation, which nobody could release' qemu-io -f raw -c 'write 0 64k' "$(uri demo/v)"
+
+# ---- to another pool ----
+session 'a LUN goes to another pool while it is written to, and is the same' '
+import subprocess
+i = Initiator(addr).login("iqn.2026-01.org.ashlar:demo.cu")
+assert i.ready()
+vpd = bytes([0x12, 1, 0x83, 0, 255, 0])
+was = i.command(vpd, read=255)[1]
+move = subprocess.Popen(["'"$ashlar"'", "volume", "move", "demo/cu", "other", "--wait"], stdout=subprocess.DEVNULL)
+wrote, n = {}, 0
+while move.poll() is None or n < 200:
+    at, fill = n * 37 % 4096 * 8, n % 251 + 1
+    st, _, sense, _, _ = i.command(write10(at, 8), write=bytes([fill]) * 4096)
+    assert st == 0, sense.hex()
+    wrote[at] = fill
+    n += 1
+assert move.wait() == 0
+for at, fill in wrote.items():
+    assert i.command(read10(at, 8), read=4096)[1] == bytes([fill]) * 4096, at
+assert i.command(vpd, read=255)[1] == was
+k = Initiator(addr).login("iqn.2026-01.org.ashlar:demo.cu")
+assert k.ready() and k.command(vpd, read=255)[1] == was
+'
+t 0 'its export is in the other pool' "$ashlar" export list --iscsi
+says 'demo\.cu +0 other/cu' 'by the name that it had'
+
 # ---- all that libiscsi asks ----
 timeout 400 iscsi-test-cu -d -n -t ALL "iscsi://127.0.0.1:$port/iqn.2026-01.org.ashlar:demo.cu/0" >cu 2>&1
 grep -q '^ *tests .* 0 *0$' cu && ok "iscsi-test-cu: $(awk '$1 == "tests" { print $4 " passed" }' cu)" || { grep -A6 'had failures' cu >out; not_ok 'iscsi-test-cu'; }
 daemon_lives && ok 'the daemon lives' || not_ok 'the daemon lives'
 daemon_stop && ok 'it ends cleanly' || not_ok 'it ends cleanly'
 t 0 'pool check' "$ashlar" pool check demo
+t 0 'and of the other' "$ashlar" pool check other
 done_

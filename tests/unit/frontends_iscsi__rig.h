@@ -41,6 +41,7 @@ static struct {
 	struct scsi_pr_store store;
 	struct kept kept[4];
 	bool store_fails;
+	bool keeps_notes; /* as the daemon does, not in kept[]; from the next rig_co_open() on */
 	uint8_t *out, *in; /* RIG_IN_MAX each */
 } rig;
 
@@ -82,12 +83,12 @@ static inline int kept_save(void *arg, const struct uuid *lu, const uint8_t *buf
 
 /* ---- worlds ---- */
 
-#define RIG_DISKS 2
-static const char *const rig_disk_paths[RIG_DISKS] = { "/d0", "/d1" };
+#define RIG_DISKS 2 /* of pool p; one more is there */
+static const char *const rig_disk_paths[RIG_DISKS + 1] = { "/d0", "/d1", "/d2" };
 
 static inline int rig_co_open(void)
 {
-	struct ashlar_options o = { 0 };
+	struct ashlar_options o = { .fence = scsi_pr_fence };
 	struct err e = { 0 };
 	int r;
 
@@ -96,6 +97,8 @@ static inline int rig_co_open(void)
 	if (r < 0)
 		fprintf(stderr, "open: %s\n", e.text);
 	rig.store = (struct scsi_pr_store){ .co_load = kept_load, .co_save = kept_save };
+	if (rig.keeps_notes)
+		iscsi_pr_store_init(&rig.store, rig.a);
 	rig.t = scsi_target_create(rig.a, &rig.store);
 	return r;
 }
@@ -156,7 +159,7 @@ static inline void rig_run(uint64_t seed, uint64_t disk_bytes, int (*fn)(void))
 
 	memset(&rig, 0, sizeof(rig));
 	rig.ds = sim_disks_create(seed);
-	for (i = 0; i < RIG_DISKS; i++)
+	for (i = 0; i <= RIG_DISKS; i++)
 		sim_disks_add(rig.ds, rig_disk_paths[i], &conf);
 	rig.out = xaligned(4096, RIG_IN_MAX);
 	rig.in = xaligned(4096, RIG_IN_MAX);
