@@ -76,8 +76,8 @@ struct iscsi_lun *iscsi_lun_find(struct iscsi_conn *c, const uint8_t lun[8])
 	size_t i;
 
 	for (i = 0; i < c->n_luns; i++)
-		if (c->luns[i].lun == n && !c->luns[i].gone)
-			return &c->luns[i];
+		if (c->luns[i]->lun == n && !c->luns[i]->gone)
+			return c->luns[i];
 	return NULL;
 }
 
@@ -256,8 +256,8 @@ static bool answer_here(struct iscsi_task *t)
 	if (t->lun && t->cdb[0] != 0xa0)
 		return false;
 	for (i = 0; i < c->n_luns; i++)
-		if (!c->luns[i].gone)
-			c->lun_numbers[list.n++] = c->luns[i].lun;
+		if (!c->luns[i]->gone)
+			c->lun_numbers[list.n++] = c->luns[i]->lun;
 	answered = scsi_answer_without_lu(&t->cmd, &list, t->lun);
 	CHECK(answered || t->lun);
 	return answered;

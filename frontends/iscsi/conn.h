@@ -74,6 +74,7 @@ struct iscsi_lun {
 	_Atomic unsigned attention; /* ASC << 8 | ASCQ */
 	/* the connection's reactor */
 	bool gone, closed; /* closed: it has no nexus any more */
+	bool is_free;	   /* and nobody knows of it */
 	unsigned n_tasks;
 };
 
@@ -173,18 +174,21 @@ struct iscsi_conn {
 
 	/* server's reactor */
 	bool is_discovery, is_listed; /* listed: it is a session that others find */
+	unsigned n_changing; /* somebody is changing its LUNs: it stays until that is over */
 	_Atomic unsigned stop_want; /* enum iscsi_stop; the message is under way while it is not 0 */
 
-	/* results of the login, constant after it */
+	/* results of the login; rules and LUNs are home's from then on, the others constant */
 	char initiator[ISCSI_NAME_MAX + 1], target[ISCSI_NAME_MAX + 1];
 	uint8_t isid[6];
 	uint16_t tsih, cid;
 	struct iscsi_params prm;
 	struct iscsi_rule *rules;
 	size_t n_rules;
-	struct iscsi_lun *luns;
+	struct iscsi_lun **luns; /* those that are free too: a LUN stays in its place */
 	size_t n_luns;
-	uint16_t *lun_numbers;
+	_Atomic unsigned n_luns_there; /* that are not gone */
+	uint16_t *lun_numbers;	       /* room for as many */
+	uint64_t session;
 	_Atomic(struct reactor *) home; /* the server's until all LUNs are there */
 	uint32_t stat_sn, exp_cmd_sn;
 
@@ -242,6 +246,7 @@ struct iscsi_server {
 	struct scsi_pr_store store;
 	struct scsi_target *scsi;
 	struct iscsi_provider p;
+	struct co_mutex changing; /* rules are compared */
 	struct iscsi_options o;
 	uint16_t last_tsih;
 	uint64_t last_session;
@@ -278,12 +283,30 @@ void iscsi_conn_ask_logout(struct iscsi_conn *c);
 void iscsi_conn_check_end(struct iscsi_conn *c);
 /* Callbacks of its nexuses. */
 extern const struct scsi_nexus_ops iscsi_nexus_ops;
+/* Coroutine on the server's reactor, before the connection runs or by iscsi_luns_co_change(). NULL: it is not there just now. */
+struct iscsi_lun *iscsi_lun_co_open(struct iscsi_conn *c, const struct iscsi_rule *rule);
+/* One more in the table. */
+void iscsi_lun_add(struct iscsi_conn *c, struct iscsi_lun *l);
 /* One command less; a LUN that is gone is given back with the last. */
 void iscsi_lun_put(struct iscsi_lun *l);
 /* The full feature phase begins: those that went in the login are given back. */
 void iscsi_luns_begin(struct iscsi_conn *c);
 /* Coroutine on the server's reactor. */
 void iscsi_luns_co_close(struct iscsi_conn *c);
+/* What a running session may see is something else now. */
+struct iscsi_luns_change {
+	struct iscsi_conn *c;
+	struct iscsi_rule *rules; /* all that it has now; taken over */
+	size_t n_rules;
+	const uint16_t *gone;
+	size_t n_gone;
+	struct iscsi_lun **added; /* taken over, each */
+	size_t n_added;
+};
+/* Coroutine on the connection's home, struct iscsi_luns_change: the rest hears that the list of LUNs has changed. Also when it has ended. */
+int iscsi_luns_co_change(void *change);
+/* changes.c. Coroutine there, in the login. Are the rules others than those that it has looked up? Also when they cannot be read. */
+bool iscsi_login_co_is_late(struct iscsi_conn *c);
 /* server.c: asks a connection to end, from the server's reactor. */
 void iscsi_conn_stop(struct iscsi_conn *c, enum iscsi_stop how);
 /* What comes of it, on the connection's home. */

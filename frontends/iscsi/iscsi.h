@@ -61,8 +61,8 @@ int iscsi_server_listen(struct iscsi_server *s, const char *addr, struct err *e)
 void iscsi_server_co_destroy(struct iscsi_server *s);
 /* Coroutine, reactor 0. Serves one stream from the login to the end, takes it over. For listeners, tests and fuzzers. */
 void iscsi_server_co_serve(struct iscsi_server *s, struct stream *st);
-/* Reactor 0. The rules have changed: sessions that hold what they no longer may are asked to log out, and dropped after some
- * seconds; they come back to what is theirs now. Coroutine. */
+/* Reactor 0. The rules have changed: sessions lose LUNs, and get others, and hear that the list is another one. Those whose secrets have
+ * changed, or to which nothing is left, are asked to log out, and dropped after some seconds. Coroutine. */
 void iscsi_server_co_rules_changed(struct iscsi_server *s);
 
 struct iscsi_connection_info {

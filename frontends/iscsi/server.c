@@ -44,45 +44,23 @@ static bool tsih_is_used(struct iscsi_server *s, uint16_t tsih)
 	return tsih == ISCSI_TSIH_NONE;
 }
 
-/* Coroutine. One LU; those that are not there just now are left out. */
-static void lun_co_open(struct iscsi_conn *c, const struct iscsi_rule *rule, uint64_t session)
-{
-	struct iscsi_lun *l = &c->luns[c->n_luns];
-	struct scsi_nexus_conf conf = { .port = 1, .tpg = ISCSI_TPGT, .session = session, .read_only = rule->read_only, .ops = &iscsi_nexus_ops, .arg = l };
-	struct err e = { 0 };
-	int r;
-
-	snprintf(conf.initiator, sizeof(conf.initiator), "%s,i,0x%02x%02x%02x%02x%02x%02x", c->initiator, c->isid[0], c->isid[1],
-		 c->isid[2], c->isid[3], c->isid[4], c->isid[5]);
-	snprintf(conf.target, sizeof(conf.target), "%s,t,0x%04x", c->target, ISCSI_TPGT);
-	l->conn = c;
-	l->lun = rule->lun;
-	r = scsi_nexus_co_open(c->srv->scsi, rule->export_name, &conf, &l->nexus, &e);
-	if (r < 0) {
-		iscsi_log(c->srv, "iscsi: %s: LUN %u is left out: %s: %s", c->net.st->peer, rule->lun, rule->export_name, err_text(r));
-		return;
-	}
-	l->home = scsi_nexus_home(l->nexus);
-	c->lun_numbers[c->n_luns++] = rule->lun;
-}
-
 static enum iscsi_login_status session_co_open(struct iscsi_conn *c)
 {
-	uint64_t session = ++c->srv->last_session;
+	struct iscsi_lun *l;
 	size_t i;
 
 	if (c->n_rules > ISCSI_LUNS_MAX)
 		return ISCSI_LOGIN_NO_RESOURCES;
-	c->luns = xcalloc(c->n_rules + 1, sizeof(*c->luns));
-	c->lun_numbers = xcalloc(c->n_rules + 1, sizeof(*c->lun_numbers));
-	for (i = 0; i < c->n_rules && !c->net.dropped; i++)
-		lun_co_open(c, &c->rules[i], session);
+	c->session = ++c->srv->last_session;
+	for (i = 0; i < c->n_rules && !c->net.dropped; i++) {
+		l = iscsi_lun_co_open(c, &c->rules[i]);
+		if (l)
+			iscsi_lun_add(c, l);
+	}
 	if (c->n_luns)
-		atomic_store(&c->home, c->luns[0].home);
+		atomic_store(&c->home, c->luns[0]->home);
 	return c->n_luns ? ISCSI_LOGIN_OK : ISCSI_LOGIN_UNAVAILABLE;
 }
-
-static bool conn_co_has_changed(struct iscsi_server *s, uint16_t tsih, struct iscsi_conn *c);
 
 enum iscsi_login_status iscsi_session_co_begin(struct iscsi_conn *c, uint16_t tsih)
 {
@@ -107,7 +85,7 @@ enum iscsi_login_status iscsi_session_co_begin(struct iscsi_conn *c, uint16_t ts
 	c->is_listed = true;
 	if (c->is_discovery)
 		return ISCSI_LOGIN_OK;
-	if (conn_co_has_changed(s, c->tsih, c)) /* since it said who it is; what changes from here on finds it in the table */
+	if (iscsi_login_co_is_late(c)) /* since it said who it is; what changes from here on finds it in the table */
 		return ISCSI_LOGIN_UNAVAILABLE;
 	return session_co_open(c);
 }
@@ -133,6 +111,8 @@ static void conn_free(struct net_conn *net)
 	struct iscsi_conn *c = conn_of(net);
 
 	xfree(c->rules);
+	while (c->n_luns)
+		xfree(c->luns[--c->n_luns]);
 	xfree(c->luns);
 	xfree(c->lun_numbers);
 	xfree(c);
@@ -153,6 +133,8 @@ static void conn_co_run(struct net_conn *c)
 
 static void conn_co_over(struct net_conn *c)
 {
+	while (conn_of(c)->n_changing)
+		co_queue_wait(&conn_of(c)->srv->net.changed);
 	iscsi_luns_co_close(conn_of(c));
 }
 
@@ -200,6 +182,7 @@ struct iscsi_server *iscsi_server_create(struct world *w, struct ashlar *a, cons
 	DEFAULT(max_session_bytes);
 	DEFAULT(max_total_bytes);
 #undef DEFAULT
+	co_mutex_init(&s->changing);
 	net_server_init(&s->net, w, &net_ops,
 			&(struct net_server_conf){ .max_connections = s->o.max_connections,
 						   .max_half_open = s->o.max_unauthenticated,
@@ -231,84 +214,6 @@ void iscsi_server_co_destroy(struct iscsi_server *s)
 	xfree(s);
 }
 
-/* ---- changes ---- */
-
-static bool secrets_equal(const struct iscsi_secret *a, const struct iscsi_secret *b)
-{
-	return !strcmp(a->user, b->user) && a->len == b->len && !memcmp(a->bytes, b->bytes, a->len);
-}
-
-static bool rules_equal(const struct iscsi_rule *a, const struct iscsi_rule *b)
-{
-	return a->lun == b->lun && a->read_only == b->read_only && !strcmp(a->export_name, b->export_name) &&
-	       secrets_equal(&a->chap, &b->chap);
-}
-
-static bool rule_is_in(const struct iscsi_rule *r, const struct iscsi_rule *v, size_t n)
-{
-	size_t i;
-
-	for (i = 0; i < n; i++)
-		if (rules_equal(r, &v[i]))
-			return true;
-	return false;
-}
-
-/* Would a login that has proved the same give the same? Who has proved the one secret gets all that have it. */
-static bool session_is_as_it_was(const struct iscsi_conn *c, const struct iscsi_rule *now, size_t n)
-{
-	size_t i, k;
-
-	for (i = 0; i < c->n_rules; i++)
-		if (!rule_is_in(&c->rules[i], now, n))
-			return false;
-	for (i = 0; i < n; i++) {
-		bool his = !*now[i].chap.user;
-
-		for (k = 0; k < c->n_rules && !his; k++)
-			his = secrets_equal(&c->rules[k].chap, &now[i].chap);
-		if (his && !rule_is_in(&now[i], c->rules, c->n_rules))
-			return false;
-	}
-	return true;
-}
-
-/* Coroutine. Has a running session other rights now? c may be gone after it. */
-static bool conn_co_has_changed(struct iscsi_server *s, uint16_t tsih, struct iscsi_conn *c)
-{
-	struct iscsi_rule *now = NULL;
-	struct iscsi_conn *x;
-	bool changed = false;
-	size_t n = 0;
-	int r = s->p.co_rules(s->p.arg, c->initiator, c->target, &now, &n);
-
-	list_for_each (x, &s->net.conns, net.link)
-		if (x == c && x->tsih == tsih)
-			changed = r == 0 && !session_is_as_it_was(x, now, n);
-	xfree(now);
-	return changed;
-}
-
-void iscsi_server_co_rules_changed(struct iscsi_server *s)
-{
-	uint16_t *v = xcalloc(s->net.n_conns + 1, sizeof(*v));
-	struct iscsi_conn *c;
-	size_t i, n = 0;
-
-	list_for_each (c, &s->net.conns, net.link)
-		if (c->is_listed && !c->is_discovery)
-			v[n++] = c->tsih;
-	for (i = 0; i < n; i++) {
-		list_for_each (c, &s->net.conns, net.link)
-			if (c->is_listed && c->tsih == v[i])
-				break;
-		if (&c->net.link != &s->net.conns && conn_co_has_changed(s, v[i], c))
-			iscsi_conn_stop(c, STOP_LOGOUT);
-	}
-	xfree(v);
-	scsi_target_co_tidy(s->scsi);
-}
-
 /* ---- reports ---- */
 
 static uint64_t counter(const _Atomic uint64_t *c)
@@ -329,7 +234,7 @@ int iscsi_server_connections(struct iscsi_server *s, struct iscsi_connection_inf
 		snprintf(x->peer, sizeof(x->peer), "%s", c->net.st->peer);
 		snprintf(x->initiator, sizeof(x->initiator), "%s", c->initiator);
 		snprintf(x->target, sizeof(x->target), "%s", c->target);
-		x->n_luns = (unsigned)c->n_luns;
+		x->n_luns = atomic_load(&c->n_luns_there);
 		x->reads = counter(&c->reads);
 		x->writes = counter(&c->writes);
 		x->bytes_read = counter(&c->bytes_read);

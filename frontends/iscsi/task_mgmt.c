@@ -56,8 +56,8 @@ static void tmf_co(void *arg)
 		r = tmf_co_lun(run, run->lun);
 	} else {
 		for (i = 0; i < c->n_luns; i++)
-			if (!c->luns[i].gone)
-				r = tmf_co_lun(run, &c->luns[i]);
+			if (!c->luns[i]->gone)
+				r = tmf_co_lun(run, c->luns[i]);
 	}
 	if (run->ref)
 		iscsi_task_unpin(run->ref);
@@ -176,6 +176,6 @@ void iscsi_abort_all(struct iscsi_conn *c)
 
 	tasks_take(c, NULL);
 	for (i = 0; i < c->n_luns; i++)
-		if (c->luns[i].n_tasks && !c->luns[i].closed)
-			tmf_start((struct tmf_run){ .c = c, .lun = &c->luns[i], .what = SCSI_TMF_ABORT_TASK_SET, .silent = true });
+		if (c->luns[i]->n_tasks && !c->luns[i]->closed)
+			tmf_start((struct tmf_run){ .c = c, .lun = c->luns[i], .what = SCSI_TMF_ABORT_TASK_SET, .silent = true });
 }

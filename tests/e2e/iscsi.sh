@@ -133,6 +133,68 @@ except Refused as e:
     assert e.status == 0x203
 assert k.ready(1)
 '
+session 'LUNs come to a session, and go, and it hears of it' '
+import subprocess
+def ashlar(*args):
+    subprocess.run(["'"$ashlar"'"] + list(args), check=True, stdout=subprocess.DEVNULL)
+def luns(i):
+    st, data, _, _, _ = i.command(struct.pack(">BBBBBBIBB", 0xa0, 0, 0, 0, 0, 0, 256, 0, 0), read=256)
+    assert st == 0
+    return sorted(data[8 + 8 * k + 1] for k in range(int.from_bytes(data[:4], "big") // 8))
+def hears(i, lun):
+    p = i.recv()
+    assert p.opcode == 0x32 and p.bhs[36] == 0 and p.data[14:16] == b"\x3f\x0e", (hex(p.opcode), p.data.hex())
+    st, _, sense, _, _ = i.command(bytes(6), lun=lun)
+    assert st == 2 and sense[2] & 15 == 6 and sense[12:14] == b"\x3f\x0e", sense.hex()
+    assert i.command(bytes(6), lun=lun)[0] == 0
+i = Initiator(addr, name=iqn + ":a").login(iqn + ":shared")
+other = Initiator(addr, name=iqn + ":c")
+assert i.ready(1) and luns(i) == [1]
+for again in range(3):
+    ashlar("export", "add", "demo/b", "--iscsi", "--iqn", iqn + ":shared", "--lun", "7", "--initiator", iqn + ":a")
+    hears(i, 1)
+    assert luns(i) == [1, 7] and i.ready(7)
+    assert i.command(write10(again, 1), write=bytes([again]) * 512, lun=7)[0] == 0
+    ashlar("export", "add", "demo/b", "--iscsi", "--iqn", iqn + ":shared", "--lun", "7", "--initiator", iqn + ":a", "--read-only")
+    hears(i, 1)
+    assert luns(i) == [1, 7] and i.ready(7)
+    st, _, sense, _, _ = i.command(write10(again, 1), write=bytes(512), lun=7)
+    assert st == 2 and sense[2] & 15 == 7, sense.hex()
+    assert i.command(read10(again, 1), read=512, lun=7)[1] == bytes([again]) * 512
+    ashlar("export", "remove", "demo/b", "--iscsi")
+    hears(i, 1)
+    assert luns(i) == [1]
+    st, _, sense, _, _ = i.command(bytes(6), lun=7)
+    assert st == 2 and sense[2] & 15 == 5 and sense[12] == 0x25, sense.hex()
+assert i.logout() == 0
+'
+session 'LUNs that ask for a secret are not for who has not shown it' '
+import subprocess
+def ashlar(*args):
+    subprocess.run(["'"$ashlar"'"] + list(args), check=True, stdout=subprocess.DEVNULL)
+def luns(i):
+    data = i.command(struct.pack(">BBBBBBIBB", 0xa0, 0, 0, 0, 0, 0, 256, 0, 0), read=256)[1]
+    return sorted(data[8 + 8 * k + 1] for k in range(int.from_bytes(data[:4], "big") // 8))
+ashlar("volume", "create", "demo/m", "--size", "64M")
+ashlar("export", "add", "demo/m", "--iscsi", "--iqn", iqn + ":mixed", "--lun", "0")
+before = Initiator(addr).login(iqn + ":mixed")
+assert before.ready()
+ashlar("export", "add", "demo/b", "--iscsi", "--iqn", iqn + ":mixed", "--lun", "1", "--chap-user", "alice", "--chap-secret-file", "s1")
+assert luns(before) == [0] and before.ready()
+i = Initiator(addr).login(iqn + ":mixed")
+assert luns(i) == [0], luns(i)
+st, _, sense, _, _ = i.command(read10(0, 1), read=512, lun=1)
+assert st == 2 and sense[12] == 0x25, sense.hex()
+i = Initiator(addr).login(iqn + ":mixed", security=False)
+assert luns(i) == [0], luns(i)
+k = Initiator(addr).login(iqn + ":mixed", user="alice", secret="alice-secret-12")
+assert luns(k) == [0, 1]
+ashlar("export", "remove", "demo/b", "--iscsi")
+p = k.recv()
+assert p.opcode == 0x32 and p.bhs[36] == 0, hex(p.opcode)
+assert luns(k) == [0]
+ashlar("volume", "delete", "demo/m", "--force")
+'
 session 'a volume that is deleted leaves its sessions' '
 import subprocess
 subprocess.run(["'"$ashlar"'", "volume", "create", "demo/gone", "--size", "64M"], check=True, stdout=subprocess.DEVNULL)
