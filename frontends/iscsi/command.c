@@ -224,12 +224,23 @@ static void submit_there(struct msg *m)
 	scsi_submit(&container_of(m, struct iscsi_task, msg)->cmd);
 }
 
+/* On the LU's home. While it is there nobody else looks at it. */
+static void *out_take(struct scsi_cmd *cmd, size_t *bytes)
+{
+	struct iscsi_task *t = cmd->owner;
+	void *buf = t->buf;
+
+	*bytes = t->buf_bytes;
+	t->buf = NULL;
+	return buf;
+}
+
 static void cmd_fill(struct iscsi_task *t)
 {
 	struct scsi_cmd *cmd = &t->cmd;
 
 	*cmd = (struct scsi_cmd){ .nexus = t->lun ? t->lun->nexus : NULL, .attr = t->attr, .cdb_len = t->cdb_len, .cdb_long = t->long_cdb,
-				  .done = cmd_done, .owner = t };
+				  .done = cmd_done, .out_take = out_take, .owner = t };
 	memcpy(cmd->cdb, t->cdb, sizeof(cmd->cdb));
 	if (t->is_write && t->want) {
 		t->out_iov = (struct iovec){ t->buf, t->want };

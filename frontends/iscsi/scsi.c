@@ -1,15 +1,10 @@
 /*
- * scsi.c: a command from its arrival to its end; the task set; task management.
+ * scsi.c: a command from its arrival to its end; the task set.
  *
  * The task set is a list in order of arrival. SIMPLE tasks run at once, unless an ORDERED one is before them; an ORDERED one waits for
  * all before it; HEAD OF QUEUE waits for nobody. Each task is in the list until it has ended.
- *
- * Aborting: a task that has not begun ends at once. A read goes on without its command, which is answered for: whatever the disk does,
- * nobody sees it. All else may change data, and is waited for, unless it waits for something that may never come (bdev_cancel()).
  */
 #include "frontends/iscsi/scsi_internal.h"
-
-#define ABORT_AGAIN_NS (100 * NS_PER_MS) /* one that was just trying again to get space may wait for it now */
 
 /* ---- memory ---- */
 
@@ -73,8 +68,7 @@ static void task_answer(struct scsi_task *t, struct scsi_cmd *c)
 	}
 }
 
-/* The command is not this task's any more. */
-static void task_let_go(struct scsi_task *t)
+void scsi_task_let_go(struct scsi_task *t)
 {
 	if (t->nexus)
 		t->nexus->n_tasks--;
@@ -93,7 +87,8 @@ static void lu_pump(struct scsi_lu *lu)
 	if (!lu->n_waiting)
 		return;
 	list_for_each_safe (t, tmp, &lu->tasks, link) {
-		if (t->state == TASK_WAITING && (t->attr == SCSI_ORDERED ? !any : !ordered)) {
+		if (t->state == TASK_WAITING && (t->attr == SCSI_HEAD_OF_QUEUE || (t->attr == SCSI_ORDERED ? !any : !ordered)) &&
+		    !scsi_task_is_after_left(t)) {
 			t->state = TASK_RUNNING;
 			lu->n_waiting--;
 			task_start(t);
@@ -102,8 +97,6 @@ static void lu_pump(struct scsi_lu *lu)
 		ordered |= t->attr == SCSI_ORDERED;
 	}
 }
-
-static void co_pump(struct scsi_lu *lu);
 
 void scsi_task_end(struct scsi_task *t)
 {
@@ -116,12 +109,14 @@ void scsi_task_end(struct scsi_task *t)
 	lu->n_tasks--;
 	lu->n_ordered -= t->attr == SCSI_ORDERED;
 	lu->n_co -= t->in_co;
+	if (unlikely(t->left))
+		scsi_task_left_end(t);
 	if (c)
 		task_answer(t, c);
-	task_let_go(t);
+	scsi_task_let_go(t);
 	task_free(t);
 	lu_pump(lu);
-	co_pump(lu);
+	scsi_lu_co_pump(lu);
 	co_queue_wake_all(&lu->task_ended);
 	if (c)
 		c->done(c);
@@ -152,7 +147,7 @@ static void task_co_main(void *arg)
 	}
 }
 
-static void co_pump(struct scsi_lu *lu)
+void scsi_lu_co_pump(struct scsi_lu *lu)
 {
 	while (lu->n_co < SCSI_CO_MAX && !list_is_empty(&lu->co_waiting)) {
 		struct scsi_task *t = list_entry(list_pop_front(&lu->co_waiting), struct scsi_task, co_link);
@@ -198,7 +193,7 @@ static void task_start(struct scsi_task *t)
 		scsi_task_end_later(t);
 	} else if (t->op->flags & OPF_CO) {
 		list_push_back(&t->lu->co_waiting, &t->co_link);
-		co_pump(t->lu);
+		scsi_lu_co_pump(t->lu);
 	} else {
 		t->op->run(t);
 	}
@@ -238,130 +233,10 @@ void scsi_submit(struct scsi_cmd *c)
 	} else if (unlikely(lu->n_tasks > SCSI_TASKS_MAX)) {
 		t->status = SCSI_TASK_SET_FULL;
 		scsi_task_end_later(t);
-	} else if (unlikely(task_must_wait(t))) {
+	} else if (unlikely(task_must_wait(t) || scsi_task_is_after_left(t))) {
 		t->state = TASK_WAITING;
 		lu->n_waiting++;
 	} else {
 		task_start(t);
 	}
-}
-
-/* ---- task management ---- */
-
-static bool is_io_of(const struct io *io, void *task)
-{
-	const struct scsi_task *t = task;
-
-	return io->owner == t || (t->co && io_is_of_co(io, t->co));
-}
-
-/* Of those that are to be aborted: nobody waits for space in a full pool, or for a turn under a limit. */
-static void waiting_cancel(struct scsi_lu *lu)
-{
-	struct scsi_task *t, *tmp;
-
-	list_for_each_safe (t, tmp, &lu->tasks, link)
-		if (t->aborted)
-			bdev_cancel(lu->bdev, is_io_of, t); /* t may be gone after it */
-}
-
-/* Returns whether it is to be waited for. */
-static bool task_abort(struct scsi_task *t)
-{
-	struct scsi_cmd *c = t->c;
-
-	t->aborted = true;
-	if (t->state == TASK_WAITING) {
-		t->state = TASK_RUNNING;
-		t->lu->n_waiting--;
-		scsi_task_end_later(t);
-	} else if (!list_is_empty(&t->co_link)) {
-		list_del(&t->co_link);
-		scsi_task_end_later(t);
-	} else if (c && t->op && t->op->flags & OPF_ABORT_READ && list_is_empty(&t->end.link)) {
-		c->task = NULL;
-		c->aborted = true;
-		c->status = SCSI_TASK_ABORTED;
-		c->sense_len = 0;
-		task_let_go(t);
-		c->done(c);
-		return false;
-	}
-	return true;
-}
-
-void scsi_lu_co_abort(struct scsi_lu *lu, bool (*match)(const struct scsi_task *t, void *arg), void *arg)
-{
-	struct scsi_task *t, *tmp;
-	uint64_t left;
-
-	list_for_each_safe (t, tmp, &lu->tasks, link)
-		if (t->c && (!match || match(t, arg)))
-			task_abort(t);
-	for (;;) {
-		waiting_cancel(lu);
-		left = 0;
-		list_for_each (t, &lu->tasks, link)
-			left += t->aborted && t->c && (!match || match(t, arg));
-		if (!left)
-			return;
-		(void)!co_queue_wait_until(&lu->task_ended, reactor_now_ns() + ABORT_AGAIN_NS);
-	}
-}
-
-static bool is_cmd(const struct scsi_task *t, void *arg)
-{
-	return t->c == arg;
-}
-
-static bool is_of_nexus(const struct scsi_task *t, void *arg)
-{
-	return t->nexus == arg;
-}
-
-static void lu_reset(struct scsi_lu *lu)
-{
-	struct scsi_nexus *n;
-
-	lu->reserved_by = NULL;
-	scsi_lu_fence(lu);
-	lu->mode = (struct scsi_mode){0};
-	list_for_each (n, &lu->nexuses, link)
-		n->prevents_removal = false;
-	scsi_lu_attention(lu, NULL, ASC_LUN_RESET);
-}
-
-/* Others whose commands are taken away hear of it. */
-static void tell_cleared(struct scsi_lu *lu, const struct scsi_nexus *by)
-{
-	struct scsi_nexus *n;
-
-	list_for_each (n, &lu->nexuses, link)
-		if (n != by && n->n_tasks)
-			scsi_nexus_attention_asc(n, ASC_COMMANDS_CLEARED);
-}
-
-int scsi_co_tmf(struct scsi_nexus *n, enum scsi_tmf what, struct scsi_cmd *ref)
-{
-	struct scsi_lu *lu = n->lu;
-
-	switch (what) {
-	case SCSI_TMF_ABORT_TASK:
-		if (!ref || !ref->task || ref->nexus != n)
-			return -ENOENT;
-		scsi_lu_co_abort(lu, is_cmd, ref);
-		return 0;
-	case SCSI_TMF_ABORT_TASK_SET:
-		scsi_lu_co_abort(lu, is_of_nexus, n);
-		return 0;
-	case SCSI_TMF_CLEAR_TASK_SET:
-		tell_cleared(lu, n);
-		scsi_lu_co_abort(lu, NULL, NULL);
-		return 0;
-	case SCSI_TMF_LUN_RESET:
-		scsi_lu_co_abort(lu, NULL, NULL);
-		lu_reset(lu);
-		return 0;
-	}
-	return -EINVAL;
 }

@@ -50,6 +50,9 @@ struct scsi_cmd {
 	uint32_t out_expected;	    /* what it wanted to send: may be more */
 	uint32_t in_max;	    /* what it wants to receive; only for the limit of memory: residuals are the transport's */
 	void (*done)(struct scsi_cmd *c);
+	/* Home reactor, at most once, before done(): it is being aborted, and a disk may still read the data-out: whose memory, of
+	 * buf_alloc(*bytes), is not the transport's any more. NULL: then it is waited for. */
+	void *(*out_take)(struct scsi_cmd *c, size_t *bytes);
 	void *owner;
 	/* after done() */
 	uint8_t status;		    /* enum scsi_status */
@@ -94,7 +97,8 @@ enum scsi_tmf {
 	SCSI_TMF_LUN_RESET,	 /* likewise, and reservations of RESERVE(6), mode pages */
 };
 /* Coroutine on the nexus's home. What is aborted ends in done() with `aborted` before it returns; with reads that a stuck disk does
- * not answer too. Writes are waited for: after it nothing of them touches the data any more. -ENOENT: there is no such command. */
+ * not answer too. Writes are waited for, five seconds (longer: copies between LUs, reservations): what a disk has not answered then
+ * is over for whoever looks: commands that come where it may still write wait for it. -ENOENT: there is no such command. */
 int scsi_co_tmf(struct scsi_nexus *n, enum scsi_tmf what, struct scsi_cmd *ref);
 
 /* ---- targets and nexuses ---- */

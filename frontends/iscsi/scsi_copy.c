@@ -23,11 +23,13 @@ struct step {
 static int step_read(void *arg)
 {
 	struct step *s = arg;
-	struct bdev *b = s->lu->bdev;
 	struct bdev_extent ext[2];
 	size_t n = ARRAY_LEN(ext);
+	struct bdev *b;
 	int r;
 
+	scsi_lu_co_settle(s->lu);
+	b = s->lu->bdev;
 	if (!scsi_lu_session_may(s->lu, s->session, ACCESS_READ))
 		return -EACCES;
 	r = bdev_check_range(b, s->off_bytes, s->len_bytes);
@@ -62,10 +64,13 @@ int scsi_copy_co_check(struct scsi_copy_end end, uint64_t len_bytes)
 static int step_write(void *arg)
 {
 	struct step *s = arg;
-	struct bdev *b = s->lu->bdev;
-	unsigned flags = s->lu->mode.write_through ? IO_FUA : 0;
+	unsigned flags;
+	struct bdev *b;
 	int r;
 
+	scsi_lu_co_settle(s->lu);
+	b = s->lu->bdev;
+	flags = s->lu->mode.write_through ? IO_FUA : 0;
 	if (!scsi_lu_session_may(s->lu, s->session, ACCESS_WRITE))
 		return -EACCES;
 	r = bdev_check_range(b, s->off_bytes, s->len_bytes);
@@ -119,6 +124,7 @@ static int share_may_write(void *arg)
 {
 	const struct share *s = arg;
 
+	scsi_lu_co_settle(s->to.lu);
 	return scsi_lu_session_may(s->to.lu, s->session, ACCESS_WRITE) ? 0 : -EACCES;
 }
 
@@ -127,6 +133,7 @@ static int share_there(void *arg)
 	struct share *s = arg;
 	int r;
 
+	scsi_lu_co_settle(s->from.lu);
 	if (!scsi_lu_session_may(s->from.lu, s->session, ACCESS_READ))
 		return -EACCES;
 	r = reactor_co_call(s->to.lu->home, share_may_write, s);

@@ -1,7 +1,8 @@
 /*
  * scsi_internal.h: what the files of the SCSI half share.
  *
- *   scsi.c          a command from its arrival to its end; the task set; task management
+ *   scsi.c          a command from its arrival to its end; the task set
+ *   scsi_tmf.c      task management
  *   scsi_table.c    which operations there are: handlers, CDB layouts, who may under whose reservation
  *   scsi_sense.c    sense data, errors of the engine as sense, unit attentions
  *   scsi_lu.c       logical units and nexuses
@@ -44,6 +45,9 @@
 #define SCSI_TOKENS_MAX 256
 #define SCSI_THRESHOLD_BYTES MIB	/* thresholds and log page count these */
 #define SCSI_THRESHOLD_AGAIN_PERCENT 2	/* of the space: that much more than the threshold must be free before it is told of again */
+#define SCSI_ABORT_NS (5 * NS_PER_SEC)	/* what is aborted is waited for so long */
+#define SCSI_LEFT_BYTES_MAX (64 * MIB)	/* data-out of what has been left to itself, of an LU */
+#define SCSI_LINGER_NS (NS_PER_SEC / 10)
 #define SCSI_PARAM_MAX (64 * KIB) /* a parameter list is no longer */
 
 /* Who may, when a reservation is another's; as SPC-4 5.12.1 and SBC-3 5.1 table. */
@@ -60,7 +64,8 @@ enum {
 	OPF_NO_ATTENTION = 1 << 0, /* is not told of unit attentions */
 	OPF_WRITES = 1 << 1,	   /* not on what is read-only */
 	OPF_CO = 1 << 2,	   /* the handler is a coroutine */
-	OPF_ABORT_READ = 1 << 3,   /* may be left to itself when aborted: only reads */
+	OPF_ABORT_READ = 1 << 3,   /* may be left to itself when aborted, and needs its command no more: reads, flushes */
+	OPF_LEAVE = 1 << 5,	   /* may be left to itself when a disk does not answer: does not need its nexus once it has begun */
 	OPF_OUT = 1 << 4,	   /* has data-out of its own length: scsi_op.out_bytes */
 };
 
@@ -91,6 +96,7 @@ struct scsi_task {
 	uint8_t state, attr;
 	bool aborted;		/* ends without a response; long work looks at it between steps */
 	bool in_co;
+	bool left;		/* goes on without its nexus: scsi_tmf.c; c is our own */
 	struct co *co;		/* that runs it; NULL: none */
 	struct task end;
 	/* the outcome */
@@ -145,7 +151,8 @@ struct scsi_lu {
 	struct scsi_target *target;
 	/* reactor 0 */
 	struct list link; /* target->lus */
-	unsigned refs;	  /* 0: it is there for the sake of its reservation */
+	unsigned refs;	  /* 0: it is there for the sake of its reservation, or */
+	bool lingers;	  /* of commands that a disk does not answer */
 	/* constant */
 	struct reactor *home;
 	struct ashlar_attach *at;
@@ -158,7 +165,8 @@ struct scsi_lu {
 	struct bdev *bdev;
 	bool read_only, gone;
 	struct list nexuses, tasks, co_waiting;
-	unsigned n_tasks, n_waiting, n_ordered, n_co;
+	unsigned n_tasks, n_waiting, n_ordered, n_co, n_left;
+	uint64_t left_bytes;
 	struct co_queue task_ended;
 	struct scsi_mode mode;
 	struct scsi_nexus *reserved_by; /* RESERVE(6) */
@@ -175,6 +183,7 @@ struct scsi_target {
 	struct co_mutex admin; /* LUs come and go */
 	struct list lus, nexuses, idle_prs;
 	_Atomic unsigned n_gone; /* words of it that have not been heard */
+	unsigned n_lingering;
 	struct list tokens; /* scsi_token.c */
 	unsigned n_tokens;
 	const struct scsi_pr_store *pr_store; /* NULL: nothing persists */
@@ -191,6 +200,17 @@ void scsi_task_reply(struct scsi_task *t, size_t n, size_t allocation);
 static inline const uint8_t *scsi_task_cdb(const struct scsi_task *t) { return t->c->cdb; }
 /* Copies up to n bytes of data-out from `skip` on; returns how many there were. */
 size_t scsi_task_out(const struct scsi_task *t, size_t skip, void *buf, size_t n);
+/* The command is not this task's any more. */
+void scsi_task_let_go(struct scsi_task *t);
+/* Coroutines of commands may begin. */
+void scsi_lu_co_pump(struct scsi_lu *lu);
+
+/* ---- scsi_tmf.c ---- */
+/* Is there something before it that has been left to itself, and may still write there? */
+bool scsi_task_is_after_left(struct scsi_task *t);
+void scsi_task_left_end(struct scsi_task *t);
+/* Coroutine. Nothing has been left to itself any more. */
+void scsi_lu_co_settle(struct scsi_lu *lu);
 /* The LU is reset, or a nexus lost: for scsi_lu.c. Coroutine. Aborts what `match` says, all if NULL; tas: others than `by` are answered
  * TASK ABORTED if the control mode page says so. */
 void scsi_lu_co_abort(struct scsi_lu *lu, bool (*match)(const struct scsi_task *t, void *arg), void *arg);

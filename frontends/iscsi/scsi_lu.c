@@ -221,10 +221,33 @@ static void lu_co_close(struct scsi_lu *lu)
 	xfree(lu);
 }
 
+static void lu_linger_co_run(void *arg);
+
+static int is_busy_there(void *arg)
+{
+	return ((struct scsi_lu *)arg)->n_tasks > 0;
+}
+
+/* Coroutine. What has been left to itself holds it; nobody is to wait for that. */
+static bool lu_co_linger(struct scsi_lu *lu)
+{
+	if (!lu->lingers && !reactor_co_call(lu->home, is_busy_there, lu))
+		return false;
+	if (!lu->lingers) {
+		lu->lingers = true;
+		lu->target->n_lingering++;
+		co_spawn(CO_SERVICE, lu_linger_co_run, lu, "scsi lu lingers");
+	}
+	return true;
+}
+
 /* Coroutine. Nobody uses it: does it stay, for the sake of its reservation? */
 static void lu_co_look(struct scsi_lu *lu)
 {
 	const struct scsi_pr_store *s = lu->target->pr_store;
+
+	if (lu_co_linger(lu))
+		return;
 
 	if (!lu->gone && lu->pr->type && s && s->co_is_disk && !s->co_is_disk(s->arg, &lu->uuid))
 		scsi_pr_clear(lu->pr);
@@ -238,6 +261,26 @@ static void lu_co_put(struct scsi_lu *lu)
 	CHECK(lu->refs);
 	if (--lu->refs == 0)
 		lu_co_look(lu);
+}
+
+static void lu_linger_co_run(void *arg)
+{
+	struct scsi_lu *lu = arg;
+	struct scsi_target *t = lu->target;
+
+	while (lu->lingers) {
+		co_sleep_ns(SCSI_LINGER_NS);
+		co_mutex_lock(&t->admin);
+		if (lu->refs || !reactor_co_call(lu->home, is_busy_there, lu)) {
+			lu->lingers = false;
+			if (!lu->refs)
+				lu_co_look(lu);
+			co_mutex_unlock(&t->admin);
+			break;
+		}
+		co_mutex_unlock(&t->admin);
+	}
+	t->n_lingering--;
 }
 
 static int tidy_home(void *arg)
@@ -266,7 +309,7 @@ static void lu_gone_co_run(void *arg)
 
 	co_mutex_lock(&t->admin);
 	list_for_each_safe (lu, tmp, &t->lus, link) {
-		if (lu->gone && !lu->refs) {
+		if (lu->gone && !lu->refs && !lu->lingers) {
 			lu_co_close(lu);
 			break;
 		}
@@ -439,7 +482,7 @@ void scsi_target_co_destroy(struct scsi_target *t)
 	struct list *l;
 
 	CHECK(list_is_empty(&t->nexuses));
-	while (atomic_load(&t->n_gone))
+	while (atomic_load(&t->n_gone) || t->n_lingering)
 		co_sleep_ns(NS_PER_MS);
 	co_mutex_lock(&t->admin);
 	while (!list_is_empty(&t->lus))

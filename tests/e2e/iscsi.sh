@@ -7,7 +7,7 @@
 set -u
 # shellcheck disable=SC2046
 . "$(dirname "$0")/lib.sh"
-need iscsi-ls iscsi-inq iscsi-test-cu qemu-io qemu-img
+need iscsi-ls iscsi-inq iscsi-test-cu qemu-io qemu-img nbdkit
 port=$("$py" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 iqn=iqn.2026-01.org.test
 url() { echo "iscsi://${2:-}127.0.0.1:$port/$iqn:$1"; }
@@ -22,9 +22,17 @@ session() { # NAME PYTHON: a session `i` of the small initiator does that
 	EOP
 }
 
-disks 1G d1 d2 e1 e2
+disks 1G d1 d2 e1 e2 f1
 t 0 'pool create' "$ashlar" pool create demo --layout raid1 d1 d2
 t 0 'another pool' "$ashlar" pool create other --layout raid1 e1 e2
+truncate -s 1G f2
+nbdkit -f -U "$dir/f2.sock" file "$dir/f2" >nbdkit.out 2>&1 &
+nbdkit_pid=$!
+pids+=("$nbdkit_pid")
+for _ in {1..50}; do [ -S f2.sock ] && break; sleep 0.1; done
+stuck="nbd+unix:///?socket=$dir/f2.sock"
+t 0 'a pool with a disk that will not answer' "$ashlar" pool create stuck --layout raid1 f1 "$stuck"
+t 0 'a volume there' "$ashlar" volume create stuck/v --size 64M
 for v in v a b cu; do t 0 "volume $v" "$ashlar" volume create "demo/$v" --size 128M; done
 echo alice-secret-12 >s1
 echo bob-secret-3456 >s2
@@ -66,7 +74,7 @@ says 'alice' 'it names the user'
 refused 'an address of other hosts' 'no encryption' "$ashlar" serve --iscsi "0.0.0.0:$port" d1 d2
 t 2 'an address that is none' "$ashlar" serve --iscsi 3260 d1 d2
 
-serve --iscsi "127.0.0.1:$port" d1 d2 e1 e2 || not_ok 'serve'
+serve --iscsi "127.0.0.1:$port" d1 d2 e1 e2 f1 "$stuck" || not_ok 'serve'
 t 0 'status' "$ashlar" daemon status
 says "127.0.0.1:$port" 'it says where iSCSI is'
 for f in iscsiadm libvirt-iscsi esxi; do
@@ -216,7 +224,7 @@ assert i.command(bytes([0x5f, 1, 3, 0, 0, 0, 0, 0, 24, 0]), write=b"ASHLARK1" + 
 '
 t 0 'written before' qemu-io -f raw -c 'write -P 0x77 8M 1M' -c flush "$(url secret alice%alice-secret-12@)/0"
 daemon_kill
-serve --iscsi "127.0.0.1:$port" d1 d2 e1 e2 || not_ok 'serve again'
+serve --iscsi "127.0.0.1:$port" d1 d2 e1 e2 f1 "$stuck" || not_ok 'serve again'
 t ! 'NBD clients are held to a reservation before any initiator is there' qemu-io -f raw -c 'write 0 64k' "$(uri demo/v)"
 session 'a reservation holds after kill -9' '
 i = Initiator(addr, name=iqn + ":other").login(iqn + ":open")
@@ -254,6 +262,35 @@ assert k.ready() and k.command(vpd, read=255)[1] == was
 '
 t 0 'its export is in the other pool' "$ashlar" export list --iscsi
 says 'demo\.cu +0 other/cu' 'by the name that it had'
+
+# ---- a disk that does not answer ----
+t 0 'its volume is a disk for initiators' "$ashlar" export add stuck/v --iscsi --iqn "$iqn:stuck"
+session 'a command that is stuck is aborted, and the session goes on' '
+import os, signal, time
+i = Initiator(addr, timeout=20).login(iqn + ":stuck")
+assert i.ready() and i.command(write10(0, 8), write=bytes(4096))[0] == 0
+os.kill('"$nbdkit_pid"', signal.SIGSTOP)
+try:
+    b = i.bhs(1, 0xa1, 0, w20=4096, rest=write10(0, 8).ljust(16, b"\0"))
+    i.send(b, b"x" * 4096)
+    c = i.bhs(1, 0xa1, 0, w20=4096, rest=write10(64, 8).ljust(16, b"\0"))
+    i.send(c, b"y" * 4096)
+    time.sleep(0.5)
+    start = time.monotonic()
+    assert i.tmf(5) == 0 # LOGICAL UNIT RESET
+    took = time.monotonic() - start
+    assert 1 < took < 8, took
+    assert i.tmf(1, ref=int.from_bytes(b[16:20], "big")) == 1 # there is no such task any more
+    assert i.ready()
+    st, data, sense, _, _ = i.command(read10(1024, 8), read=4096)
+    assert st == 0, sense.hex()
+    k = Initiator(addr, isid=i.isid, timeout=20).login(iqn + ":stuck") # takes the place of the first
+    assert k.ready()
+finally:
+    os.kill('"$nbdkit_pid"', signal.SIGCONT)
+st, data, sense, _, _ = k.command(read10(0, 8), read=4096)
+assert st == 0 and data in (bytes(4096), b"x" * 4096), sense.hex()
+'
 
 # ---- all that libiscsi asks ----
 timeout 400 iscsi-test-cu -d -n -t ALL "iscsi://127.0.0.1:$port/iqn.2026-01.org.ashlar:demo.cu/0" >cu 2>&1
