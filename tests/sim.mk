@@ -1,6 +1,6 @@
 # The proof: simulation, crash explorer, and the tests of the tests.
 
-PROOF_LIB := $(addprefix $(BUILD)/tests/lib/,model.o model_family.o model_transfer.o sim_rig.o sim_io.o sim_pools.o sim_family.o sim_adopt.o sim_limits.o sim_transfer.o parcel_stream.o)
+PROOF_LIB := $(addprefix $(BUILD)/tests/lib/,model.o model_family.o model_transfer.o model_share.o sim_rig.o sim_io.o sim_pools.o sim_family.o sim_adopt.o sim_limits.o sim_share.o sim_transfer.o parcel_stream.o)
 PROOF_LAYERS := engine/pool thin engine/meta raid engine/io engine/base
 PROOF_LIBS := $(foreach l,$(PROOF_LAYERS),$(call lib_of,$(l)))
 SIM_BIN := $(BUILD)/tests/sim/sim

@@ -16,6 +16,7 @@
  *
  * An answer to thin_leaf_co_refresh() that was asked for before home knew must not undo step 2: l->sharing, l->marks.
  */
+#include "engine/base/mutant.h"
 #include "thin/home_internal.h"
 #include "thin/volume_internal.h"
 
@@ -352,7 +353,7 @@ int thin_volume_co_share(struct thin_volume *src, uint64_t src_off, struct thin_
 	r = reactor_co_call(thin_volume_home(dst->t, dst->id), hold_there, dst);
 	if (r == 0) {
 		while (r == 0 && *done < len) {
-			*p = (struct share_step){ .t = src->t, .keep_source = src->bdev.read_only };
+			*p = (struct share_step){ .t = src->t, .keep_source = src->bdev.read_only || MUTANT(SHARED_IN_ONE_PLACE) };
 			p->src = (struct share_side){ .v = src, .first = (src_off + *done) >> shift };
 			p->dst = (struct share_side){ .v = dst, .first = (dst_off + *done) >> shift, .is_target = true };
 			p->src.n = p->dst.n = step_len(p, (len - *done) >> shift);

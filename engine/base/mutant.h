@@ -51,7 +51,10 @@
 	X(ARRIVES_BEFORE_HANDED, "a family is served in the other pool before this one has given it up") \
 	X(HANDED_STILL_OPENS, "a family that lives in another pool is served here too") \
 	X(KEPT_NOT_APPLIED, "what a killed process has kept of the journal is not applied") \
-	X(HAND_NOT_KEPT, "what a reactor hands in can be lost on its way home")
+	X(HAND_NOT_KEPT, "what a reactor hands in can be lost on its way home") \
+	X(SHARED_IN_ONE_PLACE, "where clusters are shared from they are still overwritten") \
+	X(NOTES_STAY_BEHIND, "a volume goes to another pool without its notes") \
+	X(NOTE_NOT_COMMITTED, "a note is acknowledged before it is durable")
 
 enum mutant {
 	MUTANT_NONE,

@@ -8,6 +8,7 @@
  */
 #include <string.h>
 
+#include "engine/base/mutant.h"
 #include "engine/pool/attach.h"
 #include "engine/pool/label_format.h"
 #include "engine/pool/life.h"
@@ -185,7 +186,7 @@ static int note_co_put_locked(struct ashlar_pool *p, uint64_t volume, unsigned k
 		r = -ENOENT;
 	if (r == 0) {
 		seq = records_put(p, volume, key, old, data, len);
-		r = meta_co_commit(p->meta, seq);
+		r = MUTANT(NOTE_NOT_COMMITTED) ? 0 : meta_co_commit(p->meta, seq);
 		if (r == 0)
 			r = meta_co_wait_applied(p->meta, seq);
 	}
@@ -276,7 +277,7 @@ int pool_co_notes_copy(struct ashlar_pool *p, struct thin_vol *of, struct ashlar
 	size_t len, old_len;
 	int r = 0;
 
-	for (key = 0; p->has_notes && key < ASHLAR_NOTES && r == 0; key++) {
+	for (key = 0; p->has_notes && key < ASHLAR_NOTES && r == 0 && !MUTANT(NOTES_STAY_BEHIND); key++) {
 		r = note_co_read(p, of->id, key, &data, &len);
 		if (r == 0 && !len && to->has_notes) /* an attempt before this one may have left some */
 			r = pool_co_note_get(to, copy->id, key, &old, &old_len);

@@ -42,6 +42,8 @@ enum op {
 	OP_MOVES,     /* to another layout and back, in use */
 	OP_PASSES,    /* to another pool and back, in use */
 	OP_TRANSFERS, /* sent and received, cut and resumed */
+	OP_SHARE,     /* ranges are copied by sharing clusters, and written to */
+	OP_NOTES,     /* what frontends keep with a volume */
 	OP_ADD,	      /* a disk joins, and is written */
 	OP_EVACUATE,  /* one leaves, with writes meanwhile */
 	OP_REMOVE,
@@ -62,7 +64,7 @@ static const char *const names[OP_N] = {
 	"write-new", "overwrite",     "write-small", "write-across", "fua-new", "fua-overwrite", "flush",   "discard",
 	"discard-write", "zero",      "write-large", "create",	     "delete",	"shrink",	 "grow",    "rename", "access", "limits",
 	"time",	     "new-group",     "lose-disk",   "recycle",	     "churn", "laps",	"return",	 "rebuild",
-	"late-labels", "leaves",      "snapshots",   "clones",	     "rollbacks", "moves", "passes", "transfers",
+	"late-labels", "leaves",      "snapshots",   "clones",	     "rollbacks", "moves", "passes", "transfers", "share", "notes",
 	"add", "evacuate", "remove", "replace", "rebalance", "adopt",
 	"pieces",	     "stripe-new",   "stripe-over", "stripe-again",  "stripe-seq", "stripe-whole",
 };
@@ -70,13 +72,13 @@ static const char *const names[OP_N] = {
 /* First what finds most in a few thousand states. */
 static const enum op mixed_alone[] = {
 	OP_CHURN,   OP_LAPS, OP_WRITE_LARGE, OP_LEAVES, OP_LATE_LABELS, OP_REBUILD, OP_SNAPS, OP_CLONES, OP_ROLLBACKS, OP_MOVES, OP_PASSES, OP_TRANSFERS,
-	OP_ADOPT, OP_WRITE_NEW, OP_OVERWRITE, OP_WRITE_SMALL,
+	OP_SHARE, OP_NOTES, OP_ADOPT, OP_WRITE_NEW, OP_OVERWRITE, OP_WRITE_SMALL,
 	OP_WRITE_ACROSS, OP_FUA_NEW, OP_FUA_OVER, OP_FLUSH, OP_DISCARD, OP_DISCARD_WRITE, OP_ZERO, OP_CREATE, OP_DELETE,
 	OP_SHRINK,  OP_GROW, OP_RENAME, OP_TIME, OP_NEW_GROUP, OP_LOSE_DISK, OP_RECYCLE, OP_RETURN, OP_ACCESS, OP_LIMITS,
 	OP_REMOVE,  OP_REPLACE, OP_EVACUATE, OP_ADD, OP_REBALANCE,
 };
 static const enum op parity_alone[] = {
-	OP_PIECES,     OP_STRIPE_WHOLE, OP_SNAPS,      OP_OVERWRITE,	OP_ROLLBACKS,	  OP_CLONES,  OP_MOVES, OP_PASSES, OP_TRANSFERS, OP_ADOPT,
+	OP_PIECES,     OP_STRIPE_WHOLE, OP_SNAPS,      OP_OVERWRITE,	OP_ROLLBACKS,	  OP_CLONES,  OP_MOVES, OP_PASSES, OP_TRANSFERS, OP_SHARE, OP_ADOPT,
 	OP_STRIPE_AGAIN, OP_STRIPE_OVER,	  OP_WRITE_SMALL, OP_FUA_OVER, OP_REBUILD, OP_RETURN,
 	OP_STRIPE_NEW, OP_LOSE_DISK,	OP_STRIPE_SEQ, OP_WRITE_NEW,	OP_DISCARD_WRITE, OP_NEW_GROUP,	  OP_TIME,     OP_RECYCLE,
 	OP_REPLACE,    OP_REMOVE,	OP_EVACUATE,   OP_REBALANCE,
@@ -567,6 +569,40 @@ static int co_adopt(struct crash_run *c)
 	return 0;
 }
 
+/* Between two volumes, and within one; what is shared is written to on either side. */
+static int co_share(struct crash_run *c)
+{
+	struct rig *g = &c->rig;
+	uint64_t cl = g->cluster_bytes;
+	struct model_vol *a, *b;
+	unsigned i;
+	int r = 0;
+
+	for (i = 0; i < 5 && r == 0; i++) {
+		a = ops_vol(g, (unsigned)rng_below(&c->rng, 2));
+		b = ops_vol(g, (unsigned)rng_below(&c->rng, 2));
+		if (!a || !b)
+			return 0;
+		r = rig_co_vol_share(g, a, cl * rng_below(&c->rng, 8), b, cl * rng_below(&c->rng, 8), cl * (1 + rng_below(&c->rng, 6)));
+		if (i % 2)
+			ops_co_wr(g, b, RIG_FLUSH, 0, 0, 0);
+		ops_co_wr(g, rng_chance(&c->rng, 1, 2) ? a : b, rng_chance(&c->rng, 3, 4) ? RIG_WRITE : RIG_DISCARD, cl * rng_below(&c->rng, 8),
+			  rng_chance(&c->rng, 1, 2) ? cl : g->block_bytes, rng_chance(&c->rng, 1, 4) ? IO_FUA : 0);
+	}
+	return r;
+}
+
+static int co_notes(struct crash_run *c)
+{
+	struct rig *g = &c->rig;
+	unsigned i;
+	int r = 0;
+
+	for (i = 0; i < 6 && r == 0 && ops_vol(g, i % 2); i++)
+		r = rig_co_vol_note(g, ops_vol(g, i % 2), i == 4 ? 0 : 1 + (uint32_t)rng_below(&c->rng, 1000));
+	return r;
+}
+
 static int co_admin_op(struct crash_run *c, unsigned op)
 {
 	struct rig *g = &c->rig;
@@ -604,11 +640,18 @@ static int co_admin_op(struct crash_run *c, unsigned op)
 		return model_vol_find(g->model, "leaves") ? 0 : co_leaves(c);
 	case OP_ADOPT:
 		return co_adopt(c);
+	case OP_SHARE:
+		return co_share(c);
+	case OP_NOTES:
+		return co_notes(c);
+	case OP_PASSES:
+		if (v) /* it goes along */
+			(void)!rig_co_vol_note(g, v, 1 + (uint32_t)rng_below(&c->rng, 1000));
+		return family_co_run(c, (enum family_op)(op - OP_SNAPS));
 	case OP_SNAPS:
 	case OP_CLONES:
 	case OP_ROLLBACKS:
 	case OP_MOVES:
-	case OP_PASSES:
 	case OP_TRANSFERS:
 		return family_co_run(c, (enum family_op)(op - OP_SNAPS));
 	case OP_ADD:

@@ -31,7 +31,7 @@ struct model *model_create(void)
 static void sector_fini(struct model_sector *s)
 {
 	free(s->many);
-	*s = (struct model_sector){ .n = 1, .one = { 0, 0, NEVER } };
+	*s = (struct model_sector){ .n = 1, .one = { 0, NEVER, 0 } };
 }
 
 static void vol_free(struct model_vol *v)
@@ -122,7 +122,7 @@ struct model_cand *model_cands(struct model_sector *s)
 	return s->many ? s->many : &s->one;
 }
 
-void model_cand_add(struct model_sector *s, uint32_t op, uint32_t val)
+void model_cand_add(struct model_sector *s, uint32_t op, model_val val)
 {
 	if (s->n + 1 > (s->many ? s->cap : 1)) {
 		bool first = !s->many;
@@ -132,7 +132,7 @@ void model_cand_add(struct model_sector *s, uint32_t op, uint32_t val)
 		if (first && s->n)
 			s->many[0] = s->one;
 	}
-	model_cands(s)[s->n++] = (struct model_cand){ op, val, NEVER };
+	model_cands(s)[s->n++] = (struct model_cand){ op, NEVER, val };
 }
 
 static uint32_t oldest_read(const struct model *m)
@@ -190,7 +190,7 @@ static void sector_set(const struct model *m, struct model_sector *s, uint32_t o
 		if (c.op != op && m->ops[c.op].ended != NEVER)
 			continue;
 		have |= c.op == op;
-		model_cands(s)[k++] = (struct model_cand){ c.op, c.val, NEVER };
+		model_cands(s)[k++] = (struct model_cand){ c.op, NEVER, c.val };
 	}
 	s->n = (uint16_t)k;
 	if (!have)
@@ -222,7 +222,9 @@ uint32_t model_begin(struct model *m, struct model_vol *v, enum model_kind kind,
 	CHECK(end <= v->n_sectors);
 	for (i = first; i < end; i++) {
 		model_sector_prune(m, &v->sectors[i]);
-		model_cand_add(&v->sectors[i], op, op);
+		model_cand_add(&v->sectors[i], op, kind == MODEL_ZERO ? op : model_val_of(op, i));
+		if (m->n_shares)
+			model_shares_begin(m, v, i, kind == MODEL_ZERO ? op : model_val_of(op, i));
 	}
 	m->ops[op].vol = (uint16_t)v->index;
 	if (m->n_taking)
@@ -321,23 +323,24 @@ static bool is_zero(const uint8_t *p)
 	return true;
 }
 
-/* 1: a stamp of this sector, *op says whose; 0: zeros; -1: something else, put in words. */
-static int stamp_read(const struct model *m, uint64_t sector, const uint8_t *p, uint32_t *op,
-		      char *why, size_t len)
+/* 1: a stamp, *val says whose; 0: zeros; -1: something else, put in words. */
+static int stamp_read(const struct model *m, const uint8_t *p, model_val *val, char *why, size_t len)
 {
 	struct stamp first, s;
+	uint64_t sector;
 	unsigned k;
 
 	if (is_zero(p))
 		return 0;
 	memcpy(&first, p, sizeof(first));
-	*op = first.op;
+	sector = first.sector >> 8;
+	*val = model_val_of(first.op, sector);
 	for (k = 0; k < MODEL_SECTOR / sizeof(s); k++) {
 		memcpy(&s, p + k * sizeof(s), sizeof(s));
-		if (s.op == *op && s.sector == (sector << 8 | k) && s.op < m->n_ops && s.vol == m->ops[s.op].vol + 1U)
+		if (s.op == first.op && s.sector == (sector << 8 | k) && sector <= UINT32_MAX && s.op < m->n_ops && s.vol == m->ops[s.op].vol + 1U)
 			continue;
 		if (k)
-			snprintf(why, len, "torn inside: begins with op %u, then vol %u op %u sector %" PRIu64, *op, s.vol - 1, s.op,
+			snprintf(why, len, "torn inside: begins with op %u, then vol %u op %u sector %" PRIu64, first.op, s.vol - 1, s.op,
 				 s.sector >> 8);
 		else
 			snprintf(why, len, "it is of volume %u, op %u, sector %" PRIu64 " (%016" PRIx64 ")", s.vol - 1, s.op,
@@ -368,7 +371,7 @@ void model_read_end(struct model *m, uint32_t since)
 static void sector_print(const struct model *m, const struct model_vol *v, struct model_sector *s, uint64_t sector,
 			 uint32_t since, const char *got)
 {
-	static const char *const kinds[] = { "write", "zero", "copy" };
+	static const char *const kinds[] = { "write", "zero", "copy", "share" };
 	unsigned i;
 
 	fprintf(stderr, "model: %s %u (%s) sector %" PRIu64 " (byte %" PRIu64 "): read at %u..%u returned %s; allowed:\n",
@@ -377,15 +380,16 @@ static void sector_print(const struct model *m, const struct model_vol *v, struc
 		const struct model_cand *c = &model_cands(s)[i];
 		const struct model_op *o = &m->ops[c->op];
 
-		fprintf(stderr, "model:   op %u %s of %u began %u ended %d epoch %u%s%s hidden %d\n", c->op, kinds[o->kind], c->val, o->began, (int)o->ended, o->epoch, o->strong ? " done" : " maybe",
+		fprintf(stderr, "model:   op %u %s of %u, sector %u, began %u ended %d epoch %u%s%s hidden %d\n", c->op, kinds[o->kind], model_val_op(c->val), (unsigned)(c->val >> 32), o->began, (int)o->ended, o->epoch, o->strong ? " done" : " maybe",
 			o->durable ? " durable" : "", (int)c->hidden);
 	}
 }
 
 /* What a read saw in a sector. */
 struct seen {
-	uint32_t since, val;
+	uint32_t since;
 	int kind;
+	model_val val;
 };
 
 static bool seen_fits(const struct model *m, const struct model_cand *c, const struct seen *n)
@@ -465,12 +469,12 @@ static bool sector_read(struct model *m, struct model_vol *v, uint32_t since, ui
 	struct seen n = { .since = since };
 	uint32_t op = 0;
 
-	n.kind = stamp_read(m, sector, p, &n.val, why, len);
+	n.kind = stamp_read(m, p, &n.val, why, len);
 	if (n.kind < 0)
 		return false;
 	if (s->n == 1 && model_cand_fits(m, model_cands(s), n.kind, n.val))
 		return true;
-	snprintf(why, len, n.kind ? "op %u" : "zeros", n.val);
+	snprintf(why, len, n.kind ? "op %u, sector %u" : "zeros", model_val_op(n.val), (unsigned)(n.val >> 32));
 	if (v->is_snap)
 		return model_snap_pin(m, v, sector, n.kind, n.val, why, len);
 	if (!sector_explain(m, v, s, &n, &op, f) || !model_origin_pin(m, op, sector, n.kind, n.val, why, len))
@@ -525,7 +529,7 @@ static void sector_crash(struct model *m, struct model_sector *s)
 		drop[i] = is_overruled(m, s, c[i].op);
 	for (i = 0; i < s->n; i++)
 		if (i >= n || !drop[i])
-			c[k++] = (struct model_cand){ c[i].op, c[i].val, NEVER };
+			c[k++] = (struct model_cand){ c[i].op, NEVER, c[i].val };
 	s->n = (uint16_t)k;
 	CHECK(k > 0);
 }
@@ -539,6 +543,7 @@ static void model_stop(struct model *m, bool keeps)
 
 	m->now++;
 	m->n_reads = 0;
+	m->n_shares = 0;
 	for (i = 0; i < m->n_vols; i++) {
 		struct model_vol *v = m->vols[i];
 
@@ -579,7 +584,7 @@ void model_vol_room(struct model_vol *v, uint64_t size_bytes)
 		return;
 	v->sectors = model_grow(v->sectors, n * sizeof(*v->sectors));
 	for (i = v->n_sectors; i < n; i++)
-		v->sectors[i] = (struct model_sector){ .n = 1, .one = { 0, 0, NEVER } };
+		v->sectors[i] = (struct model_sector){ .n = 1, .one = { 0, NEVER, 0 } };
 	v->n_sectors = n;
 }
 
@@ -690,6 +695,28 @@ bool model_vol_settle_limits(struct model_vol *v, uint32_t limits)
 
 	v->limits = limits;
 	v->limiting = false;
+	return ok;
+}
+
+void model_vol_note(struct model_vol *v, uint32_t note)
+{
+	v->new_note = note;
+	v->noting = true;
+}
+
+void model_vol_noted(struct model_vol *v, bool ok)
+{
+	if (ok)
+		v->note = v->new_note;
+	v->noting = false;
+}
+
+bool model_vol_settle_note(struct model_vol *v, uint32_t note)
+{
+	bool ok = note == v->note || (v->noting && note == v->new_note);
+
+	v->note = note;
+	v->noting = false;
 	return ok;
 }
 

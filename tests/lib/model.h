@@ -14,6 +14,7 @@
  *
  * Volumes are created, deleted, resized and renamed whole or not at all: one such operation at a time per volume.
  *
+ *   - A range that is shared with another one has there, sector by sector, what a read of the source could have returned meanwhile.
  *   - A snapshot shows each volume as of one instant between the begin and the end of the call. Its sectors have candidates
  *     too: what the volume could return when the call began, and what was begun until it ended. The first read decides, for
  *     good. All that is read in snapshots taken by one call bounds that instant: it is after the begin of what is in, and not
@@ -39,7 +40,14 @@ enum model_kind {
 	MODEL_WRITE,
 	MODEL_ZERO, /* zero, and discard of what it promises to clear */
 	MODEL_COPY, /* clone, rollback: the values are those of other operations */
+	MODEL_SHARE, /* a range of another place, by sharing clusters: likewise */
 };
+
+/* What is in a sector: the operation that wrote it, and where that was, which is elsewhere after a MODEL_SHARE; zeros: the operation alone. */
+typedef uint64_t model_val;
+static inline model_val model_val_of(uint32_t op, uint64_t sector) { return op | sector << 32; }
+static inline uint32_t model_val_op(model_val val) { return (uint32_t)val; }
+
 
 enum model_vol_state {
 	MODEL_CREATING, /* there or not */
@@ -50,8 +58,8 @@ enum model_vol_state {
 
 struct model_cand {
 	uint32_t op;	/* 0: never written, zeros */
-	uint32_t val;	/* whose value it is: the operation itself, or what a copy found */
 	uint32_t hidden; /* when; UINT32_MAX: visible */
+	model_val val;	/* the operation's own, or what a copy found */
 };
 
 struct model_sector {
@@ -80,6 +88,8 @@ struct model_vol {
 	uint8_t rolled;	      /* then: MODEL_FATE_*, by what has been read since */
 	uint32_t limits, new_limits; /* a number that says all of them; 0: none */
 	bool limiting;		     /* new_limits are being set */
+	uint32_t note, new_note;     /* likewise: what a frontend keeps with it */
+	bool noting;
 	bool is_snap;
 	unsigned parent, set; /* of snapshots: index of the volume; those of one call have one set */
 	uint32_t content;     /* likewise: a number; one that was received has its origin's */
@@ -134,6 +144,18 @@ void model_vol_limit(struct model_vol *v, uint32_t limits);
 void model_vol_limited(struct model_vol *v, bool ok);
 /* These have come through. False: they cannot have. */
 bool model_vol_settle_limits(struct model_vol *v, uint32_t limits);
+void model_vol_note(struct model_vol *v, uint32_t note);
+void model_vol_noted(struct model_vol *v, bool ok);
+bool model_vol_settle_note(struct model_vol *v, uint32_t note);
+
+/* ---- shared ranges: model_share.c ---- */
+
+/* Whole sectors of `to` are about to become what those of `from` are; the same volume is fine, if they do not overlap. Returns a number for
+ * model_shared(). Neither changes its size meanwhile, nor is rolled back, nor are snapshots of them taken. */
+uint32_t model_share(struct model *m, struct model_vol *from, uint64_t from_bytes, struct model_vol *to, uint64_t to_bytes, uint64_t len_bytes);
+/* ok: all of it has; else any of it may have. */
+void model_shared(struct model *m, uint32_t op, bool ok);
+
 /* ---- snapshots: model_family.c. They are not among the volumes. ---- */
 
 unsigned model_n_snaps(const struct model *m);

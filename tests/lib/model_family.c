@@ -112,7 +112,7 @@ void model_snaps_begin(struct model *m, const struct model_vol *v, uint32_t op, 
 		if (s->state != MODEL_CREATING || s->parent != v->index || m->sets[s->set].until != NEVER)
 			continue;
 		for (i = first; i < MIN(end, s->n_sectors); i++)
-			model_cand_add(&s->sectors[i], op, op);
+			model_cand_add(&s->sectors[i], op, m->ops[op].kind == MODEL_ZERO ? op : model_val_of(op, i));
 	}
 }
 
@@ -195,7 +195,7 @@ static bool set_narrow(struct model *m, struct model_set *set, const struct mode
 	return false;
 }
 
-bool model_snap_pin(struct model *m, struct model_vol *snap, uint64_t sector, int kind, uint32_t val, char *why, size_t len)
+bool model_snap_pin(struct model *m, struct model_vol *snap, uint64_t sector, int kind, model_val val, char *why, size_t len)
 {
 	struct model_sector *s = &snap->sectors[sector];
 	struct model_cand *c = model_cands(s), x;
@@ -210,7 +210,7 @@ bool model_snap_pin(struct model *m, struct model_vol *snap, uint64_t sector, in
 		c[i] = x;
 	}
 	if (!k) {
-		snprintf(why, len, "%s %u, and the snapshot %s has another value", kind ? "op" : "zeros", val, snap->name);
+		snprintf(why, len, "%s %u, and the snapshot %s has another value", kind ? "op" : "zeros", model_val_op(val), snap->name);
 		return false;
 	}
 	if (k == n)
@@ -220,7 +220,7 @@ bool model_snap_pin(struct model *m, struct model_vol *snap, uint64_t sector, in
 	return set_narrow(m, &m->sets[snap->set], c, k, n, why, len) && model_origin_pin(m, op, sector, kind, val, why, len);
 }
 
-bool model_origin_pin(struct model *m, uint32_t op, uint64_t sector, int kind, uint32_t val, char *why, size_t len)
+bool model_origin_pin(struct model *m, uint32_t op, uint64_t sector, int kind, model_val val, char *why, size_t len)
 {
 	struct model_vol *snap;
 

@@ -10,15 +10,15 @@
 struct model_image {
 	uint64_t size_bytes, n_sectors;
 	uint32_t content;
-	uint32_t vals[]; /* whose value; 0: zeros */
+	model_val vals[]; /* 0: zeros */
 };
 
-static bool is_zeros(const struct model *m, uint32_t val)
+static bool is_zeros(const struct model *m, model_val val)
 {
-	return m->ops[val].kind == MODEL_ZERO;
+	return m->ops[model_val_op(val)].kind == MODEL_ZERO;
 }
 
-static bool has_value(const struct model *m, const struct model_cand *c, uint32_t val)
+static bool has_value(const struct model *m, const struct model_cand *c, model_val val)
 {
 	return is_zeros(m, c->val) ? is_zeros(m, val) : c->val == val;
 }
@@ -97,7 +97,7 @@ unsigned model_receive(struct model *m, struct model_vol *v, const char *name, c
 	s->content = x->content;
 	for (i = 0; i < x->n_sectors; i++) {
 		s->sectors[i].n = 0;
-		model_cand_add(&s->sectors[i], x->vals[i], x->vals[i]);
+		model_cand_add(&s->sectors[i], model_val_op(x->vals[i]), x->vals[i]);
 	}
 	m->sets[set].is_new = v == NULL;
 	if (v)

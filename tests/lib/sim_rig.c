@@ -146,7 +146,7 @@ static void co_settle_rules(struct rig *g)
 	xfree(x);
 }
 
-static void settle_one(struct rig *g, const struct ashlar_volume_info *v, bool *seen)
+static void settle_one(struct rig *g, struct ashlar_pool *p, const struct ashlar_volume_info *v, bool *seen)
 {
 	struct model_vol *mv = model_vol_find(g->model, v->name);
 
@@ -160,6 +160,7 @@ static void settle_one(struct rig *g, const struct ashlar_volume_info *v, bool *
 	if (!model_vol_settle(g->model, mv, v->name, v->size_bytes))
 		rig_fail(g, "volume %s is not as it should be", v->name);
 	rig_settle_limits(g, mv, &v->limits);
+	rig_co_settle_note(g, p, mv);
 }
 
 /* Which volumes came through. */
@@ -181,7 +182,7 @@ static void co_settle(struct rig *g)
 			return;
 		}
 		for (k = 0; k < n; k++)
-			settle_one(g, &v[k], seen);
+			settle_one(g, p, &v[k], seen);
 		xfree(v);
 	}
 	for (i = 0; i < model_n_vols(g->model); i++) {

@@ -176,6 +176,13 @@ int rig_co_vol_rule(struct rig *g, struct model_vol *v, uint32_t rule);
 /* A stopped pool leaves open what happened: the next opening tells. True: the model must not be told a result. */
 bool rig_is_unknown(struct rig *g, int r, const struct err *e, const char *what, const char *name);
 
+/* A range, of clusters, is shared with another place: of another volume, or the same. What is not aligned is left out. */
+int rig_co_vol_share(struct rig *g, struct model_vol *from, uint64_t from_bytes, struct model_vol *to, uint64_t to_bytes, uint64_t len_bytes);
+/* What a frontend keeps with it: bytes that follow from a number; 0: none. */
+int rig_co_vol_note(struct rig *g, struct model_vol *v, uint32_t note);
+/* Coroutine. What has come through is what may have. */
+void rig_co_settle_note(struct rig *g, struct ashlar_pool *p, struct model_vol *v);
+
 /* ---- adopted volumes, likewise: sim_adopt.c ---- */
 
 /* After the pool's disks, before the first world. */

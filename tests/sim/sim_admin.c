@@ -106,6 +106,19 @@ static int co_set_wait(struct sim_run *s, const struct model_vol *v, uint64_t ns
 	return r;
 }
 
+/* What SCSI does: clusters are shared, notes are kept. */
+static void co_frontend(struct sim_run *s, struct rng *rng)
+{
+	struct model_vol *v = admin_any_volume(s, rng), *to = rng_chance(rng, 1, 3) ? v : admin_any_volume(s, rng);
+
+	if (!v)
+		return;
+	if (rng_chance(rng, 1, 3))
+		rig_co_vol_note(&s->rig, v, rng_chance(rng, 1, 4) ? 0 : (uint32_t)rng_below(rng, 1000));
+	else if (to)
+		rig_co_vol_share(&s->rig, v, rng_below(rng, v->size_bytes), to, rng_below(rng, to->size_bytes), rng_below(rng, v->size_bytes));
+}
+
 static void co_set(struct sim_run *s, struct rng *rng)
 {
 	struct model_vol *v = admin_any_volume(s, rng);
@@ -150,6 +163,10 @@ static void co_command(struct sim_run *s, struct rng *rng)
 {
 	struct model_vol *v;
 
+	if (s->seed % 4 == 2 && rng_chance(rng, 2, 5)) { /* the other seeds keep their runs */
+		co_frontend(s, rng);
+		return;
+	}
 	if (s->moves && rng_chance(rng, 1, 3)) {
 		disks_co_command(s, rng);
 		return;
