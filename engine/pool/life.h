@@ -214,8 +214,8 @@ struct pool_life {
 	bool full;		/* pool.full has been reported, pool.space has not */
 	uint64_t full_ns;	/* when somebody was last refused */
 	unsigned low;		/* so many levels of pool.low are reached, and reported */
-	/* What there is, and what it was computed of: that takes long with many disks. */
-	uint64_t free_bytes, total_bytes, of_used, of_free, of_kicks;
+	/* What there is; room: for groups that are still to be made, and what that was computed of: it takes long with many disks. */
+	uint64_t free_bytes, total_bytes, room_bytes, of_clusters, of_kicks;
 };
 
 struct pool_life *pool_life_create(struct ashlar_pool *p);

@@ -17,6 +17,7 @@
 #define LABEL_EVERY 5 /* rounds */
 #define PROBE_EVERY 5
 #define REPORT_NS (10 * NS_PER_SEC)
+#define SPACE_EVERY 5
 #define SPACE_NS (10 * NS_PER_SEC)
 #define LOW_AGAIN 2 /* percent */
 
@@ -111,20 +112,22 @@ static void low_report(struct ashlar_pool *p)
 			   "disks", (unsigned long long)(free_bytes / MAX(percent, 1)), (unsigned long long)(free_bytes / MIB));
 }
 
-static void space_co_look(struct ashlar_pool *p)
+static void space_co_look(struct ashlar_pool *p, bool thorough)
 {
 	struct pool_life *life = p->life;
+	uint64_t cluster = p->label->cluster_bytes, clusters;
 	struct thin_space s;
 
 	thin_space_get(p->thin, &s);
-	if (!life->total_bytes || s.clusters_used != life->of_used || s.clusters_free != life->of_free || life->n_kicks != life->of_kicks) {
-		life->of_used = s.clusters_used;
-		life->of_free = s.clusters_free;
+	clusters = s.clusters_used + s.clusters_free;
+	if (!life->total_bytes || clusters != life->of_clusters || (thorough && life->n_kicks != life->of_kicks)) {
+		life->of_clusters = clusters;
 		life->of_kicks = life->n_kicks;
-		life->free_bytes = pool_free_bytes(p);
-		life->total_bytes = life->free_bytes + s.clusters_used * p->label->cluster_bytes;
-		low_report(p);
+		life->room_bytes = pool_free_bytes(p) - s.clusters_free * cluster;
 	}
+	life->free_bytes = life->room_bytes + s.clusters_free * cluster;
+	life->total_bytes = life->room_bytes + clusters * cluster;
+	low_report(p);
 	pool_co_attach_tell_space(p, life->free_bytes, life->total_bytes);
 }
 
@@ -163,7 +166,7 @@ void pool_watch_co_run(void *arg)
 		}
 		space_report(p);
 		if (!p->stopping && !p->failed)
-			space_co_look(p);
+			space_co_look(p, round % SPACE_EVERY == 1);
 	}
 	pool_life_leave(p);
 }

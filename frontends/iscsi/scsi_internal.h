@@ -161,7 +161,7 @@ struct scsi_lu {
 	uint32_t lba_bytes;
 	unsigned lba_shift;
 	/* home */
-	uint32_t cluster_bytes; /* what copies can share */
+	_Atomic uint32_t cluster_bytes; /* what copies can share; read anywhere */
 	struct bdev *bdev;
 	bool read_only, gone;
 	struct list nexuses, tasks, co_waiting;
