@@ -77,24 +77,41 @@ static void side_unlock(struct share_side *s)
 		co_queue_wake_all(&v->still);
 }
 
-/* Coroutine. -EAGAIN: it is frozen, and may not wait for that: who freezes it may wait for the other side. */
+/* Coroutine. Not frozen, and no COMPARE AND WRITE in the target. -EAGAIN: it is, and may not wait for that: who freezes it may wait for the
+ * other side. Nor may it count as changing while it waits for a compare: that may wait until somebody is done who freezes it. */
+static int side_co_enter(struct share_side *s)
+{
+	struct thin_volume *v = s->v;
+	uint64_t off = s->first << v->tr->cluster_shift, len = (uint64_t)s->n << v->tr->cluster_shift;
+
+	for (;;) {
+		while (v->gate && s->waits && !v->closing)
+			co_queue_wait(&v->thawed);
+		if (v->gate && !v->closing)
+			return -EAGAIN;
+		if (!s->is_target || range_try_lock(&v->compare_lock, off, len, true, &s->compare_hold))
+			return 0;
+		if (!s->waits)
+			return -EAGAIN;
+		range_co_lock(&v->compare_lock, off, len, true, &s->compare_hold);
+		if (!v->gate || v->closing)
+			return 0;
+		range_unlock(&v->compare_lock, &s->compare_hold);
+	}
+}
+
+/* Coroutine. -EAGAIN as above. */
 static int side_co_begin(void *arg)
 {
 	struct share_side *s = arg;
 	struct thin_volume *v = s->v;
-	int r;
+	int r = side_check(s);
 
-	while (v->gate && s->waits && !v->closing)
-		co_queue_wait(&v->thawed);
-	if (v->gate && !v->closing)
-		return -EAGAIN;
-	r = side_check(s);
+	if (r == 0)
+		r = side_co_enter(s);
 	if (r < 0)
 		return r;
 	v->n_changing++;
-	if (s->is_target)
-		range_co_lock(&v->compare_lock, s->first << v->tr->cluster_shift, (uint64_t)s->n << v->tr->cluster_shift, true,
-			      &s->compare_hold);
 	if (s->lock_n)
 		range_co_lock(&v->alloc_lock, s->lock_first * THIN_SUBS, s->lock_n * THIN_SUBS, false, &s->hold);
 	r = side_check(s);
