@@ -266,10 +266,12 @@ says 'demo\.cu +0 other/cu' 'by the name that it had'
 # ---- a disk that does not answer ----
 t 0 'its volume is a disk for initiators' "$ashlar" export add stuck/v --iscsi --iqn "$iqn:stuck"
 session 'a command that is stuck is aborted, and the session goes on' '
-import os, signal, time
+import glob, os, signal, time
 i = Initiator(addr, timeout=20).login(iqn + ":stuck")
 assert i.ready() and i.command(write10(0, 8), write=bytes(4096))[0] == 0
 os.kill('"$nbdkit_pid"', signal.SIGSTOP)
+while not all(open(t).read().rsplit(")", 1)[1].split()[0] == "T" for t in glob.glob("/proc/'"$nbdkit_pid"'/task/*/stat")):
+    time.sleep(0.01)
 try:
     b = i.bhs(1, 0xa1, 0, w20=4096, rest=write10(0, 8).ljust(16, b"\0"))
     i.send(b, b"x" * 4096)
