@@ -176,7 +176,7 @@ for again in range(3):
     assert st == 2 and sense[2] & 15 == 5 and sense[12] == 0x25, sense.hex()
 assert i.logout() == 0
 '
-session 'LUNs that ask for a secret are not for who has not shown it' '
+session 'LUNs that come with a secret are for sessions that have shown it' '
 import subprocess
 def ashlar(*args):
     subprocess.run(["'"$ashlar"'"] + list(args), check=True, stdout=subprocess.DEVNULL)
@@ -184,18 +184,18 @@ def luns(i):
     data = i.command(struct.pack(">BBBBBBIBB", 0xa0, 0, 0, 0, 0, 0, 256, 0, 0), read=256)[1]
     return sorted(data[8 + 8 * k + 1] for k in range(int.from_bytes(data[:4], "big") // 8))
 ashlar("volume", "create", "demo/m", "--size", "64M")
-ashlar("export", "add", "demo/m", "--iscsi", "--iqn", iqn + ":mixed", "--lun", "0")
-before = Initiator(addr).login(iqn + ":mixed")
+ashlar("export", "add", "demo/m", "--iscsi", "--iqn", iqn + ":grown", "--lun", "0")
+before = Initiator(addr).login(iqn + ":grown")
 assert before.ready()
-ashlar("export", "add", "demo/b", "--iscsi", "--iqn", iqn + ":mixed", "--lun", "1", "--chap-user", "alice", "--chap-secret-file", "s1")
+ashlar("export", "add", "demo/b", "--iscsi", "--iqn", iqn + ":grown", "--lun", "1", "--chap-user", "alice", "--chap-secret-file", "s1")
 assert luns(before) == [0] and before.ready()
-i = Initiator(addr).login(iqn + ":mixed")
+i = Initiator(addr).login(iqn + ":grown")
 assert luns(i) == [0], luns(i)
 st, _, sense, _, _ = i.command(read10(0, 1), read=512, lun=1)
 assert st == 2 and sense[12] == 0x25, sense.hex()
-i = Initiator(addr).login(iqn + ":mixed", security=False)
+i = Initiator(addr).login(iqn + ":grown", security=False)
 assert luns(i) == [0], luns(i)
-k = Initiator(addr).login(iqn + ":mixed", user="alice", secret="alice-secret-12")
+k = Initiator(addr).login(iqn + ":grown", user="alice", secret="alice-secret-12")
 assert luns(k) == [0, 1]
 ashlar("export", "remove", "demo/b", "--iscsi")
 p = k.recv()
