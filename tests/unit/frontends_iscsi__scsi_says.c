@@ -530,6 +530,47 @@ static int full(void)
 	return 0;
 }
 
+/* A write that waits for space, for ever if need be: aborting it is no matter of space. In one piece, and in several. */
+static int full_and_aborted(void)
+{
+	struct ashlar_volume_spec spec = { .name = "wide", .size_bytes = 4 * GIB, .full_wait_ns = UINT64_MAX };
+	uint32_t blocks[] = { 128, 8192 };
+	struct err e = { 0 };
+	struct send s;
+	uint64_t lba = 0, since;
+	unsigned i;
+
+	EXPECT(ashlar_co_volume_create(rig.p, &spec, &e) == 0);
+	co_login(&a, 1, "wide");
+	do { /* until it is full */
+		s = (struct send){ .c = { .cdb = { OP_WRITE_16, 0, B8(lba), B4(128), 0, 0 }, .cdb_len = 16, .out_bytes = 64 * KIB } };
+		s.iov.iov_base = rig.out;
+		co_start_at(&a, &s);
+		for (i = 0; i < 1000 && !s.done; i++)
+			co_sleep_ns(NS_PER_MS);
+		lba += 128;
+	} while (s.done && lba < 4 * GIB / 512);
+	EXPECT(!s.done);
+	EXPECT(co_tmf(&a, SCSI_TMF_ABORT_TASK, &s.c) == 0);
+	EXPECT(s.done && s.r.aborted);
+	lba -= 128; /* there it has no room */
+	while (CMD(&a, OP_TEST_UNIT_READY, 0, 0, 0, 0, 0).status != SCSI_GOOD)
+		; /* who fills a pool may hear of that */
+	for (i = 0; i < ARRAY_LEN(blocks); i++) {
+		s = (struct send){ .c = { .cdb = { OP_WRITE_16, 0, B8(lba), B4(blocks[i]), 0, 0 }, .cdb_len = 16, .out_bytes = blocks[i] * 512 } };
+		s.iov.iov_base = rig.out;
+		since = reactor_now_ns();
+		co_start_at(&a, &s);
+		if (i)
+			co_sleep_ns(NS_PER_SEC); /* it waits already; the other may not have come so far */
+		EXPECT(co_tmf(&a, SCSI_TMF_LUN_RESET, NULL) == 0);
+		EXPECT(s.done && s.r.aborted && reactor_now_ns() - since < 2 * NS_PER_SEC);
+		ATTENTION(ASC_LUN_RESET, &a);
+	}
+	co_logout(&a);
+	return 0;
+}
+
 static bool running;
 
 static void delete_run(void *arg)
@@ -577,6 +618,7 @@ static void aborted_reads_end_though_the_disk_is_stuck(void) { rig_run(9, 512 * 
 static void aborted_writes_do_not_come_later(void) { rig_run(10, 512 * MIB, stuck_write); }
 static void ordered_commands_are(void) { rig_run(11, 512 * MIB, order); }
 static void a_full_pool_is_a_space_allocation_failure(void) { rig_run(12, 128 * MIB, full); }
+static void what_waits_for_space_can_be_aborted(void) { rig_run(14, 128 * MIB, full_and_aborted); }
 static void a_volume_that_goes_says_so(void) { rig_run(13, 512 * MIB, gone); }
 
 int main(void)
@@ -598,6 +640,7 @@ int main(void)
 	CU_ADD_TEST(s, aborted_writes_do_not_come_later);
 	CU_ADD_TEST(s, ordered_commands_are);
 	CU_ADD_TEST(s, a_full_pool_is_a_space_allocation_failure);
+	CU_ADD_TEST(s, what_waits_for_space_can_be_aborted);
 	CU_ADD_TEST(s, a_volume_that_goes_says_so);
 	CU_basic_run_tests();
 	failed = CU_get_number_of_failures();
