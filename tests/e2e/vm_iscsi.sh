@@ -160,9 +160,10 @@ mount "$full" /mnt
 for round in 1 2 3; do
 	head -c 5000000 /dev/urandom >/mnt/before$round
 	sync
-	job --directory=/mnt --size=6m --numjobs=2 &
+	# slow enough to be there when the daemon ends, however fast the machine
+	job --directory=/mnt --size=6m --numjobs=2 --rate_iops=150 &
 	fio=$!
-	job --filename="$qemu" --size=6m --numjobs=2 --offset_increment=16m &
+	job --filename="$qemu" --size=6m --numjobs=2 --offset_increment=16m --rate_iops=150 &
 	fio2=$!
 	sleep 1
 	turn kill$round
