@@ -532,6 +532,7 @@ int ashlar_export_find(struct ashlar_pool *p, const char *volume, struct ashlar_
 #define ASHLAR_NOTE_ISCSI 0	   /* iSCSI exports */
 #define ASHLAR_NOTE_RESERVATIONS 1 /* persistent reservations */
 #define ASHLAR_NOTE_IDENTITY 2	   /* the pool's own: what it was called, as ashlar_attach_identity(), where it has come from */
+#define ASHLAR_NOTE_MODE 3	   /* SCSI mode pages that are saved */
 #define ASHLAR_NOTE_MAX (63U * 1024)
 /* len 0: there is none any more. Durable. */
 int ashlar_co_note_set(struct ashlar_pool *p, const char *volume, unsigned key, const void *data, size_t len, struct err *e) __must_check;

@@ -243,7 +243,7 @@ struct iscsi_shard {
 
 struct iscsi_server {
 	struct net_server net;
-	struct scsi_pr_store store;
+	struct scsi_store store;
 	struct scsi_target *scsi;
 	struct iscsi_provider p;
 	struct co_mutex changing; /* rules are compared */

@@ -104,25 +104,27 @@ int scsi_co_tmf(struct scsi_nexus *n, enum scsi_tmf what, struct scsi_cmd *ref);
 /* ---- targets and nexuses ---- */
 
 /* Keeps the persistent reservations of LUs that ask for it (APTPL), by their uuid. */
-struct scsi_pr_store {
+enum scsi_kept { SCSI_KEPT_RESERVATIONS, SCSI_KEPT_MODE, SCSI_KEPT_N };
+
+struct scsi_store {
 	/* Coroutine on any reactor. -ENOENT: nothing is kept. *len: in: room, out: bytes. */
-	int (*co_load)(void *arg, const struct uuid *lu, uint8_t *buf, size_t *len);
+	int (*co_load)(void *arg, const struct uuid *lu, enum scsi_kept what, uint8_t *buf, size_t *len);
 	/* The same; durable when it returns 0. len 0: nothing is to be kept any more. */
-	int (*co_save)(void *arg, const struct uuid *lu, const uint8_t *buf, size_t len);
+	int (*co_save)(void *arg, const struct uuid *lu, enum scsi_kept what, const uint8_t *buf, size_t len);
 	/* The same. Is it still a disk for initiators? Where it is not, reservations that nobody has a session for end. NULL: it is. */
 	bool (*co_is_disk)(void *arg, const struct uuid *lu);
 	void *arg;
 };
 
-/* pr_store.c: the one that keeps them as notes of their volumes. */
-void iscsi_pr_store_init(struct scsi_pr_store *s, struct ashlar *a);
+/* store.c: the one that keeps them as notes of their volumes. */
+void iscsi_store_init(struct scsi_store *s, struct ashlar *a);
 
 /* store: outlives the target; NULL: APTPL is refused. */
-struct scsi_target *scsi_target_create(struct ashlar *a, const struct scsi_pr_store *store);
+struct scsi_target *scsi_target_create(struct ashlar *a, const struct scsi_store *store);
 /* Coroutine on reactor 0. No nexus left. */
 void scsi_target_co_destroy(struct scsi_target *t);
 
-/* Coroutine on any reactor. There may be fewer disks now (scsi_pr_store.co_is_disk). */
+/* Coroutine on any reactor. There may be fewer disks now (scsi_store.co_is_disk). */
 void scsi_target_co_tidy(struct scsi_target *t);
 /* What is kept of reservations, as ashlar_options.fence asks. */
 uint8_t scsi_pr_fence(const void *state, size_t len);

@@ -254,7 +254,7 @@ void scsi_run_copy_status(struct scsi_task *t)
 {
 	const uint8_t *cdb = scsi_task_cdb(t);
 	const struct scsi_copy_result *r = scsi_copy_result_find(t, cdb[2]);
-	size_t allocation = scsi_get32(cdb + 10);
+	size_t allocation = be_get32(cdb + 10);
 	uint8_t *p;
 
 	if (!r || r->service_action != SA_EXTENDED_COPY_LID1) {
@@ -264,10 +264,10 @@ void scsi_run_copy_status(struct scsi_task *t)
 	}
 	p = scsi_task_in(t, 64 + SCSI_SENSE_MAX);
 	if ((cdb[1] & 0x1f) == SA_COPY_STATUS_LID1) {
-		scsi_put32(p, 8);
+		be_put32(p, 8);
 		p[4] = (uint8_t)(0x80 | r->status);
-		scsi_put16(p + 5, r->segments);
-		scsi_put32(p + 8, (uint32_t)MIN(r->moved, UINT32_MAX));
+		be_put16(p + 5, r->segments);
+		be_put32(p + 8, (uint32_t)MIN(r->moved, UINT32_MAX));
 		scsi_task_reply(t, 12, allocation);
 		return;
 	}
@@ -275,9 +275,9 @@ void scsi_run_copy_status(struct scsi_task *t)
 		scsi_task_reply(t, 4, allocation);
 		return;
 	}
-	scsi_put32(p, 56 + r->sense_len);
+	be_put32(p, 56 + r->sense_len);
 	p[56] = SCSI_CHECK_CONDITION;
-	scsi_put16(p + 58, r->sense_len);
+	be_put16(p + 58, r->sense_len);
 	memcpy(p + 60, r->sense, r->sense_len);
 	scsi_task_reply(t, 60u + r->sense_len, allocation);
 }
@@ -286,20 +286,20 @@ void scsi_run_copy_parameters(struct scsi_task *t)
 {
 	uint8_t *p = scsi_task_in(t, 47);
 
-	scsi_put32(p, 47 - 4);
+	be_put32(p, 47 - 4);
 	p[4] = 1; /* SNLID: lists need no identifier */
-	scsi_put16(p + 8, SCSI_COPY_TARGETS_MAX);
-	scsi_put16(p + 10, SCSI_COPY_SEGMENTS_MAX);
-	scsi_put32(p + 12, SCSI_COPY_LIST_MAX);
-	scsi_put32(p + 16, (uint32_t)SCSI_TOKEN_BYTES_MAX);
-	scsi_put16(p + 34, SCSI_CO_MAX);
+	be_put16(p + 8, SCSI_COPY_TARGETS_MAX);
+	be_put16(p + 10, SCSI_COPY_SEGMENTS_MAX);
+	be_put32(p + 12, SCSI_COPY_LIST_MAX);
+	be_put32(p + 16, (uint32_t)SCSI_TOKEN_BYTES_MAX);
+	be_put16(p + 34, SCSI_CO_MAX);
 	p[36] = SCSI_CO_MAX;
 	p[37] = 9; /* granularity: 512 bytes */
 	p[43] = 3;
 	p[44] = 0x02;
 	p[45] = 0x0a;
 	p[46] = 0xe4;
-	scsi_task_reply(t, 47, scsi_get32(scsi_task_cdb(t) + 10));
+	scsi_task_reply(t, 47, be_get32(scsi_task_cdb(t) + 10));
 }
 
 /* ---- EXTENDED COPY ---- */
@@ -317,7 +317,7 @@ struct xcopy {
 /* Bytes of a segment descriptor, or 0 after the failure has been set. */
 static size_t segment_len(struct scsi_task *t, const uint8_t *p, size_t room)
 {
-	size_t n = room < 4 ? 0 : 4u + scsi_get16(p + 2);
+	size_t n = room < 4 ? 0 : 4u + be_get16(p + 2);
 
 	if (room >= 1 && p[0] != 0x02 && p[0] != 0x0a) {
 		scsi_fail(t, KEY_ILLEGAL_REQUEST, ASC_BAD_SEGMENT_TYPE);
@@ -340,14 +340,14 @@ static bool list_check(struct xcopy *x, size_t len)
 		scsi_fail(t, KEY_ILLEGAL_REQUEST, ASC_PARAMETER_LIST_LENGTH);
 		return false;
 	}
-	targets = scsi_get16(x->list + 2);
-	segments = scsi_get32(x->list + 8);
+	targets = be_get16(x->list + 2);
+	segments = be_get32(x->list + 8);
 	if (targets + segments > SCSI_COPY_LIST_MAX || segments > SCSI_COPY_LIST_MAX || targets % 32 ||
-	    16 + targets + segments + (uint64_t)scsi_get32(x->list + 12) != len) {
+	    16 + targets + segments + (uint64_t)be_get32(x->list + 12) != len) {
 		scsi_fail(t, KEY_ILLEGAL_REQUEST, ASC_PARAMETER_LIST_LENGTH);
 		return false;
 	}
-	if (scsi_get32(x->list + 12)) { /* inline data */
+	if (be_get32(x->list + 12)) { /* inline data */
 		scsi_bad_list(t, 12, 8);
 		return false;
 	}
@@ -394,9 +394,9 @@ static void targets_co_find(struct xcopy *x)
 /* Coroutine. One segment; false: the failure has been set. */
 static bool segment_co_copy(struct xcopy *x, const uint8_t *p)
 {
-	unsigned from = scsi_get16(p + 4), to = scsi_get16(p + 6);
+	unsigned from = be_get16(p + 4), to = be_get16(p + 6);
 	struct scsi_lu *src = from < x->n_targets ? x->lu[from] : NULL, *dst = to < x->n_targets ? x->lu[to] : NULL;
-	uint64_t src_lba = scsi_get64(p + 12), dst_lba = scsi_get64(p + 20), len, moved;
+	uint64_t src_lba = be_get64(p + 12), dst_lba = be_get64(p + 20), len, moved;
 	struct scsi_copy_end src_end, dst_end;
 	int r;
 
@@ -404,15 +404,15 @@ static bool segment_co_copy(struct xcopy *x, const uint8_t *p)
 		scsi_fail(x->t, KEY_COPY_ABORTED, ASC_COPY_TARGET_NOT_REACHABLE);
 		return false;
 	}
-	len = scsi_get32(p + 8);
+	len = be_get32(p + 8);
 	if (p[0] == 0x02) /* in blocks of the source, or, if DC is set, of the destination */
-		len = (uint64_t)scsi_get16(p + 10) << (p[1] & 2 ? dst->lba_shift : src->lba_shift);
+		len = (uint64_t)be_get16(p + 10) << (p[1] & 2 ? dst->lba_shift : src->lba_shift);
 	if (src_lba > UINT64_MAX >> 17 || dst_lba > UINT64_MAX >> 17) {
 		scsi_fail(x->t, KEY_COPY_ABORTED, ASC_NONE);
 		return false;
 	}
-	src_end = (struct scsi_copy_end){src, (src_lba << src->lba_shift) + (p[0] == 0x0a ? scsi_get16(p + 28) : 0)};
-	dst_end = (struct scsi_copy_end){dst, (dst_lba << dst->lba_shift) + (p[0] == 0x0a ? scsi_get16(p + 30) : 0)};
+	src_end = (struct scsi_copy_end){src, (src_lba << src->lba_shift) + (p[0] == 0x0a ? be_get16(p + 28) : 0)};
+	dst_end = (struct scsi_copy_end){dst, (dst_lba << dst->lba_shift) + (p[0] == 0x0a ? be_get16(p + 30) : 0)};
 	if (!len)
 		return true;
 	if (scsi_copy_co_check(src_end, len) < 0 || scsi_copy_co_check(dst_end, len) < 0) {
@@ -444,7 +444,7 @@ static void xcopy_co_run(struct xcopy *x)
 		}
 	}
 	targets_co_find(x);
-	for (at = 0; at < x->segment_bytes && !x->t->aborted; at += 4u + scsi_get16(x->segments + at + 2)) {
+	for (at = 0; at < x->segment_bytes && !x->t->aborted; at += 4u + be_get16(x->segments + at + 2)) {
 		if (!segment_co_copy(x, x->segments + at))
 			break;
 		if (x->result)
@@ -459,7 +459,7 @@ static void xcopy_co_run(struct xcopy *x)
 
 void scsi_run_extended_copy(struct scsi_task *t)
 {
-	size_t len = scsi_get32(scsi_task_cdb(t) + 10);
+	size_t len = be_get32(scsi_task_cdb(t) + 10);
 	struct xcopy x = {.t = t};
 	uint8_t *list;
 

@@ -28,7 +28,7 @@ static void standard(struct scsi_task *t, size_t allocation)
 	memcpy(p + 16, PRODUCT, 16);
 	memcpy(p + 32, REVISION, 4);
 	for (i = 0; i < ARRAY_LEN(versions); i++)
-		scsi_put16(p + 58 + 2 * i, versions[i]);
+		be_put16(p + 58 + 2 * i, versions[i]);
 	scsi_task_reply(t, 96, allocation);
 }
 
@@ -73,9 +73,9 @@ static size_t vpd_identification(const struct scsi_lu *lu, const struct scsi_nex
 	memcpy(p + at + 4, VENDOR, 8);
 	len = vpd_serial(lu, n, p + at + 12);
 	at += designator(p + at, 2, 0, 1, 8 + len);
-	scsi_put32(p + at + 4, n->conf.port);
+	be_put32(p + at + 4, n->conf.port);
 	at += designator(p + at, 1, 1, 4, 4);
-	scsi_put32(p + at + 4, n->conf.tpg);
+	be_put32(p + at + 4, n->conf.tpg);
 	at += designator(p + at, 1, 1, 5, 4);
 	at += name_string(p + at, 1, n->conf.target, strlen(n->conf.target));
 	at += name_string(p + at, 2, n->conf.target, tpg ? (size_t)(tpg - n->conf.target) : strlen(n->conf.target));
@@ -90,20 +90,20 @@ static size_t vpd_block_limits(const struct scsi_lu *lu, const struct scsi_nexus
 	p -= 4;
 	p[4] = 1; /* WSNZ: a WRITE SAME of "all" is refused */
 	p[5] = (uint8_t)MIN(SCSI_CAW_BLOCKS_MAX, SCSI_CAW_BYTES_MAX >> lu->lba_shift);
-	scsi_put16(p + 6, (uint16_t)MAX(1, 4096 >> lu->lba_shift)); /* optimal granularity: a subcluster at least */
-	scsi_put32(p + 8, SCSI_TRANSFER_MAX >> lu->lba_shift);
-	scsi_put32(p + 12, (uint32_t)(opt >> lu->lba_shift));
-	scsi_put32(p + 20, SCSI_UNMAP_BLOCKS_MAX);
-	scsi_put32(p + 24, SCSI_UNMAP_DESCRIPTORS_MAX);
-	scsi_put32(p + 28, (uint32_t)(opt >> lu->lba_shift)); /* unmap granularity */
-	scsi_put32(p + 32, 0x80000000); /* aligned at 0 */
-	scsi_put64(p + 36, SCSI_SAME_BLOCKS_MAX);
+	be_put16(p + 6, (uint16_t)MAX(1, 4096 >> lu->lba_shift)); /* optimal granularity: a subcluster at least */
+	be_put32(p + 8, SCSI_TRANSFER_MAX >> lu->lba_shift);
+	be_put32(p + 12, (uint32_t)(opt >> lu->lba_shift));
+	be_put32(p + 20, SCSI_UNMAP_BLOCKS_MAX);
+	be_put32(p + 24, SCSI_UNMAP_DESCRIPTORS_MAX);
+	be_put32(p + 28, (uint32_t)(opt >> lu->lba_shift)); /* unmap granularity */
+	be_put32(p + 32, 0x80000000); /* aligned at 0 */
+	be_put64(p + 36, SCSI_SAME_BLOCKS_MAX);
 	return 0x3c;
 }
 
 static size_t vpd_characteristics(const struct scsi_lu *lu, const struct scsi_nexus *n, uint8_t *p)
 {
-	scsi_put16(p, 1); /* does not rotate */
+	be_put16(p, 1); /* does not rotate */
 	return 0x3c;
 }
 
@@ -131,43 +131,43 @@ static size_t vpd_third_party_copy(const struct scsi_lu *lu, const struct scsi_n
 	uint8_t *start = p, *list;
 
 	/* block device ROD token limits: ranges, seconds, bytes */
-	scsi_put16(p, 0x0000);
-	scsi_put16(p + 2, 0x20);
-	scsi_put16(p + 10, SCSI_TOKEN_RANGES_MAX);
-	scsi_put32(p + 12, SCSI_TOKEN_SECONDS_MAX);
-	scsi_put32(p + 16, SCSI_TOKEN_SECONDS);
-	scsi_put64(p + 20, SCSI_TOKEN_BYTES_MAX >> lu->lba_shift);
-	scsi_put64(p + 28, SCSI_TOKEN_BYTES_MAX >> lu->lba_shift);
+	be_put16(p, 0x0000);
+	be_put16(p + 2, 0x20);
+	be_put16(p + 10, SCSI_TOKEN_RANGES_MAX);
+	be_put32(p + 12, SCSI_TOKEN_SECONDS_MAX);
+	be_put32(p + 16, SCSI_TOKEN_SECONDS);
+	be_put64(p + 20, SCSI_TOKEN_BYTES_MAX >> lu->lba_shift);
+	be_put64(p + 28, SCSI_TOKEN_BYTES_MAX >> lu->lba_shift);
 	p += 4 + 0x20;
 	/* supported commands */
-	scsi_put16(p, 0x0001);
+	be_put16(p, 0x0001);
 	list = p + 5;
 	list += copy_sas(list, OP_THIRD_PARTY_COPY_OUT, out, sizeof(out));
 	list += copy_sas(list, OP_THIRD_PARTY_COPY_IN, in, sizeof(in));
 	p[4] = (uint8_t)(list - p - 5);
 	list = p + ALIGN_UP((size_t)(list - p), 4);
-	scsi_put16(p + 2, (uint16_t)(list - p - 4));
+	be_put16(p + 2, (uint16_t)(list - p - 4));
 	p = list;
 	/* parameter data */
-	scsi_put16(p, 0x0004);
-	scsi_put16(p + 2, 0x1c);
-	scsi_put16(p + 8, SCSI_COPY_TARGETS_MAX);
-	scsi_put16(p + 10, SCSI_COPY_SEGMENTS_MAX);
-	scsi_put32(p + 12, SCSI_COPY_LIST_MAX);
+	be_put16(p, 0x0004);
+	be_put16(p + 2, 0x1c);
+	be_put16(p + 8, SCSI_COPY_TARGETS_MAX);
+	be_put16(p + 10, SCSI_COPY_SEGMENTS_MAX);
+	be_put32(p + 12, SCSI_COPY_LIST_MAX);
 	p += 4 + 0x1c;
 	/* supported descriptors */
-	scsi_put16(p, 0x0008);
+	be_put16(p, 0x0008);
 	p[4] = 3;
 	p[5] = 0x02;
 	p[6] = 0x0a;
 	p[7] = 0xe4;
-	scsi_put16(p + 2, 4);
+	be_put16(p + 2, 4);
 	p += 8;
 	/* general copy operations */
-	scsi_put16(p, 0x8001);
-	scsi_put16(p + 2, 0x20);
-	scsi_put32(p + 4, SCSI_COPY_LISTS_MAX);
-	scsi_put32(p + 8, SCSI_COPY_LISTS_MAX);
+	be_put16(p, 0x8001);
+	be_put16(p + 2, 0x20);
+	be_put32(p + 4, SCSI_COPY_LISTS_MAX);
+	be_put32(p + 8, SCSI_COPY_LISTS_MAX);
 	p[16] = 16; /* data segment granularity: 64 KiB */
 	p += 4 + 0x20;
 	return (size_t)(p - start);
@@ -195,7 +195,7 @@ static size_t vpd_supported(const struct scsi_lu *lu, const struct scsi_nexus *n
 void scsi_run_inquiry(struct scsi_task *t)
 {
 	const uint8_t *cdb = scsi_task_cdb(t);
-	size_t allocation = scsi_get16(cdb + 3), i, n;
+	size_t allocation = be_get16(cdb + 3), i, n;
 	uint8_t *p;
 
 	if (cdb[1] & 2) { /* CMDDT, long obsolete */
@@ -213,7 +213,7 @@ void scsi_run_inquiry(struct scsi_task *t)
 			p = scsi_task_in(t, PAGE_MAX);
 			n = pages[i].fill(t->lu, t->nexus, p + 4);
 			p[1] = cdb[2];
-			scsi_put16(p + 2, (uint16_t)n);
+			be_put16(p + 2, (uint16_t)n);
 			scsi_task_reply(t, 4 + n, allocation);
 			return;
 		}

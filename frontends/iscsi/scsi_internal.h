@@ -168,7 +168,7 @@ struct scsi_lu {
 	unsigned n_tasks, n_waiting, n_ordered, n_co, n_left;
 	uint64_t left_bytes;
 	struct co_queue task_ended;
-	struct scsi_mode mode;
+	struct scsi_mode mode, saved; /* saved: what it is after a reset */
 	struct scsi_nexus *reserved_by; /* RESERVE(6) */
 	struct scsi_pr *pr;
 	struct list copies; /* struct scsi_copy_result, oldest first */
@@ -186,7 +186,7 @@ struct scsi_target {
 	unsigned n_lingering;
 	struct list tokens; /* scsi_token.c */
 	unsigned n_tokens;
-	const struct scsi_pr_store *pr_store; /* NULL: nothing persists */
+	const struct scsi_store *store; /* NULL: nothing persists */
 };
 
 /* ---- scsi.c ---- */
@@ -316,6 +316,8 @@ void scsi_run_report_target_port_groups(struct scsi_task *t);
 void scsi_run_report_opcodes(struct scsi_task *t);
 void scsi_run_report_tmf(struct scsi_task *t);
 void scsi_run_log_sense(struct scsi_task *t);
+/* scsi_mode.c. Coroutine, of a new LU: what is saved. */
+int scsi_mode_co_load(struct scsi_lu *lu) __must_check;
 void scsi_run_mode_sense(struct scsi_task *t);
 void scsi_run_mode_select(struct scsi_task *t);
 void scsi_run_read(struct scsi_task *t);

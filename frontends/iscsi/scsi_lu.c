@@ -110,10 +110,10 @@ static int pr_co_load(struct scsi_target *t, const struct uuid *uuid, struct scs
 	int r;
 
 	*out = pr ? pr : scsi_pr_create();
-	if (pr || !t->pr_store)
+	if (pr || !t->store)
 		return 0;
 	bytes = xmalloc(n);
-	r = t->pr_store->co_load(t->pr_store->arg, uuid, bytes, &n);
+	r = t->store->co_load(t->store->arg, uuid, SCSI_KEPT_RESERVATIONS, bytes, &n);
 	if (r == 0 && n) {
 		r = scsi_pr_decode(*out, bytes, n);
 		(*out)->aptpl = (*out)->is_stored = r == 0;
@@ -145,7 +145,7 @@ static void naa_make(const struct uuid *u, uint8_t naa[8])
 
 	memcpy(&lo, u->b, 8);
 	memcpy(&hi, u->b + 8, 8);
-	scsi_put64(naa, (lo ^ hi * 0x9e3779b97f4a7c15ULL) >> 4 | 3ULL << 60);
+	be_put64(naa, (lo ^ hi * 0x9e3779b97f4a7c15ULL) >> 4 | 3ULL << 60);
 }
 
 /* By its identity: that is the same in another pool. */
@@ -180,12 +180,14 @@ static int lu_co_get(struct scsi_target *t, const char *export_name, struct scsi
 	ashlar_attach_identity(lu->at, &lu->uuid);
 	old = lu_find(t, &lu->uuid);
 	if (!old)
+		r = scsi_mode_co_load(lu);
+	if (!old && r == 0)
 		r = pr_co_load(t, &lu->uuid, &lu->pr);
 	if (old || r < 0) {
 		ashlar_co_detach(lu->at);
 		xfree(lu);
 		if (r < 0)
-			return err_set(e, r, "the reservations of the volume cannot be read");
+			return err_set(e, r, "the reservations or saved mode pages of the volume cannot be read");
 		old->refs++;
 		*out = old;
 		return 0;
@@ -244,7 +246,7 @@ static bool lu_co_linger(struct scsi_lu *lu)
 /* Coroutine. Nobody uses it: does it stay, for the sake of its reservation? */
 static void lu_co_look(struct scsi_lu *lu)
 {
-	const struct scsi_pr_store *s = lu->target->pr_store;
+	const struct scsi_store *s = lu->target->store;
 
 	if (lu_co_linger(lu))
 		return;
@@ -462,13 +464,13 @@ void scsi_lu_co_put(struct scsi_lu *lu)
 
 /* ---- targets ---- */
 
-struct scsi_target *scsi_target_create(struct ashlar *a, const struct scsi_pr_store *store)
+struct scsi_target *scsi_target_create(struct ashlar *a, const struct scsi_store *store)
 {
 	struct scsi_target *t = xcalloc(1, sizeof(*t));
 
 	t->a = a;
 	t->world = ashlar_world(a);
-	t->pr_store = store;
+	t->store = store;
 	co_mutex_init(&t->admin);
 	list_init(&t->lus);
 	list_init(&t->nexuses);

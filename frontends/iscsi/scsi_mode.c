@@ -1,7 +1,7 @@
 /*
  * scsi_mode.c: MODE SENSE and MODE SELECT. Four pages: caching, control, informational exceptions, logical block provisioning. What can
  * be changed: the write cache (off: each write is durable when it ends), the format of sense data, software write protection, thresholds
- * of free space. Nothing is saved.
+ * of free space. The write cache can be saved (SP): an initiator that does not flush, since there is none, must not find one after a restart.
  */
 #include "frontends/iscsi/scsi_internal.h"
 
@@ -13,6 +13,9 @@
 #define SUBPAGE_ALL 0xff
 #define PAGE_BYTES_MAX 64
 #define MODE_MAX 256
+#define SAVED_BYTES 4 /* version, flags, two of zeros */
+#define SAVED_VERSION 1
+#define SAVED_WRITE_THROUGH 1
 
 enum { PC_CURRENT, PC_CHANGEABLE, PC_DEFAULT, PC_SAVED };
 
@@ -33,6 +36,8 @@ static size_t page_put(const struct scsi_lu *lu, const struct page *page, unsign
 
 	if (pc == PC_DEFAULT)
 		m = &defaults;
+	else if (pc == PC_SAVED)
+		m = &lu->saved;
 	p[0] = page->code;
 	if (page->sub) {
 		p[0] |= 0x40; /* SPF */
@@ -41,6 +46,7 @@ static size_t page_put(const struct scsi_lu *lu, const struct page *page, unsign
 	}
 	switch (page->code) {
 	case PAGE_CACHING:
+		p[0] |= 0x80; /* PS */
 		p[1] = 0x12;
 		p[2] = changeable || !m->write_through ? 4 : 0; /* WCE */
 		if (!changeable)
@@ -83,12 +89,12 @@ static size_t block_descriptor_put(const struct scsi_lu *lu, bool is_long, uint8
 	uint64_t blocks = lu->bdev->size_bytes >> lu->lba_shift;
 
 	if (is_long) {
-		scsi_put64(p, blocks);
-		scsi_put32(p + 12, lu->lba_bytes);
+		be_put64(p, blocks);
+		be_put32(p + 12, lu->lba_bytes);
 		return 16;
 	}
-	scsi_put32(p, (uint32_t)MIN(blocks, UINT32_MAX));
-	scsi_put24(p + 5, lu->lba_bytes);
+	be_put32(p, (uint32_t)MIN(blocks, UINT32_MAX));
+	be_put24(p + 5, lu->lba_bytes);
 	return 8;
 }
 
@@ -96,14 +102,14 @@ void scsi_run_mode_sense(struct scsi_task *t)
 {
 	const uint8_t *cdb = scsi_task_cdb(t);
 	bool ten = cdb[0] == OP_MODE_SENSE_10, is_long = ten && cdb[1] & 0x10;
-	size_t allocation = ten ? scsi_get16(cdb + 7) : cdb[4], header = ten ? 8 : 4, n = header, blocks = 0, len;
+	size_t allocation = ten ? be_get16(cdb + 7) : cdb[4], header = ten ? 8 : 4, n = header, blocks = 0, len;
 	struct page asked = {cdb[2] & 0x3f, cdb[3]};
 	unsigned pc = cdb[2] >> 6;
 	struct scsi_lu *lu = t->lu;
 	uint8_t specific = (uint8_t)(scsi_write_protection(lu, t->nexus) ? 0x90 : 0x10); /* DPO and FUA are known */
 	uint8_t *p;
 
-	if (pc == PC_SAVED) {
+	if (pc == PC_SAVED && asked.code != PAGE_CACHING && asked.code != PAGE_ALL) {
 		scsi_fail(t, KEY_ILLEGAL_REQUEST, ASC_SAVING_NOT_SUPPORTED);
 		scsi_task_end_later(t);
 		return;
@@ -120,10 +126,10 @@ void scsi_run_mode_sense(struct scsi_task *t)
 	}
 	n += len;
 	if (ten) {
-		scsi_put16(p, (uint16_t)(n - 2));
+		be_put16(p, (uint16_t)(n - 2));
 		p[3] = specific;
 		p[4] = is_long;
-		scsi_put16(p + 6, (uint16_t)blocks);
+		be_put16(p + 6, (uint16_t)blocks);
 	} else {
 		p[0] = (uint8_t)(n - 1);
 		p[2] = specific;
@@ -195,7 +201,7 @@ static bool descriptors_check(struct scsi_task *t, const uint8_t *p, size_t n, s
 	}
 	if (!len)
 		return true;
-	block = is_long ? scsi_get32(p + 12) : scsi_get24(p + 5);
+	block = is_long ? be_get32(p + 12) : be_get24(p + 5);
 	if (len != (is_long ? 16 : 8) || block != t->lu->lba_bytes) {
 		scsi_bad_list(t, (unsigned)at + (is_long ? 12 : 5), 8);
 		return false;
@@ -208,7 +214,7 @@ static size_t page_bytes(const uint8_t *p, size_t n)
 {
 	if (n < 2 || (p[0] & 0x40 && n < 4))
 		return 0;
-	return p[0] & 0x40 ? 4u + scsi_get16(p + 2) : 2u + p[1];
+	return p[0] & 0x40 ? 4u + be_get16(p + 2) : 2u + p[1];
 }
 
 static bool select_parse(struct scsi_task *t, const uint8_t *p, size_t n, bool ten, struct scsi_mode *to)
@@ -219,7 +225,7 @@ static bool select_parse(struct scsi_task *t, const uint8_t *p, size_t n, bool t
 		scsi_fail(t, KEY_ILLEGAL_REQUEST, ASC_PARAMETER_LIST_LENGTH);
 		return false;
 	}
-	blocks = ten ? scsi_get16(p + 6) : p[3];
+	blocks = ten ? be_get16(p + 6) : p[3];
 	if (!descriptors_check(t, p + at, n - at, blocks, ten && p[4] & 1, at))
 		return false;
 	for (at += blocks; at < n; at += page) {
@@ -235,11 +241,49 @@ static bool select_parse(struct scsi_task *t, const uint8_t *p, size_t n, bool t
 	return true;
 }
 
+/* Coroutine. False after it has set the failure. */
+static bool mode_co_save(struct scsi_task *t, const struct scsi_mode *m)
+{
+	const uint8_t bytes[SAVED_BYTES] = {SAVED_VERSION, m->write_through ? SAVED_WRITE_THROUGH : 0};
+	struct scsi_lu *lu = t->lu;
+	const struct scsi_store *s = lu->target->store;
+	int r;
+
+	if (m->write_through == lu->saved.write_through)
+		return true;
+	r = s ? s->co_save(s->arg, &lu->uuid, SCSI_KEPT_MODE, bytes, m->write_through ? sizeof(bytes) : 0) : -EOPNOTSUPP;
+	if (r < 0) {
+		scsi_fail(t, KEY_HARDWARE_ERROR, ASC_INTERNAL_FAILURE);
+		return false;
+	}
+	lu->saved.write_through = m->write_through;
+	return true;
+}
+
+int scsi_mode_co_load(struct scsi_lu *lu)
+{
+	const struct scsi_store *s = lu->target->store;
+	uint8_t bytes[64];
+	size_t n = sizeof(bytes);
+	int r = s ? s->co_load(s->arg, &lu->uuid, SCSI_KEPT_MODE, bytes, &n) : -ENOENT;
+
+	if (r == -ENOENT || (r == 0 && !n))
+		return 0;
+	if (r == 0 && (n < SAVED_BYTES || bytes[0] != SAVED_VERSION))
+		r = -ERR_FORMAT;
+	if (r == 0) {
+		lu->saved.write_through = bytes[1] & SAVED_WRITE_THROUGH;
+		lu->mode = lu->saved;
+	}
+	return r;
+}
+
+/* Coroutine. */
 void scsi_run_mode_select(struct scsi_task *t)
 {
 	const uint8_t *cdb = scsi_task_cdb(t);
 	bool ten = cdb[0] == OP_MODE_SELECT_10;
-	size_t len = ten ? scsi_get16(cdb + 7) : cdb[4];
+	size_t len = ten ? be_get16(cdb + 7) : cdb[4];
 	struct scsi_mode to = t->lu->mode;
 	uint8_t list[MODE_MAX];
 
@@ -248,13 +292,13 @@ void scsi_run_mode_select(struct scsi_task *t)
 		scsi_fail(t, KEY_DATA_PROTECT, ASC_WRITE_PROTECTED);
 	} else if (!(cdb[1] & 0x10)) {
 		scsi_bad_cdb(t, 1, 4); /* PF */
-	} else if (cdb[1] & 1) {
-		scsi_bad_cdb(t, 1, 0); /* SP */
 	} else if (len > sizeof(list)) {
 		scsi_fail(t, KEY_ILLEGAL_REQUEST, ASC_PARAMETER_LIST_LENGTH);
 	} else if (len && scsi_task_out(t, 0, list, len) < len) {
 		scsi_fail(t, KEY_ILLEGAL_REQUEST, ASC_PARAMETER_LIST_LENGTH);
-	} else if (len && select_parse(t, list, len, ten, &to)) {
+	} else if (len && select_parse(t, list, len, ten, &to) && (!(cdb[1] & 1) || mode_co_save(t, &to))) {
+		to = t->lu->mode; /* another command may have changed it while that was saved */
+		(void)!select_parse(t, list, len, ten, &to);
 		if (memcmp(&to, &t->lu->mode, sizeof(to)))
 			scsi_lu_attention(t->lu, t->nexus, ASC_MODE_PARAMETERS_CHANGED);
 		t->lu->mode = to;

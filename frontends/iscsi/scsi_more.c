@@ -249,8 +249,8 @@ static int unmap_co(struct scsi_task *t, const uint8_t *d, size_t n)
 	int r = 0;
 
 	for (; n && r == 0 && !t->aborted; n--, d += 16) {
-		off = scsi_get64(d) << t->lu->lba_shift;
-		len = (uint64_t)scsi_get32(d + 8) << t->lu->lba_shift;
+		off = be_get64(d) << t->lu->lba_shift;
+		len = (uint64_t)be_get32(d + 8) << t->lu->lba_shift;
 		r = scsi_co_zero(t->lu, off, len, flags);
 	}
 	return r;
@@ -266,7 +266,7 @@ static bool unmap_check(struct scsi_task *t, const uint8_t *list, size_t n, size
 		scsi_fail(t, KEY_ILLEGAL_REQUEST, ASC_PARAMETER_LIST_LENGTH);
 		return false;
 	}
-	len = MIN(scsi_get16(list + 2), n - 8);
+	len = MIN(be_get16(list + 2), n - 8);
 	if (len / 16 > SCSI_UNMAP_DESCRIPTORS_MAX) {
 		scsi_bad_list(t, 2, 8);
 		return false;
@@ -274,7 +274,7 @@ static bool unmap_check(struct scsi_task *t, const uint8_t *list, size_t n, size
 	for (i = 0; i < len / 16; i++) {
 		const uint8_t *d = list + 8 + 16 * i;
 
-		if (!scsi_range_check(t, scsi_get64(d), scsi_get32(d + 8)))
+		if (!scsi_range_check(t, be_get64(d), be_get32(d + 8)))
 			return false;
 		sum += t->len_bytes;
 	}
@@ -289,7 +289,7 @@ static bool unmap_check(struct scsi_task *t, const uint8_t *list, size_t n, size
 void scsi_run_unmap(struct scsi_task *t)
 {
 	const uint8_t *cdb = scsi_task_cdb(t);
-	size_t len = scsi_get16(cdb + 7), n;
+	size_t len = be_get16(cdb + 7), n;
 	uint8_t *list;
 	int r;
 

@@ -91,12 +91,12 @@ size_t scsi_pr_encode(const struct scsi_pr *p, uint8_t *out)
 
 	out[0] = 1;
 	out[1] = p->type;
-	scsi_put16(out + 2, (uint16_t)p->n_regs);
-	scsi_put32(out + 4, p->generation);
+	be_put16(out + 2, (uint16_t)p->n_regs);
+	be_put32(out + 4, p->generation);
 	list_for_each (r, &p->regs, link) {
 		n = strlen(r->initiator);
-		scsi_put64(out + at, r->key);
-		scsi_put16(out + at + 8, r->port);
+		be_put64(out + at, r->key);
+		be_put16(out + at + 8, r->port);
 		out[at + 10] = r == p->holder;
 		out[at + 11] = (uint8_t)n;
 		memcpy(out + at + EACH, r->initiator, n);
@@ -120,9 +120,9 @@ static int decode_regs(struct scsi_pr *p, const uint8_t *in, size_t len, unsigne
 			return -EINVAL;
 		memcpy(name, in + at + EACH, n);
 		name[n] = 0;
-		if (scsi_pr_find(p, name, scsi_get16(in + at + 8)))
+		if (scsi_pr_find(p, name, be_get16(in + at + 8)))
 			return -EINVAL;
-		r = scsi_pr_add(p, name, scsi_get16(in + at + 8), scsi_get64(in + at));
+		r = scsi_pr_add(p, name, be_get16(in + at + 8), be_get64(in + at));
 		if (!r || in[at + 10] > 1 || (in[at + 10] && p->holder))
 			return -EINVAL;
 		if (in[at + 10])
@@ -138,10 +138,10 @@ int scsi_pr_decode(struct scsi_pr *p, const uint8_t *in, size_t len)
 
 	scsi_pr_clear(p);
 	if (len >= HEADER && in[0] == 1)
-		r = decode_regs(p, in, len, scsi_get16(in + 2));
+		r = decode_regs(p, in, len, be_get16(in + 2));
 	if (r == 0) {
 		type = in[1];
-		p->generation = scsi_get32(in + 4);
+		p->generation = be_get32(in + 4);
 		if (type && (!scsi_pr_type_is_valid(type) || !p->n_regs || scsi_pr_type_is_all(type) == (p->holder != NULL)))
 			r = -EINVAL;
 		else if (!type && p->holder)

@@ -3,7 +3,7 @@
  * commands: those are scsi_pr_out.c and scsi_pr_in.c. On the LU's home reactor.
  *
  * An I_T nexus is known by names that outlive it: initiator port, target port. Registrations stay when a session ends, and the state
- * when nobody is logged in (scsi_lu.c). With APTPL it is durable before PERSISTENT RESERVE OUT says GOOD: `scsi_pr_store` keeps it.
+ * when nobody is logged in (scsi_lu.c). With APTPL it is durable before PERSISTENT RESERVE OUT says GOOD: `scsi_store` keeps it.
  */
 #ifndef FRONTENDS_ISCSI_SCSI_PR_H
 #define FRONTENDS_ISCSI_SCSI_PR_H

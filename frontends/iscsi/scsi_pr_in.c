@@ -9,10 +9,10 @@ static size_t read_keys(const struct scsi_pr *p, uint8_t *out)
 	size_t at = 8;
 
 	list_for_each (r, &p->regs, link) {
-		scsi_put64(out + at, r->key);
+		be_put64(out + at, r->key);
 		at += 8;
 	}
-	scsi_put32(out + 4, (uint32_t)(at - 8));
+	be_put32(out + 4, (uint32_t)(at - 8));
 	return at;
 }
 
@@ -20,15 +20,15 @@ static size_t read_reservation(const struct scsi_pr *p, uint8_t *out)
 {
 	if (!p->type)
 		return 8;
-	scsi_put32(out + 4, 16);
-	scsi_put64(out + 8, p->holder ? p->holder->key : 0);
+	be_put32(out + 4, 16);
+	be_put64(out + 8, p->holder ? p->holder->key : 0);
 	out[21] = p->type;
 	return 24;
 }
 
 static size_t capabilities(const struct scsi_pr *p, uint8_t *out)
 {
-	scsi_put16(out, 8);
+	be_put16(out, 8);
 	out[2] = 0x19; /* RESERVE beside it, SPEC_I_PT, APTPL */
 	out[3] = (uint8_t)(0x80 | p->aptpl);
 	out[4] = 0xea;
@@ -42,7 +42,7 @@ static size_t transport_id(const char *name, uint8_t *out)
 	size_t n = strlen(name) + 1, len = MAX(ALIGN_UP(n, 4), 20);
 
 	out[0] = 0x45; /* iSCSI, with ISID */
-	scsi_put16(out + 2, (uint16_t)len);
+	be_put16(out + 2, (uint16_t)len);
 	memcpy(out + 4, name, n);
 	return 4 + len;
 }
@@ -53,17 +53,17 @@ static size_t full_status(const struct scsi_pr *p, uint8_t *out)
 	size_t at = 8, n;
 
 	list_for_each (r, &p->regs, link) {
-		scsi_put64(out + at, r->key);
+		be_put64(out + at, r->key);
 		if (scsi_pr_is_holder(p, r)) {
 			out[at + 12] = 1;
 			out[at + 13] = p->type;
 		}
-		scsi_put16(out + at + 18, r->port);
+		be_put16(out + at + 18, r->port);
 		n = transport_id(r->initiator, out + at + 24);
-		scsi_put32(out + at + 20, (uint32_t)n);
+		be_put32(out + at + 20, (uint32_t)n);
 		at += 24 + n;
 	}
-	scsi_put32(out + 4, (uint32_t)(at - 8));
+	be_put32(out + 4, (uint32_t)(at - 8));
 	return at;
 }
 
@@ -76,7 +76,7 @@ void scsi_run_pr_in(struct scsi_task *t)
 
 	out = scsi_task_in(t, 64 + p->n_regs * (size_t)(24 + 4 + SCSI_NAME_MAX + 4));
 	if ((cdb[1] & 0x1f) != IN_REPORT_CAPABILITIES)
-		scsi_put32(out, p->generation);
+		be_put32(out, p->generation);
 	switch (cdb[1] & 0x1f) {
 	case IN_READ_KEYS:
 		n = read_keys(p, out);
@@ -91,5 +91,5 @@ void scsi_run_pr_in(struct scsi_task *t)
 		n = full_status(p, out);
 		break;
 	}
-	scsi_task_reply(t, n, scsi_get16(cdb + 7));
+	scsi_task_reply(t, n, be_get16(cdb + 7));
 }

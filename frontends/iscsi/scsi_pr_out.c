@@ -85,7 +85,7 @@ static size_t transport_id_parse(const struct pr_out *o, size_t at, char name[SC
 	const uint8_t *p = o->list + at;
 	size_t room = o->list_bytes - at, len, n;
 
-	if (room < 8 || (p[0] != 0x45) || (len = scsi_get16(p + 2)) > room - 4 || len < 20 || len % 4) {
+	if (room < 8 || (p[0] != 0x45) || (len = be_get16(p + 2)) > room - 4 || len < 20 || len % 4) {
 		scsi_bad_list(o->t, (unsigned)at, 8);
 		return 0;
 	}
@@ -105,7 +105,7 @@ static bool register_others(struct pr_out *o)
 	char name[SCSI_NAME_MAX + 1];
 	unsigned pass, n_new = 0;
 
-	if (o->list_bytes < LIST_BYTES + 4 || (end = scsi_get32(o->list + 24)) != o->list_bytes - LIST_BYTES - 4) {
+	if (o->list_bytes < LIST_BYTES + 4 || (end = be_get32(o->list + 24)) != o->list_bytes - LIST_BYTES - 4) {
 		scsi_fail(o->t, KEY_ILLEGAL_REQUEST, ASC_PARAMETER_LIST_LENGTH);
 		return false;
 	}
@@ -284,11 +284,11 @@ static void out_move(struct pr_out *o)
 		scsi_bad_list(o->t, 8, 8);
 		return;
 	}
-	if (scsi_get16(o->list + 18) != c->port) { /* there is one port */
+	if (be_get16(o->list + 18) != c->port) { /* there is one port */
 		scsi_bad_list(o->t, 18, 8);
 		return;
 	}
-	if (scsi_get32(o->list + 20) != o->list_bytes - LIST_BYTES) {
+	if (be_get32(o->list + 20) != o->list_bytes - LIST_BYTES) {
 		scsi_fail(o->t, KEY_ILLEGAL_REQUEST, ASC_PARAMETER_LIST_LENGTH);
 		return;
 	}
@@ -353,7 +353,7 @@ static void out_apply(struct pr_out *o)
 static int out_co_save(struct scsi_lu *lu)
 {
 	struct scsi_pr *p = lu->pr;
-	const struct scsi_pr_store *s = lu->target->pr_store;
+	const struct scsi_store *s = lu->target->store;
 	bool keep = p->aptpl && p->n_regs;
 	uint8_t *bytes;
 	int r;
@@ -363,7 +363,7 @@ static int out_co_save(struct scsi_lu *lu)
 	if (!s)
 		return -EOPNOTSUPP;
 	bytes = xmalloc(SCSI_PR_STATE_MAX);
-	r = s->co_save(s->arg, &lu->uuid, bytes, keep ? scsi_pr_encode(p, bytes) : 0);
+	r = s->co_save(s->arg, &lu->uuid, SCSI_KEPT_RESERVATIONS, bytes, keep ? scsi_pr_encode(p, bytes) : 0);
 	xfree(bytes);
 	if (r == 0)
 		p->is_stored = keep;
@@ -435,7 +435,7 @@ void scsi_run_pr_out(struct scsi_task *t)
 {
 	const uint8_t *cdb = scsi_task_cdb(t);
 	struct pr_out *o = xcalloc(1, sizeof(*o));
-	size_t n = scsi_get32(cdb + 5);
+	size_t n = be_get32(cdb + 5);
 	uint8_t *list = NULL;
 
 	t->c->want_bytes = n;
@@ -447,8 +447,8 @@ void scsi_run_pr_out(struct scsi_task *t)
 		if (scsi_task_out(t, 0, list, n) < n)
 			scsi_fail(t, KEY_ILLEGAL_REQUEST, ASC_PARAMETER_LIST_LENGTH);
 		else if (out_check(o)) {
-			o->key = scsi_get64(list);
-			o->sa_key = scsi_get64(list + 8);
+			o->key = be_get64(list);
+			o->sa_key = be_get64(list + 8);
 			co_mutex_lock(&o->p->change);
 			o->me = scsi_nexus_registration(t->nexus);
 			out_co_run(o);

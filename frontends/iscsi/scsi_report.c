@@ -57,25 +57,25 @@ void scsi_run_read_capacity_10(struct scsi_task *t)
 	const uint8_t *cdb = scsi_task_cdb(t);
 	uint8_t *p;
 
-	if (scsi_get32(cdb + 2) || cdb[8] & 1) { /* PMI, obsolete */
+	if (be_get32(cdb + 2) || cdb[8] & 1) { /* PMI, obsolete */
 		scsi_bad_cdb(t, 2, 8);
 		scsi_task_end_later(t);
 		return;
 	}
 	p = scsi_task_in(t, 8);
-	scsi_put32(p, (uint32_t)MIN(last, UINT32_MAX));
-	scsi_put32(p + 4, t->lu->lba_bytes);
+	be_put32(p, (uint32_t)MIN(last, UINT32_MAX));
+	be_put32(p + 4, t->lu->lba_bytes);
 	scsi_task_reply(t, 8, 8);
 }
 
 void scsi_run_read_capacity_16(struct scsi_task *t)
 {
-	size_t allocation = scsi_get32(scsi_task_cdb(t) + 10);
+	size_t allocation = be_get32(scsi_task_cdb(t) + 10);
 	uint8_t *p = scsi_task_in(t, 32);
 
-	scsi_put64(p, (t->lu->bdev->size_bytes >> t->lu->lba_shift) - 1);
-	scsi_put32(p + 8, t->lu->lba_bytes);
-	scsi_put16(p + 14, 0xc000); /* LBPME, LBPRZ */
+	be_put64(p, (t->lu->bdev->size_bytes >> t->lu->lba_shift) - 1);
+	be_put32(p + 8, t->lu->lba_bytes);
+	be_put16(p + 14, 0xc000); /* LBPME, LBPRZ */
 	scsi_task_reply(t, 32, allocation);
 }
 
@@ -93,8 +93,8 @@ static size_t status_put(const struct scsi_lu *lu, const struct bdev_extent *ext
 
 		while (len && at + 16 <= room) {
 			blocks = MIN(len >> lu->lba_shift, UINT32_MAX);
-			scsi_put64(p + at, off >> lu->lba_shift);
-			scsi_put32(p + at + 8, (uint32_t)blocks);
+			be_put64(p + at, off >> lu->lba_shift);
+			be_put32(p + at + 8, (uint32_t)blocks);
 			p[at + 12] = ext[i].flags & BDEV_HOLE ? 1 : 0; /* deallocated, or mapped */
 			off += blocks << lu->lba_shift;
 			len -= blocks << lu->lba_shift;
@@ -103,19 +103,19 @@ static size_t status_put(const struct scsi_lu *lu, const struct bdev_extent *ext
 		if (len)
 			break;
 	}
-	scsi_put32(p, (uint32_t)(at - 4));
+	be_put32(p, (uint32_t)(at - 4));
 	return at;
 }
 
 void scsi_run_get_lba_status(struct scsi_task *t)
 {
 	const uint8_t *cdb = scsi_task_cdb(t);
-	size_t allocation = scsi_get32(cdb + 10), room = 8 + 16 * MIN(MAX(allocation, 24) / 16, STATUS_EXTENTS), n = STATUS_EXTENTS;
+	size_t allocation = be_get32(cdb + 10), room = 8 + 16 * MIN(MAX(allocation, 24) / 16, STATUS_EXTENTS), n = STATUS_EXTENTS;
 	struct scsi_lu *lu = t->lu;
 	struct bdev_extent *ext;
 	int r;
 
-	if (!scsi_range_check(t, scsi_get64(cdb + 2), 1)) {
+	if (!scsi_range_check(t, be_get64(cdb + 2), 1)) {
 		scsi_task_end_later(t);
 		return;
 	}
@@ -147,22 +147,22 @@ void scsi_run_report_target_port_groups(struct scsi_task *t)
 		return;
 	}
 	p = scsi_task_in(t, h + 12);
-	scsi_put32(p, (uint32_t)(h + 12 - 4));
+	be_put32(p, (uint32_t)(h + 12 - 4));
 	if (extended)
 		p[4] = 0x10;
 	p[h] = 0x80;	 /* preferred; active/optimized */
 	p[h + 1] = 0x01; /* nothing but that is supported */
-	scsi_put16(p + h + 2, t->nexus->conf.tpg);
+	be_put16(p + h + 2, t->nexus->conf.tpg);
 	p[h + 7] = 1; /* one port */
-	scsi_put16(p + h + 10, t->nexus->conf.port);
-	scsi_task_reply(t, h + 12, scsi_get32(cdb + 6));
+	be_put16(p + h + 10, t->nexus->conf.port);
+	scsi_task_reply(t, h + 12, be_get32(cdb + 6));
 }
 
 #define TIMEOUTS_BYTES 12
 
 static void timeouts_put(uint8_t *p)
 {
-	scsi_put16(p, 0x0a); /* no times are given */
+	be_put16(p, 0x0a); /* no times are given */
 }
 
 static void report_all_opcodes(struct scsi_task *t, bool timeouts)
@@ -174,16 +174,16 @@ static void report_all_opcodes(struct scsi_task *t, bool timeouts)
 	while (scsi_op_at(n))
 		n++;
 	p = scsi_task_in(t, 4 + n * each);
-	scsi_put32(p, (uint32_t)(n * each));
+	be_put32(p, (uint32_t)(n * each));
 	for (n = 0; (op = scsi_op_at(n)); n++, at += each) {
 		p[at] = op->opcode;
-		scsi_put16(p + at + 2, op->sa);
+		be_put16(p + at + 2, op->sa);
 		p[at + 5] = (uint8_t)(timeouts << 1 | op->has_sa);
-		scsi_put16(p + at + 6, op->cdb_len);
+		be_put16(p + at + 6, op->cdb_len);
 		if (timeouts)
 			timeouts_put(p + at + 8);
 	}
-	scsi_task_reply(t, at, scsi_get32(scsi_task_cdb(t) + 6));
+	scsi_task_reply(t, at, be_get32(scsi_task_cdb(t) + 6));
 }
 
 static void report_one_opcode(struct scsi_task *t, const struct scsi_op *op, bool timeouts)
@@ -193,7 +193,7 @@ static void report_one_opcode(struct scsi_task *t, const struct scsi_op *op, boo
 
 	p[1] = op ? 3 : 1;
 	if (op) {
-		scsi_put16(p + 2, op->cdb_len);
+		be_put16(p + 2, op->cdb_len);
 		p[4] = op->opcode;
 		for (i = 1; i < op->cdb_len; i++)
 			p[4 + i] = op->usage[i - 1];
@@ -205,7 +205,7 @@ static void report_one_opcode(struct scsi_task *t, const struct scsi_op *op, boo
 		timeouts_put(p + n);
 		n += TIMEOUTS_BYTES;
 	}
-	scsi_task_reply(t, n, scsi_get32(scsi_task_cdb(t) + 6));
+	scsi_task_reply(t, n, be_get32(scsi_task_cdb(t) + 6));
 }
 
 void scsi_run_report_opcodes(struct scsi_task *t)
@@ -222,7 +222,7 @@ void scsi_run_report_opcodes(struct scsi_task *t)
 		return;
 	}
 	op = scsi_op_find(asked, &known);
-	if (scsi_get16(cdb + 4) > 0x1f)
+	if (be_get16(cdb + 4) > 0x1f)
 		op = NULL;
 	has_sa = false;
 	for (i = 0; scsi_op_at(i); i++)
@@ -232,7 +232,7 @@ void scsi_run_report_opcodes(struct scsi_task *t)
 		scsi_task_end_later(t);
 		return;
 	}
-	if (option == 1 || (option == 3 && !has_sa && !scsi_get16(cdb + 4)))
+	if (option == 1 || (option == 3 && !has_sa && !be_get16(cdb + 4)))
 		op = scsi_op_find(probe, &known);
 	else if (!has_sa)
 		op = NULL;
@@ -248,7 +248,7 @@ void scsi_run_report_tmf(struct scsi_task *t)
 	p[0] = 0xd8; /* ABORT TASK, ABORT TASK SET, CLEAR TASK SET, LOGICAL UNIT RESET */
 	if (n == 16)
 		p[3] = 0x0c;
-	scsi_task_reply(t, n, scsi_get32(cdb + 6));
+	scsi_task_reply(t, n, be_get32(cdb + 6));
 }
 
 /* ---- LOG SENSE: which pages there are, and how much of the LU is in use ---- */
@@ -275,10 +275,10 @@ static int used_bytes_co(struct scsi_lu *lu, uint64_t *used)
 
 static size_t resource_put(uint8_t *p, uint16_t code, uint64_t count, uint8_t scope)
 {
-	scsi_put16(p, code);
+	be_put16(p, code);
 	p[2] = 3;
 	p[3] = 8;
-	scsi_put32(p + 4, (uint32_t)MIN(count, UINT32_MAX));
+	be_put32(p + 4, (uint32_t)MIN(count, UINT32_MAX));
 	p[8] = scope;
 	return 12;
 }
@@ -286,7 +286,7 @@ static size_t resource_put(uint8_t *p, uint16_t code, uint64_t count, uint8_t sc
 void scsi_run_log_sense(struct scsi_task *t)
 {
 	const uint8_t *cdb = scsi_task_cdb(t);
-	size_t allocation = scsi_get16(cdb + 7), n;
+	size_t allocation = be_get16(cdb + 7), n;
 	unsigned page = cdb[2] & 0x3f;
 	uint8_t *p = scsi_task_in(t, 32);
 	uint64_t used;
@@ -313,7 +313,7 @@ void scsi_run_log_sense(struct scsi_task *t)
 			n += resource_put(p + n, 0x0001, t->lu->free_bytes / SCSI_THRESHOLD_BYTES, 2); /* of all LUs in the pool */
 		n += resource_put(p + n, 0x0002, DIV_UP(used, SCSI_THRESHOLD_BYTES), 1); /* of this LU alone */
 	}
-	scsi_put16(p + 2, (uint16_t)(n - 4));
+	be_put16(p + 2, (uint16_t)(n - 4));
 	scsi_task_reply(t, n, allocation);
 }
 
@@ -362,7 +362,7 @@ static uint8_t *answer_buf(struct scsi_cmd *c, size_t n)
 static void answer_luns(struct scsi_cmd *c, const struct scsi_lun_list *luns)
 {
 	/* 1, 11: well-known and administrative ones, of which there are none */
-	size_t allocation = scsi_get32(c->cdb + 6), n = c->cdb[2] == 1 || c->cdb[2] == 0x11 ? 0 : luns->n, i;
+	size_t allocation = be_get32(c->cdb + 6), n = c->cdb[2] == 1 || c->cdb[2] == 0x11 ? 0 : luns->n, i;
 	uint8_t *p;
 
 	if (c->cdb[2] > 2 && (c->cdb[2] < 0x10 || c->cdb[2] > 0x12)) {
@@ -370,7 +370,7 @@ static void answer_luns(struct scsi_cmd *c, const struct scsi_lun_list *luns)
 		return;
 	}
 	p = answer_buf(c, 8 + 8 * n);
-	scsi_put32(p, (uint32_t)(8 * n));
+	be_put32(p, (uint32_t)(8 * n));
 	for (i = 0; i < n; i++)
 		scsi_lun_encode(luns->lun[i], p + 8 + 8 * i);
 	answer(c, 8 + 8 * n, allocation);
@@ -399,7 +399,7 @@ bool scsi_answer_without_lu(struct scsi_cmd *c, const struct scsi_lun_list *luns
 		p[3] = 0x12;
 		p[4] = 36 - 5;
 		memset(p + 8, ' ', 28);
-		answer(c, 36, scsi_get16(c->cdb + 3));
+		answer(c, 36, be_get16(c->cdb + 3));
 	} else if (c->cdb[0] == OP_REQUEST_SENSE && c->cdb_len >= 6) {
 		p = answer_buf(c, SCSI_SENSE_MAX);
 		answer(c, scsi_sense_make(&says, c->cdb[1] & 1, p), c->cdb[4]);

@@ -28,20 +28,20 @@ bool scsi_range_parse(struct scsi_task *t)
 
 	switch (cdb[0] >> 5) {
 	case 0:
-		lba = scsi_get24(cdb + 1) & 0x1fffff;
+		lba = be_get24(cdb + 1) & 0x1fffff;
 		blocks = cdb[4] ? cdb[4] : 256;
 		break;
 	case 5:
-		lba = scsi_get32(cdb + 2);
-		blocks = scsi_get32(cdb + 6);
+		lba = be_get32(cdb + 2);
+		blocks = be_get32(cdb + 6);
 		break;
 	case 4:
-		lba = scsi_get64(cdb + 2);
-		blocks = cdb[0] == OP_COMPARE_AND_WRITE ? cdb[13] : scsi_get32(cdb + 10);
+		lba = be_get64(cdb + 2);
+		blocks = cdb[0] == OP_COMPARE_AND_WRITE ? cdb[13] : be_get32(cdb + 10);
 		break;
 	default:
-		lba = scsi_get32(cdb + 2);
-		blocks = scsi_get16(cdb + 7);
+		lba = be_get32(cdb + 2);
+		blocks = be_get16(cdb + 7);
 		break;
 	}
 	return scsi_range_check(t, lba, blocks);

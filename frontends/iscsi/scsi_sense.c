@@ -69,7 +69,7 @@ void scsi_fail_errno(struct scsi_task *t, int r)
 static void put_pointer(const struct scsi_task *t, uint8_t *p)
 {
 	p[0] = (uint8_t)(0x80 | (t->pointer_in_cdb ? 0x40 : 0) | (t->pointer_bit < 8 ? 8 | t->pointer_bit : 0));
-	scsi_put16(p + 1, t->pointer);
+	be_put16(p + 1, t->pointer);
 }
 
 static uint8_t make_descriptors(const struct scsi_task *t, uint8_t *out)
@@ -78,12 +78,12 @@ static uint8_t make_descriptors(const struct scsi_task *t, uint8_t *out)
 
 	out[0] = 0x72;
 	out[1] = t->key;
-	scsi_put16(out + 2, t->asc);
+	be_put16(out + 2, t->asc);
 	if (t->has_info) {
 		out[n] = 0;
 		out[n + 1] = 10;
 		out[n + 2] = 0x80;
-		scsi_put64(out + n + 4, t->info);
+		be_put64(out + n + 4, t->info);
 		n += 12;
 	}
 	if (t->has_pointer) {
@@ -104,10 +104,10 @@ uint8_t scsi_sense_make(const struct scsi_task *t, bool descriptors, uint8_t out
 	out[0] = 0x70;
 	out[2] = t->key;
 	out[7] = 10;
-	scsi_put16(out + 12, t->asc);
+	be_put16(out + 12, t->asc);
 	if (t->has_info && t->info <= UINT32_MAX) {
 		out[0] |= 0x80;
-		scsi_put32(out + 3, (uint32_t)t->info);
+		be_put32(out + 3, (uint32_t)t->info);
 	}
 	if (t->has_pointer)
 		put_pointer(t, out + 15);

@@ -22,13 +22,13 @@ size_t scsi_threshold_page_put(const struct scsi_lu *lu, const struct scsi_mode 
 {
 	unsigned i;
 
-	scsi_put16(p + 2, HEADER - 4 + EACH * ASHLAR_LOW_LEVELS);
+	be_put16(p + 2, HEADER - 4 + EACH * ASHLAR_LOW_LEVELS);
 	for (i = 0; i < ASHLAR_LOW_LEVELS; i++) {
 		uint8_t *d = p + HEADER + EACH * i; /* soft threshold, armed decreasing: zeros */
 
 		d[0] = changeable || !(m->off >> i & 1) ? ENABLED : 0;
 		d[1] = changeable ? 0 : AVAILABLE;
-		scsi_put32(d + 4, changeable ? UINT32_MAX : (uint32_t)threshold_of(lu, m, i));
+		be_put32(d + 4, changeable ? UINT32_MAX : (uint32_t)threshold_of(lu, m, i));
 	}
 	return HEADER + EACH * ASHLAR_LOW_LEVELS;
 }
@@ -42,10 +42,10 @@ void scsi_threshold_page_take(const struct scsi_lu *lu, struct scsi_mode *m, con
 		uint8_t bit = (uint8_t)(1 << i);
 
 		m->off = (uint8_t)(d[0] & ENABLED ? m->off & ~bit : m->off | bit);
-		if (scsi_get32(d + 4) == threshold_of(lu, m, i))
+		if (be_get32(d + 4) == threshold_of(lu, m, i))
 			continue;
 		m->chosen |= bit;
-		m->threshold[i] = scsi_get32(d + 4);
+		m->threshold[i] = be_get32(d + 4);
 	}
 }
 

@@ -28,7 +28,7 @@ static const struct scsi_op ops[] = {
 	{OP_READ_6, 0, 0, 6, ACCESS_READ, OPF_ABORT_READ, scsi_run_read, {0x1f, 0xff, 0xff, 0xff, 0}},
 	{OP_WRITE_6, 0, 0, 6, ACCESS_WRITE, OPF_WRITES | OPF_LEAVE, scsi_run_write, {0x1f, 0xff, 0xff, 0xff, 0}},
 	{OP_INQUIRY, 0, 0, 6, ACCESS_ANY, OPF_NO_ATTENTION, scsi_run_inquiry, {1, 0xff, LEN2, 0}},
-	{OP_MODE_SELECT_6, 0, 0, 6, ACCESS_REGISTERED, 0, scsi_run_mode_select, {0x11, 0, 0, 0xff, 0}},
+	{OP_MODE_SELECT_6, 0, 0, 6, ACCESS_REGISTERED, OPF_CO, scsi_run_mode_select, {0x11, 0, 0, 0xff, 0}},
 	{OP_RESERVE_6, 0, 0, 6, ACCESS_OWN, 0, scsi_run_reserve, {0, 0, 0, 0, 0}},
 	{OP_RELEASE_6, 0, 0, 6, ACCESS_OWN, 0, scsi_run_release, {0, 0, 0, 0, 0}},
 	{OP_MODE_SENSE_6, 0, 0, 6, ACCESS_REGISTERED, 0, scsi_run_mode_sense, {8, 0xff, 0xff, 0xff, 0}},
@@ -42,7 +42,7 @@ static const struct scsi_op ops[] = {
 	{OP_WRITE_SAME_10, 0, 0, 10, ACCESS_WRITE, OPF_WRITES | OPF_LEAVE | OPF_CO, scsi_run_write_same, {0xf8, LBA4, GROUP, LEN2, 0}},
 	{OP_UNMAP, 0, 0, 10, ACCESS_WRITE, OPF_WRITES | OPF_LEAVE | OPF_CO, scsi_run_unmap, {1, 0, 0, 0, 0, GROUP, LEN2, 0}},
 	{OP_LOG_SENSE, 0, 0, 10, ACCESS_UNRESERVED, OPF_CO | OPF_LEAVE, scsi_run_log_sense, {0, 0xff, 0xff, 0, 0, 0, LEN2, 0}},
-	{OP_MODE_SELECT_10, 0, 0, 10, ACCESS_REGISTERED, 0, scsi_run_mode_select, {0x11, 0, 0, 0, 0, 0, LEN2, 0}},
+	{OP_MODE_SELECT_10, 0, 0, 10, ACCESS_REGISTERED, OPF_CO, scsi_run_mode_select, {0x11, 0, 0, 0, 0, 0, LEN2, 0}},
 	{OP_RESERVE_10, 0, 0, 10, ACCESS_OWN, 0, scsi_run_reserve, {0, 0, 0, 0, 0, 0, 0, 0, 0}},
 	{OP_RELEASE_10, 0, 0, 10, ACCESS_OWN, 0, scsi_run_release, {0, 0, 0, 0, 0, 0, 0, 0, 0}},
 	{OP_MODE_SENSE_10, 0, 0, 10, ACCESS_REGISTERED, 0, scsi_run_mode_sense, {0x18, 0xff, 0xff, 0, 0, 0, LEN2, 0}},
@@ -113,13 +113,13 @@ static uint64_t blocks_out(const uint8_t *cdb)
 	case OP_WRITE_10:
 	case OP_WRITE_AND_VERIFY_10:
 	case OP_VERIFY_10:
-		return scsi_get16(cdb + 7);
+		return be_get16(cdb + 7);
 	case OP_WRITE_12:
 	case OP_WRITE_AND_VERIFY_12:
 	case OP_VERIFY_12:
-		return scsi_get32(cdb + 6);
+		return be_get32(cdb + 6);
 	default:
-		return scsi_get32(cdb + 10);
+		return be_get32(cdb + 10);
 	}
 }
 
@@ -155,11 +155,11 @@ uint64_t scsi_cdb_data_out(const uint8_t *cdb, uint16_t cdb_len, uint32_t block_
 		return cdb[4];
 	case OP_MODE_SELECT_10:
 	case OP_UNMAP:
-		return scsi_get16(cdb + 7);
+		return be_get16(cdb + 7);
 	case OP_PERSISTENT_RESERVE_OUT:
-		return scsi_get32(cdb + 5);
+		return be_get32(cdb + 5);
 	case OP_THIRD_PARTY_COPY_OUT:
-		return scsi_get32(cdb + 10);
+		return be_get32(cdb + 10);
 	default:
 		return 0;
 	}

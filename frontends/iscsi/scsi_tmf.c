@@ -214,7 +214,7 @@ static void lu_reset(struct scsi_lu *lu)
 
 	lu->reserved_by = NULL;
 	scsi_lu_fence(lu);
-	lu->mode = (struct scsi_mode){0};
+	lu->mode = lu->saved;
 	list_for_each (n, &lu->nexuses, link)
 		n->prevents_removal = false;
 	scsi_lu_attention(lu, NULL, ASC_LUN_RESET);

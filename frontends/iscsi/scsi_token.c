@@ -105,17 +105,17 @@ static void token_make(struct scsi_task *t, struct token *k)
 	uint8_t *b = k->bytes;
 
 	memcpy(k->naa, t->lu->naa, sizeof(k->naa));
-	scsi_put32(b, ROD_UPON_REFERENCE);
-	scsi_put16(b + 6, SCSI_TOKEN_LEN - 8);
+	be_put32(b, ROD_UPON_REFERENCE);
+	be_put16(b + 6, SCSI_TOKEN_LEN - 8);
 	world_random(t->lu->target->world, b + 8, 8);
 	b[16] = 0xe4; /* by which LU */
 	b[20] = 1;
 	b[21] = 3;
 	b[23] = 8;
 	memcpy(b + 24, t->lu->naa, 8);
-	scsi_put24(b + 16 + 29, t->lu->lba_bytes);
-	scsi_put64(b + 48 + 8, k->len_bytes);
-	scsi_put32(b + 96, t->lu->lba_bytes);
+	be_put24(b + 16 + 29, t->lu->lba_bytes);
+	be_put64(b + 48 + 8, k->len_bytes);
+	be_put32(b + 96, t->lu->lba_bytes);
 	world_random(t->lu->target->world, b + TOKEN_SECRET_AT, 32);
 }
 
@@ -131,7 +131,7 @@ static bool ranges_check(struct scsi_task *t, const uint8_t *list, size_t at, si
 		return false;
 	}
 	for (i = 0; i < n; i++, d += 16) {
-		if (!scsi_range_check(t, scsi_get64(d), scsi_get32(d + 8)))
+		if (!scsi_range_check(t, be_get64(d), be_get32(d + 8)))
 			return false;
 		*sum += t->len_bytes;
 	}
@@ -146,7 +146,7 @@ static bool ranges_check(struct scsi_task *t, const uint8_t *list, size_t at, si
 /* The parameter list, at least `least` long; NULL: the failure has been set. xfree(). */
 static uint8_t *list_take(struct scsi_task *t, size_t least, size_t *len)
 {
-	size_t n = scsi_get32(scsi_task_cdb(t) + 10);
+	size_t n = be_get32(scsi_task_cdb(t) + 10);
 	uint8_t *list;
 
 	t->c->want_bytes = n;
@@ -156,7 +156,7 @@ static uint8_t *list_take(struct scsi_task *t, size_t least, size_t *len)
 		return NULL;
 	}
 	list = xcalloc(1, n);
-	if (scsi_task_out(t, 0, list, n) == n && scsi_get16(list) + 2u <= n)
+	if (scsi_task_out(t, 0, list, n) == n && be_get16(list) + 2u <= n)
 		return list;
 	scsi_fail(t, KEY_ILLEGAL_REQUEST, ASC_PARAMETER_LIST_LENGTH);
 	xfree(list);
@@ -166,8 +166,8 @@ static uint8_t *list_take(struct scsi_task *t, size_t least, size_t *len)
 /* Coroutine. */
 static void populate_co(struct scsi_task *t, const uint8_t *list, size_t len, struct scsi_copy_result *result)
 {
-	size_t n = scsi_get16(list + 14), i;
-	uint32_t seconds = scsi_get32(list + 4);
+	size_t n = be_get16(list + 14), i;
+	uint32_t seconds = be_get32(list + 4);
 	struct token_call call = {0};
 	struct token *k;
 	uint64_t sum;
@@ -176,7 +176,7 @@ static void populate_co(struct scsi_task *t, const uint8_t *list, size_t len, st
 		scsi_fail(t, KEY_ILLEGAL_REQUEST, ASC_PARAMETER_LIST_LENGTH);
 		return;
 	}
-	if (list[2] & 2 && scsi_get32(list + 8) != ROD_UPON_REFERENCE && scsi_get32(list + 8)) {
+	if (list[2] & 2 && be_get32(list + 8) != ROD_UPON_REFERENCE && be_get32(list + 8)) {
 		scsi_bad_list(t, 8, 8);
 		return;
 	}
@@ -190,8 +190,8 @@ static void populate_co(struct scsi_task *t, const uint8_t *list, size_t len, st
 	k->life_ns = (seconds ? seconds : SCSI_TOKEN_SECONDS) * NS_PER_SEC;
 	k->len_bytes = sum;
 	for (i = 0; i < n / 16; i++) {
-		k->ranges[i].off_bytes = scsi_get64(list + 16 + 16 * i) << t->lu->lba_shift;
-		k->ranges[i].len_bytes = (uint64_t)scsi_get32(list + 16 + 16 * i + 8) << t->lu->lba_shift;
+		k->ranges[i].off_bytes = be_get64(list + 16 + 16 * i) << t->lu->lba_shift;
+		k->ranges[i].len_bytes = (uint64_t)be_get32(list + 16 + 16 * i + 8) << t->lu->lba_shift;
 	}
 	k->n_ranges = (unsigned)(n / 16);
 	token_make(t, k);
@@ -210,7 +210,7 @@ void scsi_run_populate_token(struct scsi_task *t)
 	uint8_t *list = list_take(t, 16, &len);
 
 	if (list) {
-		result = scsi_copy_result_begin(t, scsi_get32(cdb + 6));
+		result = scsi_copy_result_begin(t, be_get32(cdb + 6));
 		if (result) {
 			populate_co(t, list, len, result);
 			scsi_copy_result_end(t, result);
@@ -256,8 +256,8 @@ static int token_co_copy(struct write_token *w, const struct token *k, struct sc
 	int r = 0;
 
 	for (i = 0; i < w->n_ranges && r == 0; i++) {
-		off = scsi_get64(w->ranges + 16 * i) << lu->lba_shift;
-		len = (uint64_t)scsi_get32(w->ranges + 16 * i + 8) << lu->lba_shift;
+		off = be_get64(w->ranges + 16 * i) << lu->lba_shift;
+		len = (uint64_t)be_get32(w->ranges + 16 * i + 8) << lu->lba_shift;
 		for (; len && r == 0 && !w->t->aborted; len -= n, off += n, at += n) {
 			n = src ? token_piece(k, at, len, &from) : len;
 			if (!n)
@@ -290,7 +290,7 @@ static void write_token_co(struct write_token *w, const uint8_t *token, bool dro
 	int r = 0;
 
 	call.k = xcalloc(1, sizeof(*call.k));
-	if (scsi_get32(token) != ROD_ZERO) {
+	if (be_get32(token) != ROD_ZERO) {
 		r = token_call(t->lu->target, &call, token_find_home);
 		if (r == 0)
 			r = scsi_lu_co_find(t->nexus, call.k->naa, &src);
@@ -318,8 +318,8 @@ void scsi_run_write_using_token(struct scsi_task *t)
 		scsi_task_end_later(t);
 		return;
 	}
-	n = scsi_get16(list + 534);
-	skip = scsi_get64(list + 8);
+	n = be_get16(list + 534);
+	skip = be_get64(list + 8);
 	w.ranges = list + 536;
 	w.n_ranges = n / 16;
 	w.skip_bytes = skip << t->lu->lba_shift;
@@ -328,7 +328,7 @@ void scsi_run_write_using_token(struct scsi_task *t)
 	} else if (skip > SCSI_TOKEN_BYTES_MAX) {
 		scsi_bad_list(t, 8, 8);
 	} else if (ranges_check(t, list, 536, n, &w.sum_bytes)) {
-		w.result = scsi_copy_result_begin(t, scsi_get32(cdb + 6));
+		w.result = scsi_copy_result_begin(t, be_get32(cdb + 6));
 		if (w.result) {
 			write_token_co(&w, list + 16, list[2] & 2);
 			scsi_copy_result_end(t, w.result);
@@ -345,7 +345,7 @@ void scsi_run_write_using_token(struct scsi_task *t)
 void scsi_run_receive_token(struct scsi_task *t)
 {
 	const uint8_t *cdb = scsi_task_cdb(t);
-	const struct scsi_copy_result *r = scsi_copy_result_find(t, scsi_get32(cdb + 2));
+	const struct scsi_copy_result *r = scsi_copy_result_find(t, be_get32(cdb + 2));
 	size_t n = 32;
 	uint8_t *p;
 
@@ -357,20 +357,20 @@ void scsi_run_receive_token(struct scsi_task *t)
 	p = scsi_task_in(t, 32 + SCSI_SENSE_MAX + 4 + 2 + SCSI_TOKEN_LEN);
 	p[4] = r->service_action;
 	p[5] = r->status ? (r->status == 1 ? 0x01 : 0x02) : 0x11;
-	scsi_put16(p + 6, 1);
+	be_put16(p + 6, 1);
 	p[13] = r->sense_len; /* room for sense, and how much there is */
 	p[14] = r->sense_len;
 	p[15] = 0xf1; /* transfer count in blocks */
-	scsi_put64(p + 16, r->moved);
-	scsi_put16(p + 24, r->segments);
+	be_put64(p + 16, r->moved);
+	be_put16(p + 24, r->segments);
 	memcpy(p + n, r->sense, r->sense_len);
 	n += r->sense_len;
 	n += 4;
 	if (r->token && r->status == 1) {
-		scsi_put32(p + n - 4, 2 + SCSI_TOKEN_LEN);
+		be_put32(p + n - 4, 2 + SCSI_TOKEN_LEN);
 		memcpy(p + n + 2, r->token, SCSI_TOKEN_LEN);
 		n += 2 + SCSI_TOKEN_LEN;
 	}
-	scsi_put32(p, (uint32_t)(n - 4));
-	scsi_task_reply(t, n, scsi_get32(cdb + 10));
+	be_put32(p, (uint32_t)(n - 4));
+	scsi_task_reply(t, n, be_get32(cdb + 10));
 }

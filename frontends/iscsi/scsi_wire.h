@@ -1,20 +1,11 @@
 /*
- * scsi_wire.h: SCSI on the wire: big-endian fields, operation codes, sense codes. Numbers, nothing else.
+ * scsi_wire.h: SCSI on the wire: operation codes, sense codes. Numbers, nothing else.
  */
 #ifndef FRONTENDS_ISCSI_SCSI_WIRE_H
 #define FRONTENDS_ISCSI_SCSI_WIRE_H
 
 #include "engine/base/base.h"
 #include "engine/base/be.h"
-
-#define scsi_get16 be_get16
-#define scsi_get24 be_get24
-#define scsi_get32 be_get32
-#define scsi_get64 be_get64
-#define scsi_put16 be_put16
-#define scsi_put24 be_put24
-#define scsi_put32 be_put32
-#define scsi_put64 be_put64
 
 enum {
 	OP_TEST_UNIT_READY = 0x00,

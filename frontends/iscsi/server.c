@@ -169,7 +169,7 @@ struct iscsi_server *iscsi_server_create(struct world *w, struct ashlar *a, cons
 	unsigned i;
 
 	memset(s, 0, len);
-	iscsi_pr_store_init(&s->store, a);
+	iscsi_store_init(&s->store, a);
 	s->scsi = scsi_target_create(a, &s->store);
 	s->p = *p;
 	s->o = o ? *o : defaults;

@@ -65,7 +65,7 @@ static void lu_init(struct run *r, unsigned i)
 	lu->lba_shift = 9;
 	lu->cluster_bytes = 4096;
 	lu->uuid.b[0] = (uint8_t)(i + 1);
-	scsi_put64(lu->naa, 3ULL << 60 | i);
+	be_put64(lu->naa, 3ULL << 60 | i);
 	lu->pr = scsi_pr_create();
 	list_init(&lu->nexuses);
 	list_init(&lu->tasks);
@@ -140,7 +140,7 @@ static bool command_send(struct run *r, uint8_t how)
 	x->next = r->all;
 	r->all = x;
 	x->is_other = how % 3 == 2;
-	x->out_bytes = MIN(scsi_get16(len), r->left);
+	x->out_bytes = MIN(be_get16(len), r->left);
 	x->out = buf_alloc(x->out_bytes + 1);
 	CHECK(take(r, x->out, x->out_bytes));
 	x->iov = (struct iovec){ x->out, x->out_bytes };

@@ -28,6 +28,7 @@ static unsigned n_problems;
 
 struct kept {
 	struct uuid lu;
+	enum scsi_kept what;
 	uint8_t bytes[4096];
 	size_t len;
 };
@@ -38,28 +39,29 @@ static struct {
 	struct ashlar *a;
 	struct ashlar_pool *p;
 	struct scsi_target *t;
-	struct scsi_pr_store store;
-	struct kept kept[4];
+	struct scsi_store store;
+	struct kept kept[8];
 	bool store_fails;
 	bool keeps_notes; /* as the daemon does, not in kept[]; from the next rig_co_open() on */
 	uint8_t *out, *in; /* RIG_IN_MAX each */
 } rig;
 
-/* ---- what is kept of persistent reservations: memory that outlives worlds ---- */
+/* ---- what is kept of LUs: memory that outlives worlds ---- */
 
-static inline struct kept *kept_of(const struct uuid *lu)
+static inline struct kept *kept_of(const struct uuid *lu, enum scsi_kept what)
 {
 	struct kept *k = rig.kept;
 
-	while (!uuid_is_zero(&k->lu) && !uuid_is_equal(&k->lu, lu))
+	while (!uuid_is_zero(&k->lu) && (!uuid_is_equal(&k->lu, lu) || k->what != what))
 		k++;
 	k->lu = *lu;
+	k->what = what;
 	return k;
 }
 
-static inline int kept_load(void *arg, const struct uuid *lu, uint8_t *buf, size_t *len)
+static inline int kept_load(void *arg, const struct uuid *lu, enum scsi_kept what, uint8_t *buf, size_t *len)
 {
-	struct kept *k = kept_of(lu);
+	struct kept *k = kept_of(lu, what);
 
 	if (!k->len)
 		return -ENOENT;
@@ -68,9 +70,9 @@ static inline int kept_load(void *arg, const struct uuid *lu, uint8_t *buf, size
 	return 0;
 }
 
-static inline int kept_save(void *arg, const struct uuid *lu, const uint8_t *buf, size_t len)
+static inline int kept_save(void *arg, const struct uuid *lu, enum scsi_kept what, const uint8_t *buf, size_t len)
 {
-	struct kept *k = kept_of(lu);
+	struct kept *k = kept_of(lu, what);
 
 	co_yield();
 	if (rig.store_fails)
@@ -96,9 +98,9 @@ static inline int rig_co_open(void)
 	r = ashlar_co_pool_open(rig.a, "p", rig_disk_paths, RIG_DISKS, 0, &rig.p, &e);
 	if (r < 0)
 		fprintf(stderr, "open: %s\n", e.text);
-	rig.store = (struct scsi_pr_store){ .co_load = kept_load, .co_save = kept_save };
+	rig.store = (struct scsi_store){ .co_load = kept_load, .co_save = kept_save };
 	if (rig.keeps_notes)
-		iscsi_pr_store_init(&rig.store, rig.a);
+		iscsi_store_init(&rig.store, rig.a);
 	rig.t = scsi_target_create(rig.a, &rig.store);
 	return r;
 }
@@ -252,7 +254,7 @@ static inline void send_done(struct scsi_cmd *c)
 		EXPECT(c->status == SCSI_CHECK_CONDITION);
 		EXPECT(d || c->sense[0] == 0x70 || c->sense[0] == 0xf0);
 		s->r.key = c->sense[d ? 1 : 2] & 15;
-		s->r.asc = scsi_get16(c->sense + (d ? 2 : 12));
+		s->r.asc = be_get16(c->sense + (d ? 2 : 12));
 	}
 	if (s->in && c->in.iov_len)
 		memcpy(s->in, c->in.iov_base, MIN(c->in.iov_len, RIG_IN_MAX));

@@ -14,7 +14,7 @@ static size_t list_begin(unsigned n_targets, struct scsi_nexus *const *targets)
 
 	memset(list, 0, sizeof(list));
 	list[0] = 1; /* list identifier */
-	scsi_put16(list + 2, (uint16_t)(n_targets * 32));
+	be_put16(list + 2, (uint16_t)(n_targets * 32));
 	for (i = 0; i < n_targets; i++) {
 		uint8_t *d = list + 16 + 32 * i;
 
@@ -23,7 +23,7 @@ static size_t list_begin(unsigned n_targets, struct scsi_nexus *const *targets)
 		d[5] = 3;
 		d[7] = 8;
 		memcpy(d + 8, targets[i]->lu->naa, 8);
-		scsi_put24(d + 29, 512);
+		be_put24(d + 29, 512);
 	}
 	return 16 + n_targets * 32u;
 }
@@ -33,13 +33,13 @@ static size_t segment(size_t at, unsigned from, unsigned to, uint64_t src, uint6
 	uint8_t *d = list + at;
 
 	d[0] = 0x02;
-	scsi_put16(d + 2, 24);
-	scsi_put16(d + 4, (uint16_t)from);
-	scsi_put16(d + 6, (uint16_t)to);
-	scsi_put16(d + 10, blocks);
-	scsi_put64(d + 12, src);
-	scsi_put64(d + 20, dst);
-	scsi_put32(list + 8, scsi_get32(list + 8) + 28);
+	be_put16(d + 2, 24);
+	be_put16(d + 4, (uint16_t)from);
+	be_put16(d + 6, (uint16_t)to);
+	be_put16(d + 10, blocks);
+	be_put64(d + 12, src);
+	be_put64(d + 20, dst);
+	be_put32(list + 8, be_get32(list + 8) + 28);
 	return at + 28;
 }
 
@@ -48,13 +48,13 @@ static size_t segment_bytes(size_t at, unsigned from, unsigned to, uint64_t src,
 	uint8_t *d = list + at;
 
 	d[0] = 0x0a;
-	scsi_put16(d + 2, 28);
-	scsi_put16(d + 4, (uint16_t)from);
-	scsi_put16(d + 6, (uint16_t)to);
-	scsi_put32(d + 8, bytes);
-	scsi_put64(d + 12, src);
-	scsi_put64(d + 20, dst);
-	scsi_put32(list + 8, scsi_get32(list + 8) + 32);
+	be_put16(d + 2, 28);
+	be_put16(d + 4, (uint16_t)from);
+	be_put16(d + 6, (uint16_t)to);
+	be_put32(d + 8, bytes);
+	be_put64(d + 12, src);
+	be_put64(d + 20, dst);
+	be_put32(list + 8, be_get32(list + 8) + 32);
 	return at + 32;
 }
 
@@ -98,7 +98,7 @@ static int xcopies(void)
 	EXPECT(co_is(&b, 999, 1, 9) && co_is(&b, 1000, 50, 0) && co_is(&b, 1050, 2900, 7) && co_is(&b, 3950, 1, 8) &&
 	       co_is(&b, 3951, 2099, 7) && co_is(&b, 6050, 950, 0) && co_is(&b, 7000, 1, 9));
 	GOOD(co_copy_status(&a, 1));
-	EXPECT(rig.in[4] == 0x81 && scsi_get16(rig.in + 5) == 1 && scsi_get32(rig.in + 8) == 6000 * 512);
+	EXPECT(rig.in[4] == 0x81 && be_get16(rig.in + 5) == 1 && be_get32(rig.in + 8) == 6000 * 512);
 	/* the manager may be neither end's first; holes come over as holes */
 	n = segment(segment(list_begin(2, TARGETS(b.n, a.n)), 0, 0, 7000, 90000, 100), 1, 0, 60000, 7000, 1000);
 	GOOD(co_xcopy(&b, n));
@@ -131,7 +131,7 @@ static int xcopy_shares(void)
 	EXPECT(sim_disk_bytes_written(rig.ds, 0) - written < 4 * MIB);
 	EXPECT(reactor_now_ns() - since < NS_PER_SEC);
 	GOOD(co_copy_status(&a, 1));
-	EXPECT(scsi_get32(rig.in + 8) == 48 * MIB);
+	EXPECT(be_get32(rig.in + 8) == 48 * MIB);
 	for (lba = 0; lba < blocks; lba += 8192)
 		EXPECT(co_is(&b, lba + 131 + 512, 8192, (uint8_t)(1 + lba / 8192)));
 	EXPECT(co_is(&b, 130 + 512, 1, 0) && co_is(&b, 131 + 512 + blocks, 1, 0));
@@ -206,7 +206,7 @@ static int xcopy_lists(void)
 	n = segment(list_begin(1, TARGETS(a.n)), 0, 0, UINT64_MAX, 0, 2);
 	FAILS(KEY_COPY_ABORTED, ASC_NONE, co_xcopy(&a, n));
 	GOOD(CMD(&a, OP_THIRD_PARTY_COPY_IN, SA_COPY_PARAMETERS, 0, 0, 0, 0, 0, 0, 0, 0, B4(255), 0, 0));
-	EXPECT(scsi_get32(rig.in) == 43 && scsi_get16(rig.in + 8) == SCSI_COPY_TARGETS_MAX && scsi_get32(rig.in + 12) == SCSI_COPY_LIST_MAX);
+	EXPECT(be_get32(rig.in) == 43 && be_get16(rig.in + 8) == SCSI_COPY_TARGETS_MAX && be_get32(rig.in + 12) == SCSI_COPY_LIST_MAX);
 	BAD_CDB(co_copy_status(&a, 77));
 	co_all_out();
 	return 0;
@@ -217,13 +217,13 @@ static int xcopy_lists(void)
 static struct result co_populate(struct initiator *i, uint32_t id, uint64_t lba, uint32_t blocks, uint32_t seconds)
 {
 	memset(list, 0, 48);
-	scsi_put16(list, 46);
-	scsi_put32(list + 4, seconds);
-	scsi_put16(list + 14, 32);
-	scsi_put64(list + 16, lba);
-	scsi_put32(list + 24, blocks);
-	scsi_put64(list + 32, lba + 2 * blocks);
-	scsi_put32(list + 40, blocks);
+	be_put16(list, 46);
+	be_put32(list + 4, seconds);
+	be_put16(list + 14, 32);
+	be_put64(list + 16, lba);
+	be_put32(list + 24, blocks);
+	be_put64(list + 32, lba + 2 * blocks);
+	be_put32(list + 40, blocks);
 	return CMD_OUT(i, list, 48, OP_THIRD_PARTY_COPY_OUT, SA_POPULATE_TOKEN, 0, 0, 0, 0, B4(id), B4(48), 0, 0);
 }
 
@@ -235,13 +235,13 @@ static struct result co_receive(struct initiator *i, uint32_t id)
 static struct result co_use(struct initiator *i, uint32_t id, const uint8_t *token, uint64_t skip, uint64_t lba, uint32_t blocks, uint8_t bits)
 {
 	memset(list, 0, 552);
-	scsi_put16(list, 550);
+	be_put16(list, 550);
 	list[2] = bits;
-	scsi_put64(list + 8, skip);
+	be_put64(list + 8, skip);
 	memcpy(list + 16, token, 512);
-	scsi_put16(list + 534, 16);
-	scsi_put64(list + 536, lba);
-	scsi_put32(list + 544, blocks);
+	be_put16(list + 534, 16);
+	be_put64(list + 536, lba);
+	be_put32(list + 544, blocks);
 	return CMD_OUT(i, list, 552, OP_THIRD_PARTY_COPY_OUT, SA_WRITE_USING_TOKEN, 0, 0, 0, 0, B4(id), B4(552), 0, 0);
 }
 
@@ -252,10 +252,10 @@ static void co_token(uint8_t token[512], uint32_t seconds)
 
 	GOOD(co_populate(&a, 5, 1000, 100, seconds));
 	r = co_receive(&a, 5);
-	EXPECT(r.status == SCSI_GOOD && rig.in[4] == SA_POPULATE_TOKEN && rig.in[5] == 1 && scsi_get64(rig.in + 16) == 200);
-	EXPECT(scsi_get32(rig.in + 32) == 514 && r.in_len == 36 + 514);
+	EXPECT(r.status == SCSI_GOOD && rig.in[4] == SA_POPULATE_TOKEN && rig.in[5] == 1 && be_get64(rig.in + 16) == 200);
+	EXPECT(be_get32(rig.in + 32) == 514 && r.in_len == 36 + 514);
 	memcpy(token, rig.in + 38, 512);
-	EXPECT(scsi_get16(token + 6) == 0x1f8);
+	EXPECT(be_get16(token + 6) == 0x1f8);
 }
 
 static int tokens(void)
@@ -271,11 +271,11 @@ static int tokens(void)
 	GOOD(co_use(&b, 6, t, 0, 5000, 200, 0));
 	EXPECT(co_is(&b, 5000, 100, 1) && co_is(&b, 5100, 100, 3) && co_is(&b, 5200, 1, 0));
 	GOOD(co_receive(&b, 6));
-	EXPECT(rig.in[4] == SA_WRITE_USING_TOKEN && scsi_get64(rig.in + 16) == 200 && scsi_get32(rig.in + 32) == 0);
+	EXPECT(rig.in[4] == SA_WRITE_USING_TOKEN && be_get64(rig.in + 16) == 200 && be_get32(rig.in + 32) == 0);
 	GOOD(co_use(&b, 7, t, 50, 7000, 300, 0)); /* more than there is: what is moved says so */
 	EXPECT(co_is(&b, 7000, 50, 1) && co_is(&b, 7050, 100, 3) && co_is(&b, 7150, 150, 0));
 	GOOD(co_receive(&b, 7));
-	EXPECT(scsi_get64(rig.in + 16) == 150);
+	EXPECT(be_get64(rig.in + 16) == 150);
 	BAD_LIST(co_use(&b, 7, t, 200, 7000, 1, 0));
 	GOOD(co_use(&b, 8, zero_token, 0, 5050, 100, 0));
 	EXPECT(co_is(&b, 5000, 50, 1) && co_is(&b, 5050, 100, 0) && co_is(&b, 5150, 50, 3));

@@ -106,7 +106,7 @@ static int verifies(void)
 	GOOD(CMD_OUT(&a, rig.out, 512, OP_VERIFY_16, 6, B8(10), B4(8), 0, 0));
 	rig.out[3 * 512 + 7] = 6;
 	r = CMD_OUT(&a, rig.out, 8 * 512, OP_VERIFY_12, 2, B4(10), B4(8), 0, 0);
-	EXPECT(r.key == KEY_MISCOMPARE && r.asc == ASC_MISCOMPARE && r.sense[0] == 0xf0 && scsi_get32(r.sense + 3) == 3 * 512 + 7);
+	EXPECT(r.key == KEY_MISCOMPARE && r.asc == ASC_MISCOMPARE && r.sense[0] == 0xf0 && be_get32(r.sense + 3) == 3 * 512 + 7);
 	FAILS(KEY_MISCOMPARE, ASC_MISCOMPARE, CMD_OUT(&a, rig.out, 512, OP_VERIFY_16, 6, B8(17), B4(2), 0, 0));
 	BAD_CDB(CMD(&a, OP_VERIFY_10, 4, B4(10), 0, B2(8), 0));
 	BEYOND(CMD(&a, OP_VERIFY_10, 0, B4(RIG_BLOCKS), 0, B2(1), 0));
@@ -138,7 +138,7 @@ static int compares(void)
 	GOOD(co_caw(&a, 7, 1, 0, 1)); /* nothing has ever been there */
 	EXPECT(co_is(&a, 6, 1, 0) && co_is(&a, 7, 1, 1) && co_is(&a, 8, 1, 0));
 	r = co_caw(&a, 6, 2, 0, 2);
-	EXPECT(r.key == KEY_MISCOMPARE && scsi_get32(r.sense + 3) == 512);
+	EXPECT(r.key == KEY_MISCOMPARE && be_get32(r.sense + 3) == 512);
 	EXPECT(co_is(&a, 6, 1, 0) && co_is(&a, 7, 1, 1));
 	GOOD(co_caw(&a, 7, 1, 1, 3));
 	GOOD(co_caw(&a, 1000, 255, 0, 4));
@@ -168,7 +168,7 @@ static bool count_cmd(struct initiator *i, uint8_t *buf)
 	(void)reactor_co_call(scsi_nexus_home(i->n), send_there, &s);
 	EXPECT(s.r.status == SCSI_GOOD);
 	memcpy(buf + 512, buf, 512);
-	scsi_put64(buf + 512, scsi_get64(buf) + 1);
+	be_put64(buf + 512, be_get64(buf) + 1);
 	s = (struct send){ .n = i->n, .c = { .cdb = { OP_COMPARE_AND_WRITE, 0, B8(64), 0, 0, 0, 1, 0, 0 }, .cdb_len = 16, .out_bytes = 1024 } };
 	s.iov.iov_base = buf;
 	(void)reactor_co_call(scsi_nexus_home(i->n), send_there, &s);
@@ -231,7 +231,7 @@ static int counting(void)
 		co_sleep_ns(NS_PER_MS);
 	EXPECT(counted == COUNTERS * COUNTS);
 	GOOD(co_read(&a, 64, 1));
-	EXPECT(scsi_get64(rig.in) == COUNTERS * COUNTS);
+	EXPECT(be_get64(rig.in) == COUNTERS * COUNTS);
 	co_logout(&a);
 	co_logout(&b);
 	return 0;
@@ -301,8 +301,8 @@ static int races(void)
 static unsigned co_status(struct initiator *i, uint64_t lba, uint32_t *blocks)
 {
 	GOOD(CMD(i, OP_SERVICE_ACTION_IN_16, SA_GET_LBA_STATUS, B8(lba), B4(24), 0, 0));
-	EXPECT(scsi_get32(rig.in) == 20 && scsi_get64(rig.in + 8) == lba);
-	*blocks = scsi_get32(rig.in + 16);
+	EXPECT(be_get32(rig.in) == 20 && be_get64(rig.in + 8) == lba);
+	*blocks = be_get32(rig.in + 16);
 	return rig.in[20];
 }
 
@@ -339,11 +339,11 @@ static size_t unmap_list(unsigned n, uint64_t lba, uint32_t blocks, uint32_t ste
 	unsigned i;
 
 	memset(rig.out, 0, 8 + 16 * n);
-	scsi_put16(rig.out, (uint16_t)(6 + 16 * n));
-	scsi_put16(rig.out + 2, (uint16_t)(16 * n));
+	be_put16(rig.out, (uint16_t)(6 + 16 * n));
+	be_put16(rig.out + 2, (uint16_t)(16 * n));
 	for (i = 0; i < n; i++) {
-		scsi_put64(rig.out + 8 + 16 * i, lba + i * (uint64_t)step);
-		scsi_put32(rig.out + 16 + 16 * i, blocks);
+		be_put64(rig.out + 8 + 16 * i, lba + i * (uint64_t)step);
+		be_put32(rig.out + 16 + 16 * i, blocks);
 	}
 	return 8 + 16 * n;
 }

@@ -58,8 +58,8 @@ static void co_pr_out(struct initiator *i, uint8_t sa, uint8_t type, uint64_t ke
 {
 	uint8_t list[24] = { 0 };
 
-	scsi_put64(list, key);
-	scsi_put64(list + 8, sa_key);
+	be_put64(list, key);
+	be_put64(list + 8, sa_key);
 	list[20] = sa == REGISTER || sa == IGNORE; /* APTPL */
 	GOOD(CMD_OUT(i, list, 24, OP_PERSISTENT_RESERVE_OUT, sa, type, 0, 0, B4(24), 0));
 }
@@ -67,7 +67,7 @@ static void co_pr_out(struct initiator *i, uint8_t sa, uint8_t type, uint64_t ke
 static uint64_t co_holder(struct initiator *i)
 {
 	GOOD(CMD(i, OP_PERSISTENT_RESERVE_IN, 1, 0, 0, 0, 0, 0, B2(64), 0));
-	return scsi_get32(rig.in + 4) == 16 ? scsi_get64(rig.in + 8) : 0;
+	return be_get32(rig.in + 4) == 16 ? be_get64(rig.in + 8) : 0;
 }
 
 /* What a client of another frontend meets who comes now. */
@@ -193,8 +193,8 @@ static void writer_co_step(struct writer *w, uint8_t *buf)
 	n = MIN(n, WRITER_BLOCKS - at);
 	memset(buf, fill, n * 512);
 	s.c.cdb[0] = OP_WRITE_16;
-	scsi_put64(s.c.cdb + 2, w->first + at);
-	scsi_put32(s.c.cdb + 10, n);
+	be_put64(s.c.cdb + 2, w->first + at);
+	be_put32(s.c.cdb + 10, n);
 	s.c.cdb_len = 16;
 	s.c.attr = SCSI_SIMPLE;
 	s.iov.iov_base = buf;
@@ -236,8 +236,8 @@ static bool co_has_key(struct initiator *i, uint64_t key)
 	uint32_t at;
 
 	GOOD(CMD(i, OP_PERSISTENT_RESERVE_IN, 0, 0, 0, 0, 0, 0, B2(4096), 0));
-	for (at = 0; at < scsi_get32(rig.in + 4); at += 8)
-		if (scsi_get64(rig.in + 8 + at) == key)
+	for (at = 0; at < be_get32(rig.in + 4); at += 8)
+		if (be_get64(rig.in + 8 + at) == key)
 			return true;
 	return false;
 }

@@ -11,8 +11,8 @@ static struct result co_pr_out(struct initiator *i, uint8_t sa, uint8_t type, ui
 {
 	uint8_t list[24] = { 0 };
 
-	scsi_put64(list, key);
-	scsi_put64(list + 8, sa_key);
+	be_put64(list, key);
+	be_put64(list + 8, sa_key);
 	list[20] = bits;
 	return CMD_OUT(i, list, 24, OP_PERSISTENT_RESERVE_OUT, sa, type, 0, 0, B4(24), 0);
 }
@@ -23,18 +23,18 @@ static struct result co_pr_out(struct initiator *i, uint8_t sa, uint8_t type, ui
 static unsigned co_keys(struct initiator *i, uint64_t *first)
 {
 	GOOD(CMD(i, OP_PERSISTENT_RESERVE_IN, 0, 0, 0, 0, 0, 0, B2(4096), 0));
-	*first = scsi_get32(rig.in + 4) ? scsi_get64(rig.in + 8) : 0;
-	return scsi_get32(rig.in + 4) / 8;
+	*first = be_get32(rig.in + 4) ? be_get64(rig.in + 8) : 0;
+	return be_get32(rig.in + 4) / 8;
 }
 
 static unsigned co_type(struct initiator *i, uint64_t *key)
 {
 	GOOD(CMD(i, OP_PERSISTENT_RESERVE_IN, 1, 0, 0, 0, 0, 0, B2(4096), 0));
 	*key = 0;
-	if (!scsi_get32(rig.in + 4))
+	if (!be_get32(rig.in + 4))
 		return 0;
-	EXPECT(scsi_get32(rig.in + 4) == 16);
-	*key = scsi_get64(rig.in + 8);
+	EXPECT(be_get32(rig.in + 4) == 16);
+	*key = be_get64(rig.in + 8);
 	return rig.in[21];
 }
 
@@ -209,7 +209,7 @@ static int registering(void)
 	EXPECT(co_keys(&b, &key) == 1 && key == 7);
 	GOOD(co_pr_out(&a, IGNORE, 0, 99, 8, 0));
 	EXPECT(co_keys(&b, &key) == 1 && key == 8);
-	EXPECT(scsi_get32(rig.in) == 4); /* generation */
+	EXPECT(be_get32(rig.in) == 4); /* generation */
 	GOOD(co_pr_out(&b, IGNORE, 0, 99, 8, 0));
 	EXPECT(co_keys(&b, &key) == 2);
 	CONFLICT(co_pr_out(&c, CLEAR, 0, 8, 0, 0));
@@ -241,7 +241,7 @@ static size_t put_transport_id(uint8_t *p, unsigned who)
 {
 	memset(p, 0, 64);
 	p[0] = 0x45;
-	scsi_put16(p + 2, 60);
+	be_put16(p + 2, 60);
 	snprintf((char *)p + 4, 60, "iqn.2020-01.test:i%u,i,0x00023d00%04x", who, who);
 	return 64;
 }
@@ -252,9 +252,9 @@ static int for_others(void)
 	uint64_t key;
 
 	co_all_in();
-	scsi_put64(list + 8, 0x77);
+	be_put64(list + 8, 0x77);
 	list[20] = 8;
-	scsi_put32(list + 24, 128);
+	be_put32(list + 24, 128);
 	put_transport_id(list + 28, 2);
 	put_transport_id(list + 92, 9); /* who has never been here */
 	GOOD(CMD_OUT(&a, list, sizeof(list), OP_PERSISTENT_RESERVE_OUT, REGISTER, 0, 0, 0, B4(sizeof(list)), 0));
@@ -264,14 +264,14 @@ static int for_others(void)
 	CONFLICT(co_read(&c, 0, 1));
 	/* full status names them */
 	GOOD(CMD(&c, OP_PERSISTENT_RESERVE_IN, 3, 0, 0, 0, 0, 0, B2(4096), 0));
-	EXPECT(scsi_get64(rig.in + 8) == 0x77 && scsi_get16(rig.in + 26) == 1 && rig.in[32] == 0x45);
+	EXPECT(be_get64(rig.in + 8) == 0x77 && be_get16(rig.in + 26) == 1 && rig.in[32] == 0x45);
 	EXPECT(strstr((char *)rig.in + 36, "iqn.2020-01.test:i2,i,") == (char *)rig.in + 36);
 	EXPECT(rig.in[20] == 1 && rig.in[21] == PR_EXCLUSIVE_ACCESS_REGISTRANTS);
 	/* damaged: nothing changes */
 	list[92] = 0x05;
-	scsi_put64(list, 0);
+	be_put64(list, 0);
 	BAD_LIST(CMD_OUT(&c, list, sizeof(list), OP_PERSISTENT_RESERVE_OUT, REGISTER, 0, 0, 0, B4(sizeof(list)), 0));
-	scsi_put32(list + 24, 120);
+	be_put32(list + 24, 120);
 	BAD_LENGTH(CMD_OUT(&c, list, sizeof(list), OP_PERSISTENT_RESERVE_OUT, REGISTER, 0, 0, 0, B4(sizeof(list)), 0));
 	EXPECT(co_keys(&a, &key) == 3);
 	GOOD(co_pr_out(&b, CLEAR, 0, 0x77, 0, 0));
@@ -285,11 +285,11 @@ static struct result co_move(struct initiator *i, uint64_t key, uint64_t sa_key,
 {
 	uint8_t list[24 + 64] = { 0 };
 
-	scsi_put64(list, key);
-	scsi_put64(list + 8, sa_key);
+	be_put64(list, key);
+	be_put64(list + 8, sa_key);
 	list[17] = bits;
-	scsi_put16(list + 18, 1);
-	scsi_put32(list + 20, 64);
+	be_put16(list + 18, 1);
+	be_put32(list + 20, 64);
 	put_transport_id(list + 24, to);
 	return CMD_OUT(i, list, sizeof(list), OP_PERSISTENT_RESERVE_OUT, MOVE, 0, 0, 0, B4(sizeof(list)), 0);
 }
@@ -428,7 +428,7 @@ static int outliving(void)
 	CONFLICT(co_write(&c, 0, 1, 1));
 	GOOD(co_write(&b, 0, 1, 1));
 	GOOD(CMD(&c, OP_PERSISTENT_RESERVE_IN, 2, 0, 0, 0, 0, 0, B2(255), 0));
-	EXPECT(scsi_get16(rig.in) == 8 && rig.in[3] == 0x81 && rig.in[4] == 0xea && rig.in[5] == 1);
+	EXPECT(be_get16(rig.in) == 8 && rig.in[3] == 0x81 && rig.in[4] == 0xea && rig.in[5] == 1);
 	/* it cannot be kept: nothing has changed */
 	rig.store_fails = true;
 	EXPECT(co_pr_out(&b, PREEMPT, PR_WRITE_EXCLUSIVE, 2, 1, 0).key == KEY_HARDWARE_ERROR);

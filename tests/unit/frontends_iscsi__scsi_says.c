@@ -11,7 +11,7 @@ static const uint8_t *vpd(struct initiator *i, uint8_t page, size_t *len)
 {
 	GOOD(CMD(i, OP_INQUIRY, 1, page, B2(1024), 0));
 	EXPECT(rig.in[0] == 0 && rig.in[1] == page);
-	*len = scsi_get16(rig.in + 2);
+	*len = be_get16(rig.in + 2);
 	return rig.in + 4;
 }
 
@@ -45,7 +45,7 @@ static void pages(void)
 	d = designator_of(p, len, 0, 1);
 	EXPECT(d && !memcmp(d + 4, "ASHLAR  ", 8));
 	d = designator_of(p, len, 1, 4);
-	EXPECT(d && scsi_get32(d + 4) == 1);
+	EXPECT(d && be_get32(d + 4) == 1);
 	EXPECT(designator_of(p, len, 1, 5) != NULL);
 	d = designator_of(p, len, 1, 8);
 	EXPECT(d && !strcmp((const char *)d + 4, "iqn.2026-01.org.ashlar:a,t,0x0001"));
@@ -55,16 +55,16 @@ static void pages(void)
 	d = designator_of(p, len, 0, 3);
 	EXPECT(d && memcmp(naa, d + 4, 8)); /* another volume */
 	p = vpd(&a, 0xb0, &len);
-	EXPECT(len == 0x3c && p[0] == 1 && p[1] == 255 && scsi_get32(p + 4) == SCSI_TRANSFER_MAX / 512);
-	EXPECT(scsi_get32(p + 16) == SCSI_UNMAP_BLOCKS_MAX && scsi_get64(p + 32) == SCSI_SAME_BLOCKS_MAX && scsi_get32(p + 20) == SCSI_UNMAP_DESCRIPTORS_MAX);
+	EXPECT(len == 0x3c && p[0] == 1 && p[1] == 255 && be_get32(p + 4) == SCSI_TRANSFER_MAX / 512);
+	EXPECT(be_get32(p + 16) == SCSI_UNMAP_BLOCKS_MAX && be_get64(p + 32) == SCSI_SAME_BLOCKS_MAX && be_get32(p + 20) == SCSI_UNMAP_DESCRIPTORS_MAX);
 	p = vpd(&a, 0xb1, &len);
-	EXPECT(len == 0x3c && scsi_get16(p) == 1);
+	EXPECT(len == 0x3c && be_get16(p) == 1);
 	p = vpd(&a, 0xb2, &len);
 	EXPECT(len == 4 && p[1] == 0xe4 && p[2] == 2);
 	p = vpd(&a, 0x8f, &len);
 	EXPECT(len % 4 == 0 && len > 100);
-	for (i = 0; i < len; i += 4u + scsi_get16(p + i + 2)) /* ends where it says */
-		EXPECT(i + 4 + scsi_get16(p + i + 2) <= len);
+	for (i = 0; i < len; i += 4u + be_get16(p + i + 2)) /* ends where it says */
+		EXPECT(i + 4 + be_get16(p + i + 2) <= len);
 	EXPECT(i == len);
 	BAD_CDB(CMD(&a, OP_INQUIRY, 1, 0xb7, B2(255), 0));
 	BAD_CDB(CMD(&a, OP_INQUIRY, 0, 0x80, B2(255), 0));
@@ -105,9 +105,9 @@ static int capacities(void)
 
 	co_login(&a, 1, "a");
 	GOOD(CMD(&a, OP_READ_CAPACITY_10, 0, B4(0), 0, 0, 0, 0));
-	EXPECT(scsi_get32(rig.in) == RIG_BLOCKS - 1 && scsi_get32(rig.in + 4) == 512);
+	EXPECT(be_get32(rig.in) == RIG_BLOCKS - 1 && be_get32(rig.in + 4) == 512);
 	GOOD(CMD(&a, OP_SERVICE_ACTION_IN_16, SA_READ_CAPACITY_16, B8(0), B4(32), 0, 0));
-	EXPECT(scsi_get64(rig.in) == RIG_BLOCKS - 1 && scsi_get32(rig.in + 8) == 512 && rig.in[13] == 0 && scsi_get16(rig.in + 14) == 0xc000);
+	EXPECT(be_get64(rig.in) == RIG_BLOCKS - 1 && be_get32(rig.in + 8) == 512 && rig.in[13] == 0 && be_get16(rig.in + 14) == 0xc000);
 	EXPECT(CMD(&a, OP_SERVICE_ACTION_IN_16, SA_READ_CAPACITY_16, B8(0), B4(12), 0, 0).in_len == 12);
 	told = a.n_told;
 	EXPECT(ashlar_co_volume_resize(rig.p, "a", RIG_VOLUME_BYTES * 2, false, &e) == 0);
@@ -121,7 +121,7 @@ static int capacities(void)
 	rig_co_volume("big", 4 * TIB);
 	co_login(&b, 2, "big");
 	GOOD(CMD(&b, OP_READ_CAPACITY_10, 0, B4(0), 0, 0, 0, 0));
-	EXPECT(scsi_get32(rig.in) == UINT32_MAX);
+	EXPECT(be_get32(rig.in) == UINT32_MAX);
 	GOOD(co_write(&b, 4 * TIB / 512 - 1, 1, 3));
 	EXPECT(co_is(&b, 4 * TIB / 512 - 1, 1, 3));
 	co_logout(&b);
@@ -139,12 +139,12 @@ static int modes(void)
 	co_login(&a, 1, "a");
 	co_login(&b, 2, "a");
 	r = CMD(&a, OP_MODE_SENSE_6, 0, 0x3f, 0, 255, 0);
-	EXPECT(r.in_len == rig.in[0] + 1u && rig.in[2] == 0x10 && rig.in[3] == 8 && scsi_get24(rig.in + 9) == 512);
-	EXPECT(rig.in[12] == 0x08 && rig.in[14] == 4 && rig.in[12 + 20] == 0x0a);
+	EXPECT(r.in_len == rig.in[0] + 1u && rig.in[2] == 0x10 && rig.in[3] == 8 && be_get24(rig.in + 9) == 512);
+	EXPECT(rig.in[12] == 0x88 && rig.in[14] == 4 && rig.in[12 + 20] == 0x0a);
 	r = CMD(&a, OP_MODE_SENSE_10, 0x18, 0x0a, 0, 0, 0, 0, B2(255), 0);
-	EXPECT(r.in_len == 8 + 12 && scsi_get16(rig.in) == 18 && rig.in[8] == 0x0a);
+	EXPECT(r.in_len == 8 + 12 && be_get16(rig.in) == 18 && rig.in[8] == 0x0a);
 	r = CMD(&a, OP_MODE_SENSE_10, 0x10, 0x0a, 0, 0, 0, 0, B2(255), 0);
-	EXPECT(scsi_get16(rig.in + 6) == 16 && rig.in[4] == 1 && scsi_get64(rig.in + 8) == RIG_BLOCKS && scsi_get32(rig.in + 20) == 512);
+	EXPECT(be_get16(rig.in + 6) == 16 && rig.in[4] == 1 && be_get64(rig.in + 8) == RIG_BLOCKS && be_get32(rig.in + 20) == 512);
 	r = CMD(&a, OP_MODE_SENSE_6, 8, 0x4a, 0, 255, 0); /* what can be changed */
 	EXPECT(rig.in[6] == 4 && rig.in[8] == 8);
 	FAILS(KEY_ILLEGAL_REQUEST, ASC_SAVING_NOT_SUPPORTED, CMD(&a, OP_MODE_SENSE_6, 0, 0xca, 0, 255, 0));
@@ -169,7 +169,6 @@ static int modes(void)
 	EXPECT(rig.in[2] == 0x90);
 	r = co_read(&b, RIG_BLOCKS, 1);
 	EXPECT(r.sense[0] == 0x72 && r.asc == ASC_LBA_OUT_OF_RANGE);
-	BAD_CDB(CMD_OUT(&a, list, 16, OP_MODE_SELECT_6, 0x11, 0, 0, 16, 0)); /* saved */
 	BAD_CDB(CMD_OUT(&a, list, 16, OP_MODE_SELECT_6, 0, 0, 0, 16, 0));
 	BAD_LENGTH(CMD_OUT(&a, list, 15, OP_MODE_SELECT_6, 0x10, 0, 0, 15, 0));
 	list[7] = 0; /* not to be changed */
@@ -203,6 +202,47 @@ static int write_through(void)
 	return 0;
 }
 
+static bool co_has_cache(unsigned pc)
+{
+	GOOD(CMD(&a, OP_MODE_SENSE_6, 8, pc << 6 | 0x08, 0, 255, 0));
+	EXPECT(rig.in[4] == 0x88);
+	return rig.in[6] & 4;
+}
+
+/* Who does not flush, since there is no cache, must not find one after a restart that he does not notice. */
+static int saved_modes(void)
+{
+	uint8_t list[24] = { 0, 0, 0, 0, 0x08, 0x12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x20 };
+
+	rig.keeps_notes = true;
+	rig_co_close();
+	EXPECT(rig_co_open() == 0);
+	co_login(&a, 1, "a");
+	EXPECT(co_has_cache(0) && co_has_cache(3));
+	GOOD(CMD_OUT(&a, list, 24, OP_MODE_SELECT_6, 0x10, 0, 0, 24, 0));
+	EXPECT(!co_has_cache(0) && co_has_cache(3));
+	co_logout(&a);
+	co_login(&a, 1, "a"); /* nobody used it meanwhile */
+	EXPECT(co_has_cache(0));
+	GOOD(CMD_OUT(&a, list, 24, OP_MODE_SELECT_6, 0x11, 0, 0, 24, 0));
+	EXPECT(!co_has_cache(0) && !co_has_cache(3) && co_has_cache(2));
+	co_logout(&a);
+	rig_co_close();
+	EXPECT(rig_co_open() == 0);
+	co_login(&a, 1, "a");
+	EXPECT(!co_has_cache(0) && !co_has_cache(3));
+	list[6] = 4;
+	GOOD(CMD_OUT(&a, list, 24, OP_MODE_SELECT_6, 0x11, 0, 0, 24, 0));
+	co_logout(&a);
+	rig_co_close();
+	EXPECT(rig_co_open() == 0);
+	co_login(&a, 1, "a");
+	EXPECT(co_has_cache(0) && co_has_cache(3));
+	co_logout(&a);
+	rig.keeps_notes = false;
+	return 0;
+}
+
 /* ---- reports ---- */
 
 static int reports(void)
@@ -214,8 +254,8 @@ static int reports(void)
 
 	co_login(&a, 1, "a");
 	r = CMD(&a, OP_MAINTENANCE_IN, SA_REPORT_TARGET_PORT_GROUPS, 0, 0, 0, 0, B4(255), 0, 0);
-	EXPECT(r.in_len == 16 && scsi_get32(rig.in) == 12 && rig.in[4] == 0x80 && scsi_get16(rig.in + 6) == 1 && rig.in[11] == 1 &&
-	       scsi_get16(rig.in + 14) == 1);
+	EXPECT(r.in_len == 16 && be_get32(rig.in) == 12 && rig.in[4] == 0x80 && be_get16(rig.in + 6) == 1 && rig.in[11] == 1 &&
+	       be_get16(rig.in + 14) == 1);
 	r = CMD(&a, OP_MAINTENANCE_IN, 0x20 | SA_REPORT_TARGET_PORT_GROUPS, 0, 0, 0, 0, B4(255), 0, 0);
 	EXPECT(r.in_len == 20 && rig.in[4] == 0x10);
 	r = CMD(&a, OP_MAINTENANCE_IN, SA_REPORT_SUPPORTED_TMF, 0x80, 0, 0, 0, B4(255), 0, 0);
@@ -223,16 +263,16 @@ static int reports(void)
 	r = CMD(&a, OP_MAINTENANCE_IN, SA_REPORT_SUPPORTED_OPCODES, 0x80, 0, 0, 0, B4(65535), 0, 0);
 	all = xmalloc(r.in_len);
 	memcpy(all, rig.in, r.in_len);
-	EXPECT(r.in_len == 4 + scsi_get32(all));
+	EXPECT(r.in_len == 4 + be_get32(all));
 	while (scsi_op_at(n))
 		n++;
-	EXPECT(scsi_get32(all) == n * 20);
+	EXPECT(be_get32(all) == n * 20);
 	for (i = 0; (op = scsi_op_at(i)); i++) {
 		const uint8_t *d = all + 4 + 20 * i;
 
-		EXPECT(d[0] == op->opcode && scsi_get16(d + 2) == op->sa && (d[5] & 1) == op->has_sa && scsi_get16(d + 8) == 0x0a);
+		EXPECT(d[0] == op->opcode && be_get16(d + 2) == op->sa && (d[5] & 1) == op->has_sa && be_get16(d + 8) == 0x0a);
 		r = CMD(&a, OP_MAINTENANCE_IN, SA_REPORT_SUPPORTED_OPCODES, op->has_sa ? 2 : 1, d[0], d[2], d[3], B4(255), 0, 0);
-		EXPECT(r.status == SCSI_GOOD && rig.in[1] == 3 && scsi_get16(rig.in + 2) == op->cdb_len && rig.in[4] == op->opcode);
+		EXPECT(r.status == SCSI_GOOD && rig.in[1] == 3 && be_get16(rig.in + 2) == op->cdb_len && rig.in[4] == op->opcode);
 		EXPECT(!op->has_sa || (rig.in[5] & 0x1f) == op->sa);
 		BAD_CDB(CMD(&a, OP_MAINTENANCE_IN, SA_REPORT_SUPPORTED_OPCODES, op->has_sa ? 1 : 2, d[0], d[2], d[3], B4(255), 0, 0));
 		r = CMD(&a, OP_MAINTENANCE_IN, SA_REPORT_SUPPORTED_OPCODES, 3, d[0], d[2], d[3], B4(255), 0, 0);
@@ -244,7 +284,7 @@ static int reports(void)
 	GOOD(CMD(&a, OP_LOG_SENSE, 0, 0x40, 0, 0, 0, 0, B2(255), 0));
 	GOOD(co_write(&a, 0, 8192, 1));
 	r = CMD(&a, OP_LOG_SENSE, 0, 0x4c, 0, 0, 0, 0, B2(255), 0);
-	EXPECT(r.in_len == 16 && scsi_get32(rig.in + 8) == 4);
+	EXPECT(r.in_len == 16 && be_get32(rig.in + 8) == 4);
 	co_logout(&a);
 	return 0;
 }
@@ -259,7 +299,7 @@ static struct result answer(bool is_mapped, const uint8_t *cdb, size_t n)
 	memcpy(c.cdb, cdb, n);
 	if (!scsi_answer_without_lu(&c, &l, is_mapped))
 		return r;
-	r = (struct result){ .status = c.status, .in_len = c.in.iov_len, .key = c.sense[2], .asc = scsi_get16(c.sense + 12) };
+	r = (struct result){ .status = c.status, .in_len = c.in.iov_len, .key = c.sense[2], .asc = be_get16(c.sense + 12) };
 	if (c.in.iov_len)
 		memcpy(rig.in, c.in.iov_base, c.in.iov_len);
 	scsi_cmd_fini(&c);
@@ -274,7 +314,7 @@ static int without_lu(void)
 	unsigned i;
 
 	EXPECT(ANSWER(true, OP_REPORT_LUNS, 0, 0, 0, 0, 0, B4(4096), 0, 0).in_len == 32);
-	EXPECT(scsi_get32(rig.in) == 24 && scsi_lun_decode(rig.in + 8) == 0 && scsi_lun_decode(rig.in + 16) == 7 &&
+	EXPECT(be_get32(rig.in) == 24 && scsi_lun_decode(rig.in + 8) == 0 && scsi_lun_decode(rig.in + 16) == 7 &&
 	       scsi_lun_decode(rig.in + 24) == 300);
 	EXPECT(ANSWER(false, OP_REPORT_LUNS, 0, 2, 0, 0, 0, B4(4096), 0, 0).in_len == 32);
 	EXPECT(ANSWER(false, OP_REPORT_LUNS, 0, 1, 0, 0, 0, B4(4096), 0, 0).in_len == 8);
@@ -608,6 +648,7 @@ static int gone(void)
 
 static void every_page_is_well_formed(void) { rig_run(1, 512 * MIB, inquiries); }
 static void size_and_what_becomes_of_it(void) { rig_run(2, 512 * MIB, capacities); }
+static void what_is_saved_outlives_a_restart(void) { rig_run(5, 512 * MIB, saved_modes); }
 static void modes_are_for_all(void) { rig_run(3, 512 * MIB, modes); }
 static void write_cache_can_be_turned_off(void) { rig_run(4, 512 * MIB, write_through); }
 static void opcodes_are_reported_as_they_are(void) { rig_run(5, 512 * MIB, reports); }
@@ -631,6 +672,7 @@ int main(void)
 	CU_ADD_TEST(s, every_page_is_well_formed);
 	CU_ADD_TEST(s, size_and_what_becomes_of_it);
 	CU_ADD_TEST(s, modes_are_for_all);
+	CU_ADD_TEST(s, what_is_saved_outlives_a_restart);
 	CU_ADD_TEST(s, write_cache_can_be_turned_off);
 	CU_ADD_TEST(s, opcodes_are_reported_as_they_are);
 	CU_ADD_TEST(s, a_lun_that_is_not_mapped_says_nothing);

@@ -15,7 +15,7 @@ static const uint8_t *co_page(struct initiator *i, uint8_t pc)
 	const uint8_t *p = rig.in + 8;
 
 	GOOD(r);
-	EXPECT(r.in_len == 8 + 40 && p[0] == 0x5c && p[1] == 2 && scsi_get16(p + 2) == 36);
+	EXPECT(r.in_len == 8 + 40 && p[0] == 0x5c && p[1] == 2 && be_get16(p + 2) == 36);
 	return p;
 }
 
@@ -24,7 +24,7 @@ static uint32_t co_threshold(struct initiator *i, unsigned k)
 	const uint8_t *p = co_page(i, 0) + 16 + 8 * k;
 
 	EXPECT(p[0] == 0x80 && p[1] == 1);
-	return scsi_get32(p + 4);
+	return be_get32(p + 4);
 }
 
 /* MiB that the log says are available. */
@@ -33,10 +33,10 @@ static uint32_t co_available(struct initiator *i)
 	struct result r = CMD(i, OP_LOG_SENSE, 0, 0x0c, 0, 0, 0, 0, B2(64), 0);
 
 	GOOD(r);
-	EXPECT(r.in_len == 4 + 24 && rig.in[0] == 0x0c && scsi_get16(rig.in + 2) == 24);
-	EXPECT(scsi_get16(rig.in + 4) == 1 && rig.in[12] == 2);
-	EXPECT(scsi_get16(rig.in + 16) == 2 && rig.in[24] == 1);
-	return scsi_get32(rig.in + 8);
+	EXPECT(r.in_len == 4 + 24 && rig.in[0] == 0x0c && be_get16(rig.in + 2) == 24);
+	EXPECT(be_get16(rig.in + 4) == 1 && rig.in[12] == 2);
+	EXPECT(be_get16(rig.in + 16) == 2 && rig.in[24] == 1);
+	return be_get32(rig.in + 8);
 }
 
 /* Writes into the volume until so many MiB are available. */
@@ -136,7 +136,7 @@ static int chosen(void)
 	co_sleep_ns(LOOK_NS);
 	now = co_available(&a);
 	memcpy(mask, co_page(&a, 1), 40);
-	EXPECT(mask[16] == 0x80 && mask[17] == 0 && scsi_get32(mask + 20) == UINT32_MAX);
+	EXPECT(mask[16] == 0x80 && mask[17] == 0 && be_get32(mask + 20) == UINT32_MAX);
 	memcpy(page, co_page(&a, 0), 40);
 	page[16 + 1] = 2; /* the resource cannot be chosen */
 	BAD_LIST(co_select(&a, page));
@@ -150,18 +150,18 @@ static int chosen(void)
 	EXPECT(co_select(&a, page).status == SCSI_CHECK_CONDITION);
 	page[3]++;
 	/* the first: reached at once; the second: off; the third stays what it is */
-	scsi_put32(page + 16 + 4, now);
+	be_put32(page + 16 + 4, now);
 	page[24] = 0;
 	GOOD(co_select(&a, page));
 	ATTENTION(ASC_THRESHOLD_REACHED, &a);
 	ATTENTION(ASC_MODE_PARAMETERS_CHANGED, &b);
 	ATTENTION(ASC_THRESHOLD_REACHED, &b);
 	EXPECT(!memcmp(co_page(&b, 0), page, 40));
-	EXPECT(scsi_get32(co_page(&b, 2) + 20) < now); /* the default is the pool's */
+	EXPECT(be_get32(co_page(&b, 2) + 20) < now); /* the default is the pool's */
 	GOOD(co_select(&a, page));
 	GOOD(CMD(&b, 0, 0, 0, 0, 0, 0)); /* nothing has changed */
-	scsi_put32(page + 16 + 4, 0);
-	scsi_put32(page + 32 + 4, 0);
+	be_put32(page + 16 + 4, 0);
+	be_put32(page + 32 + 4, 0);
 	GOOD(co_select(&a, page));
 	ATTENTION(ASC_MODE_PARAMETERS_CHANGED, &b);
 	(void)co_fill(&a, 0, now / 10);
