@@ -7,7 +7,9 @@ BUILD=${BUILD:-build}
 MAKE=${MAKE:-make}
 JOBS=${JOBS:-$(nproc)}
 logs=$BUILD/check
-mkdir -p "$logs"
+mkdir -p "$logs/keep"
+export ASHLAR_KEEP_DIR=$(readlink -f "$logs")/keep # what daemons that are killed leave
+rm -f "$ASHLAR_KEEP_DIR"/*
 passed=0
 failed=0
 failed_names=()

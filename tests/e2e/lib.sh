@@ -13,7 +13,7 @@ py=/usr/bin/python3
 dir=$(mktemp -d "${TMPDIR:-/tmp}/ashlar-e2e.XXXXXX")
 chmod 0700 "$dir"
 cd "$dir" || exit 1
-export ASHLAR_CONTROL=$dir/control.sock ASHLAR_DISKS=$dir ASHLAR_KEEP_DIR=$dir/keep
+export ASHLAR_CONTROL=$dir/control.sock ASHLAR_DISKS=$dir ASHLAR_KEEP_DIR=$dir/.kept
 mkdir "$ASHLAR_KEEP_DIR"
 unset XDG_RUNTIME_DIR
 nbd=$dir/nbd.sock
