@@ -154,7 +154,7 @@ def options():
     p.add_argument("--build", default="build", help="where ashlar is")
     p.add_argument("--operations", default=",".join(OPERATIONS))
     p.add_argument("--size", type=int, default=256, help="MiB of the volume, all written")
-    p.add_argument("--limit", type=int, default=50, help="MiB per second of each disk")
+    p.add_argument("--limit", type=int, default=250, help="MiB per second of each disk")
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--seconds", type=float, default=3, help="of each measurement before")
     p.add_argument("--rate", type=int, default=1000, help="requests per second of the client")

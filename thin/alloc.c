@@ -516,11 +516,7 @@ static int runs_co_locked(struct thin *t, struct alloc_class *c, uint64_t *clust
 static bool group_is_idle(struct thin *t, uint64_t group)
 {
 	uint64_t i;
-	unsigned k;
 
-	for (k = 0; k < t->n_classes; k++)
-		if (t->classes[k].group == group)
-			return false;
 	for (i = 0; i < t->clusters_per_group; i++)
 		if (note_find(t, group * t->clusters_per_group + i))
 			return false;
@@ -532,9 +528,12 @@ static void group_drop(struct thin *t, uint64_t group)
 	struct alloc_group *g = group_find(t, group);
 	unsigned k;
 
-	for (k = 0; k < t->n_classes; k++)
+	for (k = 0; k < t->n_classes; k++) {
+		if (t->classes[k].group == group)
+			t->classes[k].group = UINT64_MAX;
 		if (t->classes[k].run_group == group)
 			t->classes[k].run_group = UINT64_MAX;
+	}
 	if (!g)
 		return;
 	hash_del(&t->groups, &g->node);

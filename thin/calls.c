@@ -382,6 +382,21 @@ static void call_out(struct thin *t, enum call_what what)
 	}
 }
 
+static int return_leases_there(void *arg)
+{
+	thin_reactor_return_leases(arg);
+	return 0;
+}
+
+void thin_co_leases_call_in(struct thin *t)
+{
+	struct world *w = t->conf.home->world;
+	unsigned i;
+
+	for (i = 0; i < w->n_reactors; i++) /* what is returned has arrived when the answer has */
+		(void)reactor_co_call(w->reactors[i], return_leases_there, t->reactors[i]);
+}
+
 static void leases_call_in(struct thin *t)
 {
 	call_out(t, CALL_LEASES);

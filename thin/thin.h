@@ -238,6 +238,8 @@ void thin_space_get(struct thin *t, struct thin_space *out);
 void thin_space_set(struct thin *t, const struct thin_space *s); /* at load: the pool keeps the two counters in its root */
 /* Coroutine. Free clusters in existing groups of a class. */
 int thin_co_class_free(struct thin *t, struct thin_class cls, uint64_t *clusters) __must_check;
+/* Coroutine on the home. Reactors give back what they have been given and not used yet. */
+void thin_co_leases_call_in(struct thin *t);
 /* Coroutine. Between them nobody is given clusters. co_group_create is called so. */
 void thin_co_alloc_lock(struct thin *t);
 void thin_alloc_unlock(struct thin *t);

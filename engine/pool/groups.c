@@ -306,6 +306,7 @@ int pool_co_group_reclaim(struct ashlar_pool *p)
 {
 	int r;
 
+	thin_co_leases_call_in(p->thin); /* a group that nobody writes to any more is empty then */
 	thin_co_alloc_lock(p->thin);
 	r = group_co_reclaim(p);
 	thin_alloc_unlock(p->thin);

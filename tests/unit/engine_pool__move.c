@@ -652,6 +652,33 @@ static void groups_of_other_layouts_that_hold_nothing_are_room(void)
 	end(env);
 }
 
+/* A raid5 group has a column on each disk. Whoever wrote there last has clusters of it still, to write to. */
+static int co_nothing_left(struct env *env)
+{
+	struct ashlar_relocation rel = { 0 };
+	struct ashlar_attach *at;
+
+	co_volume(env, "v");
+	at = co_attach(env, "v");
+	co_write(env, "v", 0, BYTES / 2);
+	EXPECT(env, co_wait(env, co_move(env, "v", "raid5")) == ASHLAR_JOB_DONE);
+	co_write(env, "v", BYTES / 2, BYTES / 2);
+	EXPECT(env, co_wait(env, co_move(env, "v", "raid1")) == ASHLAR_JOB_DONE);
+	co_settle(env);
+	OK(env, ashlar_co_disk_remove(env->p, paths[N_DISKS - 1], false, &rel, &e));
+	EXPECT(env, co_wait(env, rel.job) == ASHLAR_JOB_DONE);
+	ashlar_co_detach(at);
+	return co_verify(env);
+}
+
+static void a_disk_leaves_though_its_empty_groups_are_wide(void)
+{
+	struct env *env = begin(9000, DISK);
+
+	run(env, co_nothing_left);
+	end(env);
+}
+
 int main(void)
 {
 	CU_TestInfo tests[] = {
@@ -666,6 +693,7 @@ int main(void)
 		{ "what_cannot_be_read_ends_the_move_and_is_named", what_cannot_be_read_ends_the_move_and_is_named },
 		{ "what_cannot_be_is_refused_and_nothing_has_changed", what_cannot_be_is_refused_and_nothing_has_changed },
 		{ "groups_of_other_layouts_that_hold_nothing_are_room", groups_of_other_layouts_that_hold_nothing_are_room },
+		{ "a_disk_leaves_though_its_empty_groups_are_wide", a_disk_leaves_though_its_empty_groups_are_wide },
 		CU_TEST_INFO_NULL,
 	};
 	CU_SuiteInfo suites[] = { { "pool: moving families", NULL, NULL, NULL, NULL, tests }, CU_SUITE_INFO_NULL };
