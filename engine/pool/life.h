@@ -59,6 +59,7 @@ void pool_job_end(struct pool_job *j, enum ashlar_job_state state, const char *f
 
 struct pool_pace {
 	uint64_t rate_bps;    /* what clients let us have; UINT64_MAX: all */
+	uint64_t hurt_bps; /* the rate at which clients last suffered; 0: never */
 	int64_t tokens;	      /* bytes */
 	uint64_t refilled_ns;
 	uint64_t base_ns;     /* smoothed p99 of clients' requests without background work; 0: not known */

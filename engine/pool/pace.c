@@ -4,7 +4,8 @@
  * What counts is what clients feel. Each reactor keeps a histogram of how long its volumes' requests took (thin.h); home looks
  * at what has been added in windows of a tenth of a second. Windows without background work say how clients fare by
  * themselves: a smoothed p99, the baseline. A window with it whose p99 is above one and a half times the baseline and a
- * bit halves the rate, down to the floor; any other lets it grow by a quarter, up to the ceiling. Where hardly anybody
+ * bit halves the rate, down to the floor; any other lets it grow by a quarter, up to the ceiling, and by a 32nd where it has hurt
+ * before: if every fourth window were a bad one, that would be their p99. Where hardly anybody
  * asks for anything there is no limit but the ceiling. Work that begins, or goes on after a pause, while clients are there begins at
  * the floor: whoever is only measured cannot be surprised by a tenth of a second at full speed.
  *
@@ -23,7 +24,7 @@
 #define WINDOW_NS (100 * NS_PER_MS)
 #define WINDOW_MAX_NS NS_PER_SEC   /* with few requests a window takes longer, up to this */
 #define REQUESTS_MIN 16		   /* fewer say nothing */
-#define SLACK_NS (200 * 1000ULL)
+#define SLACK_NS (100 * 1000ULL)
 #define LOOK_NS (10 * NS_PER_SEC)  /* how often to look how clients fare without us */
 #define QUIET_MAX_NS (500 * NS_PER_MS)
 #define BURST_NS (20 * NS_PER_MS) /* of the rate, that may be saved up */
@@ -105,11 +106,12 @@ static void window_judge(struct ashlar_pool *p, uint64_t p99, uint64_t len_ns)
 	if (!c->bytes && !c->was_active) {
 		base_learn(c, p99);
 	} else if (c->base_ns && p99 > c->base_ns + c->base_ns / 2 + SLACK_NS) {
-		c->rate_bps = MAX(MIN(c->rate_bps, done) / 2, p->settings.pace_floor_bps);
-	} else if (c->rate_bps < RATE_FREE) {
-		c->rate_bps += c->rate_bps / 4 + 64 * KIB;
-	} else {
+		c->hurt_bps = MIN(c->rate_bps, done);
+		c->rate_bps = MAX(c->hurt_bps / 2, p->settings.pace_floor_bps);
+	} else if (c->rate_bps >= RATE_FREE) {
 		c->rate_bps = UNLIMITED;
+	} else { /* carefully where it hurt not far from here */
+		c->rate_bps += c->rate_bps / (c->hurt_bps && c->rate_bps >= c->hurt_bps / 2 ? 32 : 4) + 64 * KIB;
 	}
 }
 
