@@ -112,15 +112,18 @@ def round_once(p, what, opt):
     """Latencies before, meanwhile, and after; seconds that it took."""
     p.before(what)
     client = Client(p, opt)
-    time.sleep(1 + opt.seconds)
-    t0 = time.time() * 1000
-    if what == "nothing":
-        time.sleep(opt.seconds)
-    else:
-        p.cli(*p.command(what), "--wait")
-    t1 = time.time() * 1000
-    time.sleep(min(1, opt.seconds) + opt.seconds)
-    rows = client.end()
+    try:
+        time.sleep(1 + opt.seconds)
+        t0 = time.time() * 1000
+        if what == "nothing":
+            time.sleep(opt.seconds)
+        else:
+            p.cli(*p.command(what), "--wait")
+        t1 = time.time() * 1000
+        time.sleep(min(1, opt.seconds) + opt.seconds)
+        rows = client.end()
+    finally:
+        client.p.kill()  # it would go on without its server, and write of each request that it fails
     p.after(what)
     before = [us for at, us in rows if t0 - opt.seconds * 1000 <= at < t0]
     during = [us for at, us in rows if t0 <= at <= t1]

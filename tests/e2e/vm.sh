@@ -5,12 +5,8 @@
 # usage: vm.sh BUILD [TREE]      TREE: what to put into the image
 set -u
 . "$(dirname "$0")/lib.sh"
+. "$here/vm_lib.sh"
 need mke2fs e2fsck qemu-img
-guest=${GUEST:-$here/../../../shared/vm/guest}
-if [ ! -x "$guest" ]; then
-	echo "# skipped: there is no guest harness at ${GUEST:-../shared/vm/guest}; set GUEST to one"
-	done_
-fi
 tree=${2:-/usr/share/doc}
 volume=demo/v1
 
@@ -86,12 +82,10 @@ umount /mnt
 GUEST
 fsck 'after the second boot'
 
-# The daemon is killed while the guest writes; the guest's disk waits and goes on. To the volume that is a power cut: what was
-# not flushed and needed new space is lost, which the guest, whose own memory is whole, does not expect. So this volume is
-# written in full before; overwrites are in place and survive the daemon.
+# The daemon is killed while the guest writes; the guest's disk waits and goes on, and nothing that had completed is lost.
 volume=demo/v2
 t 0 'volume create' "$ashlar" volume create demo/v2 --size 512M
-t 0 'a copy that is allocated in full' qemu-img convert -n -S 0 -f raw -O raw back.img "$(uri demo/v2)"
+t 0 'a copy' qemu-img convert -n -f raw -O raw back.img "$(uri demo/v2)"
 mkdir output
 cat >script.third <<'GUEST'
 set -e

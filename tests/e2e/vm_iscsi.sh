@@ -6,13 +6,9 @@
 # usage: vm_iscsi.sh BUILD
 set -u
 . "$(dirname "$0")/lib.sh"
+. "$here/vm_lib.sh"
 need qemu-img
-guest=${GUEST:-$here/../../../shared/vm/guest}
-if [ ! -x "$guest" ]; then
-	echo "# skipped: there is no guest harness at ${GUEST:-../shared/vm/guest}; set GUEST to one"
-	done_
-fi
-port=$("$py" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+port=$(free_port)
 iqn=iqn.2026-01.org.test
 mkdir share output
 echo alice-secret-12 >s1
@@ -28,38 +24,13 @@ t 0 'LUN 1' "$ashlar" export add demo/thin --iscsi --iqn "$iqn:linux" --lun 1 "$
 t 0 'a target for QEMU' "$ashlar" export add demo/qemu --iscsi --iqn "$iqn:qemu" --chap-user alice --chap-secret-file s1
 up() { serve --iscsi "127.0.0.1:$port" d1 d2 d3 d4; }
 up || not_ok 'the daemon starts'
-# What was not flushed and needs new space is lost when the daemon is killed: so this one is written in full before (see vm.sh).
+# There is something to move; the other LUN is thin.
 truncate -s 160M zeros
 t 0 'a volume that is allocated in full' qemu-img convert -n -S 0 -f raw -O raw zeros "$(uri demo/full)"
 t 0 'the lines for iscsiadm' "$ashlar" export show demo/full --format iscsiadm
 grep '^iscsiadm' out | sed "s/ MUTUAL_SECRET/ $(cat s2)/; s/ SECRET/ $(cat s1)/" >share/lines
 
-cat >script <<'GUEST'
-set -e
-turn() { touch "/output/guest-$1"; until [ -e "/output/host-$1" ]; do sleep 0.2; done; }
-job() {
-	local out
-	out=$(mktemp)
-	fio --name=job --rw=randwrite --bs=4k --iodepth=16 --ioengine=libaio --direct=1 --verify=crc32c --fsync=64 "$@" >"$out" 2>&1 ||
-		{ grep -v "=\|^ *|" "$out"; exit 1; }
-}
-# fs DEVICE: a file system on it, verified, trimmed, and looked at again
-fs() {
-	mkfs.ext4 -q "$1"
-	mount "$1" /mnt
-	job --directory=/mnt --size=3m --numjobs=2
-	job --directory=/mnt --size=8m --bs=512k --iodepth=4
-	head -c 10000000 /dev/urandom >/mnt/f
-	sum=$(md5sum </mnt/f)
-	rm /mnt/job.*
-	fstrim -v /mnt
-	umount /mnt
-	fsck.ext4 -fn "$1"
-	echo 3 >/proc/sys/vm/drop_caches
-	mount -o ro "$1" /mnt
-	[ "$(md5sum </mnt/f)" = "$sum" ]
-	umount /mnt
-}
+cat "$here/vm_guest.sh" - >script <<'GUEST'
 disk() { # LUN: sets dev
 	for _ in $(seq 100); do
 		set -- "$1" /sys/class/iscsi_session/session*/device/target*/*:"$1"/block/sd*

@@ -6,13 +6,9 @@
 # usage: vm_nbd.sh BUILD
 set -u
 . "$(dirname "$0")/lib.sh"
+. "$here/vm_lib.sh"
 need qemu-img openssl
-guest=${GUEST:-$here/../../../shared/vm/guest}
-if [ ! -x "$guest" ]; then
-	echo "# skipped: there is no guest harness at ${GUEST:-../shared/vm/guest}; set GUEST to one"
-	done_
-fi
-port=$("$py" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+port=$(free_port)
 mkdir share output
 "$py" -c 'import sys; sys.path.insert(0, sys.argv[1]); import nbd_rig; nbd_rig.make_certificates("share/tls")' "$here/../proto" ||
 	not_ok 'certificates'
@@ -24,9 +20,6 @@ for v in plain tls qemu qemu_tls kill; do
 done
 up() { serve --nbd "127.0.0.1:$port" --tls-certificates share/tls/server --tls-verify-peer d1 d2 d3; }
 up || not_ok 'the daemon starts'
-# What was not flushed and needs new space is lost when the daemon is killed: so this one is written in full before (see vm.sh).
-truncate -s 128M zeros
-t 0 'a volume that is allocated in full' qemu-img convert -n -S 0 -f raw -O raw zeros "$(uri demo/kill)"
 # The lines as they are printed; in the guest, localhost is this machine.
 t 0 'the line for nbd-client' "$ashlar" export show demo/plain --format nbd-client --nbd "localhost:$port"
 grep '^nbd-client' out >share/plain
@@ -34,29 +27,7 @@ t 0 'the line with TLS' "$ashlar" export show demo/tls --format nbd-client --nbd
 grep '^nbd-client' out >share/tls.line
 cat share/plain share/tls.line | sed 's/^/# /'
 
-cat >script <<'GUEST'
-set -e
-turn() { touch "/output/guest-$1"; until [ -e "/output/host-$1" ]; do sleep 0.2; done; }
-job() {
-	fio --name=job --rw=randwrite --bs=4k --iodepth=16 --ioengine=libaio --direct=1 --verify=crc32c --fsync=64 "$@" >/root/fio.out 2>&1 ||
-		{ grep -v "=\|^ *|" /root/fio.out; exit 1; }
-}
-# A file system on the device, verified, trimmed, and looked at again
-fs() {
-	mkfs.ext4 -q "$1"
-	mount "$1" /mnt
-	job --directory=/mnt --size=3m --numjobs=2
-	head -c 10000000 /dev/urandom >/mnt/f
-	sum=$(md5sum </mnt/f)
-	rm /mnt/job.*
-	fstrim -v /mnt
-	umount /mnt
-	fsck.ext4 -fn "$1"
-	echo 3 >/proc/sys/vm/drop_caches
-	mount -o ro "$1" /mnt
-	[ "$(md5sum </mnt/f)" = "$sum" ]
-	umount /mnt
-}
+cat "$here/vm_guest.sh" - >script <<'GUEST'
 modprobe nbd nbds_max=3
 echo '10.0.2.2 localhost' >/etc/hosts
 nbd-client -l localhost "$PORT" | grep demo/plain
