@@ -55,9 +55,17 @@ ended() { # NAME STATUS START
 		failed=$((failed + 1))
 		failed_names+=("$name")
 		printf 'FAILED  %-12s %4ds  log: %s\n' "$name" $((SECONDS - start)) "$logs/$name.log"
-		grep -aE 'seed|not ok|FAIL|error|ERROR|runtime error|WARNING: Thread' "$logs/$name.log" | head -n 20 | sed 's/^/    | /'
-		tail -n 25 "$logs/$name.log" | sed 's/^/    | /'
+		why "$logs/$name.log" | cut -c 1-300 | sed 's/^/    | /'
 	fi
+}
+
+# What failed in a log, with what was said about it there; the end of the log, and other lines that may tell, after that.
+why() {
+	grep -aE -A 12 '^ *not ok|FAILED|ERROR: |runtime error|WARNING: Thread|\*\*\*' "$1" | grep -avE '^ok ' | head -n 40
+	echo "-- the end:"
+	tail -n 15 "$1"
+	echo "-- besides:"
+	grep -aE 'seed|FAIL|error' "$1" | grep -avE '^ok ' | head -n 10
 }
 
 # The last line that counts something.

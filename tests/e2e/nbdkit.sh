@@ -15,6 +15,7 @@ kit=()
 kit_start() {
 	rm -f "$nbd" pid
 	timeout 60 nbdkit -U "$nbd" -P pid "$@" >out 2>err </dev/null || return 1
+	for _ in $(seq 200); do [ -s pid ] && break; sleep 0.05; done # which it writes once it is in the background
 	daemon_pid=$(cat pid)
 	timeout 60 nbdinfo --list "nbd+unix:///?socket=$nbd" >out 2>err
 }
@@ -89,7 +90,7 @@ fcntl.lockf(f, fcntl.LOCK_SH)
 print("held", flush=True)
 time.sleep(3)' >held &
 pids=($!)
-until grep -q held held; do sleep 0.02; done
+until grep -qs held held; do sleep 0.02; done
 kit_start "${kit[@]}" demo/v && ok 'a reader of the pool is waited for' || not_ok 'a reader of the pool is waited for'
 wait "${pids[0]}"
 pids=()
