@@ -134,6 +134,10 @@ def round_once(p, what, opt):
             "worst_during": max(during), "n": [len(before), len(during), len(after)], "seconds": (t1 - t0) / 1000}
 
 
+def ratio(r):
+    return r["p99_during"] / max(r["p99_before"], r["p99_after"])
+
+
 def table(results, opt, report, kind):
     print("\nClients while things move (4 KiB, 70 %% reads, %d/s, %d MiB, %s disks), medians of %d rounds\n" %
           (opt.rate, opt.size, kind, opt.rounds))
@@ -142,7 +146,7 @@ def table(results, opt, report, kind):
     for what in opt.operations:
         v = results[what]
         mid = {k: statistics.median(r[k] for r in v) for k in v[0] if k != "n"}
-        ratios = [r["p99_during"] / max(r["p99_before"], r["p99_after"]) for r in v]
+        ratios = [ratio(r) for r in v]
         print(head % (what, "%.1f" % mid["seconds"], "%.0f us" % mid["p99_before"], "%.0f us" % mid["p99_during"], "%.0f us" % mid["p99_after"],
                       "%.2f" % statistics.median(ratios), " " + ", ".join("%.2f" % x for x in ratios),
                       "%.1f ms" % (max(r["worst_before"] for r in v) / 1000), "%.1f ms" % (max(r["worst_during"] for r in v) / 1000)))
@@ -184,7 +188,10 @@ def main():
         p = Pools(disks, opt, tmp)
         for i in range(opt.rounds):
             for what in opt.operations:
-                results.setdefault(what, []).append(round_once(p, what, opt))
+                r = round_once(p, what, opt)
+                results.setdefault(what, []).append(r)
+                note("%-10s %5.1f s, p99 %5.0f us before, %5.0f meanwhile, %5.0f after: %.2f" %
+                     (what, r["seconds"], r["p99_before"], r["p99_during"], r["p99_after"], ratio(r)))
             note("round %d of %d done" % (i + 1, opt.rounds))
     except Failed as e:
         print("bench: %s" % e, file=sys.stderr)
