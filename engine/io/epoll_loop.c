@@ -139,7 +139,14 @@ static void loop_poll(struct ur *u, uint64_t limit_ns)
 		p->n = epoll_wait(p->fd, p->events, EPOLL_EVENTS, limit_ns ? -1 : 0);
 		return;
 	}
-	/* not epoll_pwait2(), which is as new as what refuses io_uring is old */
+	/* By itself a wakeup's hint that the waker is about to sleep comes through (Linux 6.11), and its processor is taken over
+	 * while it is warm; from within poll() it does not. */
+	if (!p->is_old) {
+		p->n = epoll_pwait2(p->fd, p->events, EPOLL_EVENTS, &ts, NULL);
+		p->is_old = p->n < 0 && errno != EINTR;
+		if (!p->is_old)
+			return;
+	}
 	p->n = ppoll(&one, 1, &ts, NULL) > 0 ? epoll_wait(p->fd, p->events, EPOLL_EVENTS, 0) : 0;
 }
 

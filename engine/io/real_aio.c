@@ -95,7 +95,6 @@ static void aio_flush(struct ur *u)
 	int r;
 
 	a->n = 0;
-	a->seq++;
 	while (i < n) {
 		r = sys_io_submit(a->ctx, (long)(n - i), a->ptrs + i);
 		if (r > 0) {
@@ -170,6 +169,7 @@ unsigned ur_aio_poll(struct ur *u)
 	struct uio *s;
 	struct io *io;
 
+	a->seq++;
 	if (a->n)
 		aio_flush(u);
 	head = ring->head;

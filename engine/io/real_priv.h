@@ -24,7 +24,7 @@
 #define UR_SLOTS 256 /* disks with a place in the table of registered files */
 #define UR_PIN_BYTES (1u << 20) /* of the arena, with the kernel as one registered buffer; no block of buf.h lies in two */
 #define UR_PINS 64
-#define AIO_BATCH 128
+#define AIO_BATCH 8
 #define AIO_EVENTS 1024
 #define EPOLL_EVENTS 64
 
@@ -72,7 +72,7 @@ struct ur_aio {
 	unsigned n;	   /* gathered */
 	unsigned inflight; /* submitted, not reaped */
 	unsigned blind;	   /* of these, without event_fd */
-	uint32_t seq;	   /* number of the batch */
+	uint32_t seq;	   /* polls so far */
 	int event_fd;
 	bool armed; /* event_fd is watched */
 	uint64_t event_value;
@@ -93,6 +93,7 @@ struct ur_epoll {
 	struct ur_fd *fds; /* by number */
 	unsigned n_fds;
 	bool is_aio_watched; /* once is for good */
+	bool is_old; /* there is no epoll_pwait2() (Linux 5.11), or it is forbidden */
 	struct list net_soon; /* operations that have ended, and will have at the next turn: unet.link */
 	struct task net_task;
 };

@@ -120,14 +120,15 @@ static int ring_init(struct ur *u)
 struct io_uring_sqe *ur_sqe_slow(struct ur *u)
 {
 	struct io_uring_sqe *sqe;
+	int r;
 
-	while (!(sqe = io_uring_get_sqe(&u->ring))) {
-		int r = io_uring_submit(&u->ring);
-
+	do {
+		r = io_uring_submit(&u->ring);
 		CHECK(r >= 0 || r == -EBUSY || r == -EAGAIN || r == -EINTR);
-		if (r < 0)
+		sqe = io_uring_get_sqe(&u->ring);
+		if (!sqe && r < 0)
 			io_uring_get_events(&u->ring);
-	}
+	} while (!sqe);
 	return sqe;
 }
 

@@ -3,8 +3,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/aio_abi.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 #include <CUnit/Basic.h>
@@ -13,7 +15,7 @@
 #include "engine/base/units.h"
 #include "engine/io/buf.h"
 #include "engine/io/disk.h"
-#include "engine/io/real.h"
+#include "engine/io/real_priv.h"
 
 #define FILE_BYTES (8 * MIB)
 
@@ -618,6 +620,60 @@ static void worlds_come_and_go(void)
 	}
 }
 
+/* AIO's requests to this file are in flight when io_submit() has returned: as they are on disks, and not in memory. */
+static bool ends_late(const char *path)
+{
+	aio_context_t ctx = 0;
+	char *b = xaligned(4096, 4096);
+	struct timespec none = { 0 };
+	struct io_event ev;
+	int fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC), n = 0, i;
+	struct iocb cb = { .aio_lio_opcode = IOCB_CMD_PREAD, .aio_fildes = (uint32_t)fd, .aio_buf = (uintptr_t)b, .aio_nbytes = 4096 }, *v = &cb;
+
+	memset(b, 1, 4096);
+	CHECK(fd >= 0 && pwrite(fd, b, 4096, 0) == 4096 && syscall(SYS_io_setup, 8, &ctx) == 0);
+	for (i = 0; i < 20; i++) {
+		CHECK(syscall(SYS_io_submit, ctx, 1, &v) == 1);
+		if (syscall(SYS_io_getevents, ctx, 0, 1, &ev, &none) == 1)
+			n++;
+		else
+			CHECK(syscall(SYS_io_getevents, ctx, 1, 1, &ev, NULL) == 1);
+	}
+	syscall(SYS_io_destroy, ctx);
+	close(fd);
+	xfree(b);
+	return n == 0;
+}
+
+static int co_one_at_a_time(void *arg)
+{
+	struct disk *d;
+	char *b = buf_alloc(4096);
+	bool late;
+	int i;
+
+	CU_ASSERT_EQUAL_FATAL(disk_co_open(world, arg, 0, &d, NULL), 0);
+	for (i = 0; i < 100; i++)
+		CU_ASSERT_EQUAL(bdev_co_read(&d->bdev, 0, b, 4096), 0);
+	late = atomic_load(&container_of(d, struct udisk, disk)->aio_late);
+	buf_free(b, 4096);
+	disk_close(d);
+	return late;
+}
+
+/* Even if there is never a second request: it would be waited for by the clock. */
+static void late_completions_are_noticed(void)
+{
+	char *path = file_make(dir_disk, "late", FILE_BYTES);
+	bool is_late = ends_late(path);
+
+	options.n_reactors = 1;
+	if (options.io == REAL_IO_AIO && !options.no_aio && is_late)
+		CU_ASSERT_EQUAL(run(co_one_at_a_time, path), true);
+	path = file_make(dir_memory, "late", FILE_BYTES);
+	CU_ASSERT_EQUAL(run(co_one_at_a_time, path), false);
+}
+
 static void remove_dir(const char *dir)
 {
 	char cmd[100];
@@ -664,6 +720,7 @@ static void add_suite(const char *name, CU_InitializeFunc init)
 	T(what_is_cut_off_a_file_is_no_hole);
 	T(a_disk_may_be_closed_while_it_is_asked_about);
 	T(foreign_data_is_found);
+	T(late_completions_are_noticed);
 	T(block_device_in_memory);
 	T(worlds_come_and_go);
 }
