@@ -10,6 +10,8 @@
 #ifndef ENGINE_IO_TLS_H
 #define ENGINE_IO_TLS_H
 
+#include <time.h>
+
 #include "engine/io/net.h"
 
 #define TLS_STREAM_BYTES (160u << 10)
@@ -25,6 +27,9 @@ struct tls_options {
 
 /* Control path: reads the files, now and never again. */
 int tls_config_create(const struct tls_options *o, struct tls_config **out, struct err *e) __must_check;
+/* Whether its certificate is none at this time (it has expired, or its time has not come): a sentence for whoever started the
+ * server, since clients only end. Not an error: others may be served without it, and guests want their disks. */
+bool tls_config_is_stale(const struct tls_config *c, time_t at, char *buf, size_t len);
 /* No streams of it any more. */
 void tls_config_destroy(struct tls_config *c);
 

@@ -197,6 +197,29 @@ int tls_config_create(const struct tls_options *o, struct tls_config **out, stru
 	return r;
 }
 
+bool tls_config_is_stale(const struct tls_config *c, time_t at, char *buf, size_t len)
+{
+	gnutls_x509_crt_t *crts;
+	time_t from, until;
+	unsigned n;
+	struct tm tm;
+	char when[32];
+
+	if (!c->cert || gnutls_certificate_get_x509_crt(c->cert, 0, &crts, &n) < 0)
+		return false;
+	from = gnutls_x509_crt_get_activation_time(crts[0]);
+	until = gnutls_x509_crt_get_expiration_time(crts[0]);
+	while (n)
+		gnutls_x509_crt_deinit(crts[--n]);
+	gnutls_free(crts);
+	if (at >= from && at <= until)
+		return false;
+	strftime(when, sizeof(when), "%Y-%m-%d %H:%M UTC", gmtime_r(at < from ? &from : &until, &tm));
+	snprintf(buf, len, "TLS: the certificate in server-cert.pem %s %s: clients that verify it will refuse it until there is another",
+		 at < from ? "is not valid before" : "has expired on", when);
+	return true;
+}
+
 void tls_config_destroy(struct tls_config *c)
 {
 	size_t i;

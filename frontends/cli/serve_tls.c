@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "frontends/cli/serve.h"
+#include "frontends/cli/session.h"
 
 static int mode_set(struct serve_tls *t, const struct cli *cl, bool has_keys)
 {
@@ -36,5 +37,9 @@ int serve_tls_set(struct serve_tls *t, const struct cli *cl)
 	if (!strcmp(t->mode, "off"))
 		return 0;
 	r = tls_config_create(&o, &t->config, &e);
-	return r < 0 ? cli_fail(&e) : 0;
+	if (r < 0)
+		return cli_fail(&e);
+	if (tls_config_is_stale(t->config, time(NULL), e.text, sizeof(e.text)))
+		cli_log(NULL, e.text);
+	return 0;
 }

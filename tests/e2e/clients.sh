@@ -135,4 +135,11 @@ for where in unix tcp; do
 done
 daemon_stop && ok 'SIGTERM ends it cleanly' || not_ok 'SIGTERM ends it cleanly'
 t 0 'pool check --data' "$ashlar" pool check --data demo
+cp -r tls/server tls/old
+openssl x509 -in tls/server/server-cert.pem -signkey tls/server/server-key.pem -days -1 -out tls/old/server-cert.pem 2>/dev/null
+serve --nbd "127.0.0.1:$port" --tls-certificates tls/old d1 d2 || not_ok 'serve with a certificate that has expired'
+grep -q 'certificate.* has expired on' daemon.err && ok 'a certificate that has expired is named' || not_ok 'a certificate that has expired is named'
+t 0 'others are served' nbdinfo --size "$(uri demo/v)"
+t ! 'clients refuse it' nbdinfo --size "nbds://127.0.0.1:$port/demo/v?tls-certificates=$dir/tls/alice"
+daemon_stop && ok 'SIGTERM ends it cleanly' || not_ok 'SIGTERM ends it cleanly'
 done_
