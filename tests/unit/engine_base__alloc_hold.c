@@ -3,10 +3,10 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <CUnit/Basic.h>
 
 #include "engine/base/alloc_hold.h"
 #include "engine/base/rng.h"
+#include "tests/unit/unit.h"
 
 #define N 400
 
@@ -171,19 +171,14 @@ static void other_threads_may_free(void)
 
 int main(void)
 {
-	unsigned failures;
-	CU_pSuite s;
+	CU_TestInfo tests[] = {
+		TEST(held_memory_is_not_freed_before_its_last_release),
+		TEST(memory_that_grows_leaves_the_held_part_behind),
+		TEST(any_holds_and_frees_in_any_order),
+		TEST(dropped_instance_takes_its_holds_along),
+		TEST(other_threads_may_free),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("holds", NULL, NULL);
-#define T(f) CU_add_test(s, #f, f)
-	T(held_memory_is_not_freed_before_its_last_release);
-	T(memory_that_grows_leaves_the_held_part_behind);
-	T(any_holds_and_frees_in_any_order);
-	T(dropped_instance_takes_its_holds_along);
-	T(other_threads_may_free);
-	CU_basic_run_tests();
-	failures = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failures != 0;
+	return tests_run("holds", tests);
 }

@@ -2,7 +2,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <CUnit/Basic.h>
 
 #include "engine/base/crc32c.h"
 #include "engine/base/err.h"
@@ -12,6 +11,7 @@
 #include "engine/base/rng.h"
 #include "engine/base/units.h"
 #include "engine/base/uuid.h"
+#include "tests/unit/unit.h"
 
 static uint64_t size_of(const char *text)
 {
@@ -252,25 +252,20 @@ static void a_crash_drops_what_was_tracked(void)
 
 int main(void)
 {
-	unsigned failures;
-	CU_pSuite s;
+	CU_TestInfo tests[] = {
+		TEST(sizes_are_parsed),
+		TEST(sizes_are_printed),
+		TEST(durations_are_parsed),
+		TEST(lists_keep_order),
+		TEST(hash_finds_what_was_added),
+		TEST(crc32c_is_the_standard_one),
+		TEST(integers_on_disk_are_little_endian),
+		TEST(errors_carry_a_sentence),
+		TEST(uuids_go_round),
+		TEST(same_seed_same_numbers),
+		TEST(a_crash_drops_what_was_tracked),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("base", NULL, NULL);
-#define T(f) CU_add_test(s, #f, f)
-	T(sizes_are_parsed);
-	T(sizes_are_printed);
-	T(durations_are_parsed);
-	T(lists_keep_order);
-	T(hash_finds_what_was_added);
-	T(crc32c_is_the_standard_one);
-	T(integers_on_disk_are_little_endian);
-	T(errors_carry_a_sentence);
-	T(uuids_go_round);
-	T(same_seed_same_numbers);
-	T(a_crash_drops_what_was_tracked);
-	CU_basic_run_tests();
-	failures = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failures != 0;
+	return tests_run("base", tests);
 }

@@ -1,11 +1,11 @@
 /*
  * Rules of access.
  */
-#include <CUnit/Basic.h>
 #include <arpa/inet.h>
 #include <string.h>
 
 #include "engine/io/access.h"
+#include "tests/unit/unit.h"
 
 static struct stream tcp4(const char *addr)
 {
@@ -87,20 +87,16 @@ static void names_are_whole(void)
 	CU_ASSERT(!allowed("tls:alice", s));
 }
 
-#define T(f) {#f, f}
-
 int main(void)
 {
-	CU_TestInfo tests[] = {T(rules_are_checked), T(without_rules_everybody_may), T(users_and_groups), T(prefixes), T(names_are_whole),
-			       CU_TEST_INFO_NULL};
-	CU_SuiteInfo suites[] = {{"access", NULL, NULL, NULL, NULL, tests}, CU_SUITE_INFO_NULL};
-	unsigned failed;
+	CU_TestInfo tests[] = {
+		TEST(rules_are_checked),
+		TEST(without_rules_everybody_may),
+		TEST(users_and_groups),
+		TEST(prefixes),
+		TEST(names_are_whole),
+		CU_TEST_INFO_NULL,
+	};
 
-	if (CU_initialize_registry() || CU_register_suites(suites))
-		return 1;
-	CU_basic_set_mode(CU_BRM_NORMAL);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return tests_run("access", tests);
 }

@@ -1,13 +1,13 @@
 /* Buffer pools with and without arena, and the iovec helpers. */
 #include <stdlib.h>
 #include <string.h>
-#include <CUnit/Basic.h>
 
 #include "engine/base/alloc_hold.h"
 #include "engine/base/rng.h"
 #include "engine/base/units.h"
 #include "engine/io/bdev.h"
 #include "engine/io/buf.h"
+#include "tests/unit/unit.h"
 
 #define ARENA_BYTES (4 * MIB)
 
@@ -205,21 +205,16 @@ static void held_buffers_are_not_handed_out_before_their_release(void)
 
 int main(void)
 {
-	unsigned failures;
-	CU_pSuite s;
+	CU_TestInfo tests[] = {
+		TEST(buffers_are_aligned_and_apart),
+		TEST(registered_buffers_lie_in_the_arena),
+		TEST(small_pieces_become_big_ones_again),
+		TEST(plain_memory_is_poisoned),
+		TEST(iovecs_copy_and_slice),
+		TEST(ranges_are_checked),
+		TEST(held_buffers_are_not_handed_out_before_their_release),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("buf", NULL, NULL);
-#define T(f) CU_add_test(s, #f, f)
-	T(buffers_are_aligned_and_apart);
-	T(registered_buffers_lie_in_the_arena);
-	T(small_pieces_become_big_ones_again);
-	T(plain_memory_is_poisoned);
-	T(iovecs_copy_and_slice);
-	T(ranges_are_checked);
-	T(held_buffers_are_not_handed_out_before_their_release);
-	CU_basic_run_tests();
-	failures = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failures != 0;
+	return tests_run("buf", tests);
 }

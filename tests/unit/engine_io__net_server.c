@@ -2,11 +2,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <CUnit/Basic.h>
 
 #include "engine/base/units.h"
 #include "engine/io/net_server.h"
 #include "engine/io/real.h"
+#include "tests/unit/unit.h"
 
 #define CONNS_MAX 16
 
@@ -218,17 +218,12 @@ static void connection_that_ends_as_it_is_stopped_is_there_until_it_has_been_tol
 
 int main(void)
 {
-	CU_pSuite suite;
-	unsigned failures;
+	CU_TestInfo tests[] = {
+		TEST(newest_takes_the_place_of_the_oldest_that_has_not_shaken_hands),
+		TEST(end_waits_for_all),
+		TEST(connection_that_ends_as_it_is_stopped_is_there_until_it_has_been_told),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	suite = CU_add_suite("net server", NULL, NULL);
-#define T(f) CU_add_test(suite, #f, f)
-	T(newest_takes_the_place_of_the_oldest_that_has_not_shaken_hands);
-	T(end_waits_for_all);
-	T(connection_that_ends_as_it_is_stopped_is_there_until_it_has_been_told);
-	CU_basic_run_tests();
-	failures = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failures != 0;
+	return tests_run("net server", tests);
 }

@@ -1,9 +1,9 @@
 /* Range locks, by coroutines of one reactor; a random run is compared with a list of who holds what. */
 #include <string.h>
-#include <CUnit/Basic.h>
 
 #include "engine/base/rng.h"
 #include "engine/io/range_lock.h"
+#include "tests/unit/unit.h"
 
 static uint64_t test_now_ns(struct world *w) { return 0; }
 static const struct world_ops ops = { .now_ns = test_now_ns };
@@ -178,19 +178,14 @@ static void random_holders_never_clash(void)
 
 int main(void)
 {
-	unsigned failures;
-	CU_pSuite s;
+	CU_TestInfo tests[] = {
+		TEST(neighbours_do_not_wait),
+		TEST(overlapping_ones_wait_in_line),
+		TEST(shared_ones_do_not_starve_an_exclusive_one),
+		TEST(try_lock_never_waits),
+		TEST(random_holders_never_clash),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("range_lock", NULL, NULL);
-#define T(f) CU_add_test(s, #f, f)
-	T(neighbours_do_not_wait);
-	T(overlapping_ones_wait_in_line);
-	T(shared_ones_do_not_starve_an_exclusive_one);
-	T(try_lock_never_waits);
-	T(random_holders_never_clash);
-	CU_basic_run_tests();
-	failures = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failures != 0;
+	return tests_run("range_lock", tests);
 }

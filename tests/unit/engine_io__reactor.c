@@ -2,10 +2,10 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <CUnit/Basic.h>
 
 #include "engine/base/rng.h"
 #include "engine/io/co.h"
+#include "tests/unit/unit.h"
 
 static uint64_t clock_ns;
 static _Atomic unsigned kicks;
@@ -392,23 +392,18 @@ static void inbox_keeps_each_senders_order(void)
 
 int main(void)
 {
-	unsigned failures;
-	CU_pSuite s;
+	CU_TestInfo tests[] = {
+		TEST(turn_runs_messages_tasks_timers_hooks),
+		TEST(steps_pick_a_task),
+		TEST(timers_fire_in_order_under_changes),
+		TEST(calls_go_there_and_back),
+		TEST(calls_start_in_the_order_of_messages),
+		TEST(spawn_starts_elsewhere),
+		TEST(poster_kicks_a_sleeper_once),
+		TEST(lazy_messages_wake_nobody_at_once),
+		TEST(inbox_keeps_each_senders_order),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("reactor", NULL, NULL);
-#define T(f) CU_add_test(s, #f, f)
-	T(turn_runs_messages_tasks_timers_hooks);
-	T(steps_pick_a_task);
-	T(timers_fire_in_order_under_changes);
-	T(calls_go_there_and_back);
-	T(calls_start_in_the_order_of_messages);
-	T(spawn_starts_elsewhere);
-	T(poster_kicks_a_sleeper_once);
-	T(lazy_messages_wake_nobody_at_once);
-	T(inbox_keeps_each_senders_order);
-	CU_basic_run_tests();
-	failures = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failures != 0;
+	return tests_run("reactor", tests);
 }

@@ -2,6 +2,7 @@
  * Simulated disks: contents, buffers, and what is durable when. Faults and the schedule: engine_io__sim_world.c.
  */
 #include "tests/unit/engine_io__sim.h"
+#include "tests/unit/unit.h"
 
 /* ---- contents ---- */
 
@@ -630,30 +631,25 @@ static void write_in_flight_may_persist_from_submission_on(void)
 
 int main(void)
 {
-	unsigned failures;
-	CU_pSuite s;
+	CU_TestInfo tests[] = {
+		TEST(reads_give_what_was_written_and_zeros_elsewhere),
+		TEST(zeroing_terabytes_costs_nothing_and_leaves_nothing),
+		TEST(discard_zeros_whole_pages_or_leaves_them),
+		TEST(payload_moves_at_any_moment_until_completion_and_not_after),
+		TEST(completions_come_in_any_order),
+		TEST(power_cut_leaves_only_what_the_contract_allows),
+		TEST(crash_without_power_cut_keeps_what_was_completed),
+		TEST(flush_covers_only_writes_completed_before_its_submission),
+		TEST(fua_makes_its_own_write_durable_and_no_other),
+		TEST(cut_none_loses_and_cut_all_keeps_everything),
+		TEST(cut_prefix_keeps_a_prefix_in_submission_order),
+		TEST(cut_prefix_goes_by_submission_not_completion),
+		TEST(cut_all_but_one_and_only_one_take_a_granule_or_a_write),
+		TEST(cut_random_tears_pages_and_loses_whole_ones),
+		TEST(cut_one_is_one_of_all_disks),
+		TEST(write_in_flight_may_persist_from_submission_on),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("sim", NULL, NULL);
-#define T(f) CU_add_test(s, #f, f)
-	T(reads_give_what_was_written_and_zeros_elsewhere);
-	T(zeroing_terabytes_costs_nothing_and_leaves_nothing);
-	T(discard_zeros_whole_pages_or_leaves_them);
-	T(payload_moves_at_any_moment_until_completion_and_not_after);
-	T(completions_come_in_any_order);
-	T(power_cut_leaves_only_what_the_contract_allows);
-	T(crash_without_power_cut_keeps_what_was_completed);
-	T(flush_covers_only_writes_completed_before_its_submission);
-	T(fua_makes_its_own_write_durable_and_no_other);
-	T(cut_none_loses_and_cut_all_keeps_everything);
-	T(cut_prefix_keeps_a_prefix_in_submission_order);
-	T(cut_prefix_goes_by_submission_not_completion);
-	T(cut_all_but_one_and_only_one_take_a_granule_or_a_write);
-	T(cut_random_tears_pages_and_loses_whole_ones);
-	T(cut_one_is_one_of_all_disks);
-	T(write_in_flight_may_persist_from_submission_on);
-	CU_basic_run_tests();
-	failures = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failures != 0;
+	return tests_run("sim", tests);
 }

@@ -2,6 +2,7 @@
  * The simulated world: faults, locks, copies of disks, the schedule, and that a seed is a run.
  */
 #include "tests/unit/engine_io__sim.h"
+#include "tests/unit/unit.h"
 
 #define ALWAYS 65536
 #define HALF 32768
@@ -721,39 +722,34 @@ static void clocks_start_at_random(void)
 
 int main(void)
 {
-	unsigned failures;
-	CU_pSuite s;
+	CU_TestInfo tests[] = {
+		TEST(errors_hit_the_operations_they_are_set_for),
+		TEST(failed_write_leaves_old_new_or_both),
+		TEST(rates_are_rates),
+		TEST(stalled_request_completes_later),
+		TEST(lost_write_succeeds_and_changes_nothing),
+		TEST(misdirected_write_lands_elsewhere_whole),
+		TEST(bit_rot_flips_one_bit_for_good),
+		TEST(disk_that_is_gone_fails_everything_until_it_is_back),
+		TEST(lying_flush_makes_nothing_durable),
+		TEST(hanging_disk_completes_nothing_until_cleared),
+		TEST(bad_range_fails_reads_until_it_is_written),
+		TEST(open_and_locks),
+		TEST(read_only_disk_refuses_writes),
+		TEST(disks_come_go_and_change_their_paths),
+		TEST(resized_disk_loses_what_lay_beyond),
+		TEST(poked_bytes_are_seen_and_durable),
+		TEST(clone_is_equal_and_independent),
+		TEST(restored_disk_has_the_contents_of_the_clone_and_no_cache),
+		TEST(hash_is_of_contents_alone),
+		TEST(same_seed_same_run_other_seed_other_run),
+		TEST(hooks_run_when_nothing_else_is_ready),
+		TEST(ready_tasks_run_in_any_order),
+		TEST(run_ends_by_result_limit_or_deadlock),
+		TEST(run_stops_at_exactly_the_event_asked_for),
+		TEST(clocks_start_at_random),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("sim_world", NULL, NULL);
-#define T(f) CU_add_test(s, #f, f)
-	T(errors_hit_the_operations_they_are_set_for);
-	T(failed_write_leaves_old_new_or_both);
-	T(rates_are_rates);
-	T(stalled_request_completes_later);
-	T(lost_write_succeeds_and_changes_nothing);
-	T(misdirected_write_lands_elsewhere_whole);
-	T(bit_rot_flips_one_bit_for_good);
-	T(disk_that_is_gone_fails_everything_until_it_is_back);
-	T(lying_flush_makes_nothing_durable);
-	T(hanging_disk_completes_nothing_until_cleared);
-	T(bad_range_fails_reads_until_it_is_written);
-	T(open_and_locks);
-	T(read_only_disk_refuses_writes);
-	T(disks_come_go_and_change_their_paths);
-	T(resized_disk_loses_what_lay_beyond);
-	T(poked_bytes_are_seen_and_durable);
-	T(clone_is_equal_and_independent);
-	T(restored_disk_has_the_contents_of_the_clone_and_no_cache);
-	T(hash_is_of_contents_alone);
-	T(same_seed_same_run_other_seed_other_run);
-	T(hooks_run_when_nothing_else_is_ready);
-	T(ready_tasks_run_in_any_order);
-	T(run_ends_by_result_limit_or_deadlock);
-	T(run_stops_at_exactly_the_event_asked_for);
-	T(clocks_start_at_random);
-	CU_basic_run_tests();
-	failures = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failures != 0;
+	return tests_run("sim_world", tests);
 }

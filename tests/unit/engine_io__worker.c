@@ -1,12 +1,12 @@
 /* Threads for calls that may block: works that never end keep nobody but themselves. */
 #include <sched.h>
 #include <semaphore.h>
-#include <CUnit/Basic.h>
 
 #include "engine/base/units.h"
 #include "engine/io/co.h"
 #include "engine/io/real.h"
 #include "engine/io/worker.h"
+#include "tests/unit/unit.h"
 
 static struct world *world;
 static struct worker_pool *pool;
@@ -130,16 +130,11 @@ static void the_end_does_not_wait_for_works_that_hang(void)
 
 int main(void)
 {
-	unsigned failures;
-	CU_pSuite s;
+	CU_TestInfo tests[] = {
+		TEST(works_that_hang_do_not_keep_other_queues),
+		TEST(the_end_does_not_wait_for_works_that_hang),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("worker", NULL, NULL);
-#define T(f) CU_add_test(s, #f, f)
-	T(works_that_hang_do_not_keep_other_queues);
-	T(the_end_does_not_wait_for_works_that_hang);
-	CU_basic_run_tests();
-	failures = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failures != 0;
+	return tests_run("worker", tests);
 }

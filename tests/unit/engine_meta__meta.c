@@ -2,6 +2,7 @@
 #include "tests/unit/engine_meta__rig.h"
 
 #include "engine/base/crc32c.h"
+#include "tests/unit/unit.h"
 
 static const struct rig_conf conf_default = {
 	.seed = 1, .group_bytes = 4 * MIB, .journal_bytes = 512 * KIB, .cache_bytes = 2 * MIB, .checkpoint_ns = NS_PER_SEC,
@@ -711,31 +712,26 @@ static void what_was_committed_outlives_a_failed_checkpoint(void)
 
 int main(void)
 {
-	CU_pSuite s;
-	unsigned failed;
+	CU_TestInfo tests[] = {
+		TEST(arrays_agree_with_a_model),
+		TEST(what_is_cleared_costs_nothing),
+		TEST(a_tree_is_as_high_as_it_must_be),
+		TEST(a_crash_leaves_a_prefix_of_the_records),
+		TEST(a_crash_at_any_event_is_survived),
+		TEST(the_journal_wraps_many_times),
+		TEST(records_of_a_checkpoint_make_no_block),
+		TEST(a_read_only_replay_writes_nothing),
+		TEST(a_bad_copy_is_repaired_from_a_good_one),
+		TEST(no_good_copy_is_an_error),
+		TEST(every_byte_of_a_page_counts),
+		TEST(a_damaged_block_in_the_middle_refuses),
+		TEST(a_torn_tail_is_dropped),
+		TEST(every_byte_of_a_block_counts),
+		TEST(the_cache_keeps_its_limit),
+		TEST(a_full_store_can_be_dug_out),
+		TEST(what_was_committed_outlives_a_failed_checkpoint),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("meta", NULL, NULL);
-	CU_add_test(s, "arrays_agree_with_a_model", arrays_agree_with_a_model);
-	CU_add_test(s, "what_is_cleared_costs_nothing", what_is_cleared_costs_nothing);
-	CU_add_test(s, "a_tree_is_as_high_as_it_must_be", a_tree_is_as_high_as_it_must_be);
-	CU_add_test(s, "a_crash_leaves_a_prefix_of_the_records", a_crash_leaves_a_prefix_of_the_records);
-	CU_add_test(s, "a_crash_at_any_event_is_survived", a_crash_at_any_event_is_survived);
-	CU_add_test(s, "the_journal_wraps_many_times", the_journal_wraps_many_times);
-	CU_add_test(s, "records_of_a_checkpoint_make_no_block", records_of_a_checkpoint_make_no_block);
-	CU_add_test(s, "a_read_only_replay_writes_nothing", a_read_only_replay_writes_nothing);
-	CU_add_test(s, "a_bad_copy_is_repaired_from_a_good_one", a_bad_copy_is_repaired_from_a_good_one);
-	CU_add_test(s, "no_good_copy_is_an_error", no_good_copy_is_an_error);
-	CU_add_test(s, "every_byte_of_a_page_counts", every_byte_of_a_page_counts);
-	CU_add_test(s, "a_damaged_block_in_the_middle_refuses", a_damaged_block_in_the_middle_refuses);
-	CU_add_test(s, "a_torn_tail_is_dropped", a_torn_tail_is_dropped);
-	CU_add_test(s, "every_byte_of_a_block_counts", every_byte_of_a_block_counts);
-	CU_add_test(s, "the_cache_keeps_its_limit", the_cache_keeps_its_limit);
-	CU_add_test(s, "a_full_store_can_be_dug_out", a_full_store_can_be_dug_out);
-	CU_add_test(s, "what_was_committed_outlives_a_failed_checkpoint", what_was_committed_outlives_a_failed_checkpoint);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return tests_run("meta", tests);
 }

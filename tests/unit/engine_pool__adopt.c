@@ -4,13 +4,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <CUnit/Basic.h>
 
 #include "engine/base/units.h"
 #include "engine/io/buf.h"
 #include "engine/io/sim.h"
 #include "engine/pool/pool_internal.h"
 #include "tests/unit/engine_pool__expect.h"
+#include "tests/unit/unit.h"
 
 #define CLUSTER (64 * KIB)
 #define SUB (CLUSTER / 16)
@@ -736,19 +736,17 @@ static void a_full_pool_makes_it_wait(void)
 
 int main(void)
 {
-	CU_pSuite s;
+	CU_TestInfo tests[] = {
+		TEST(clients_see_the_source_and_their_changes),
+		TEST(the_end_is_not_noticed),
+		TEST(a_crash_loses_nothing),
+		TEST(a_source_that_fails_fails_what_needs_it),
+		TEST(a_pool_opens_without_the_source),
+		TEST(what_has_to_wait_is_refused),
+		TEST(zeros_of_the_source_cost_nothing),
+		TEST(a_full_pool_makes_it_wait),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("adopt", NULL, NULL);
-	CU_add_test(s, "clients_see_the_source_and_their_changes", clients_see_the_source_and_their_changes);
-	CU_add_test(s, "the_end_is_not_noticed", the_end_is_not_noticed);
-	CU_add_test(s, "a_crash_loses_nothing", a_crash_loses_nothing);
-	CU_add_test(s, "a_source_that_fails_fails_what_needs_it", a_source_that_fails_fails_what_needs_it);
-	CU_add_test(s, "a_pool_opens_without_the_source", a_pool_opens_without_the_source);
-	CU_add_test(s, "what_has_to_wait_is_refused", what_has_to_wait_is_refused);
-	CU_add_test(s, "zeros_of_the_source_cost_nothing", zeros_of_the_source_cost_nothing);
-	CU_add_test(s, "a_full_pool_makes_it_wait", a_full_pool_makes_it_wait);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	return CU_get_number_of_failures() != 0;
+	return tests_run("adopt", tests);
 }

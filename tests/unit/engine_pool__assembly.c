@@ -2,12 +2,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <CUnit/Basic.h>
 
 #include "engine/base/crc32c.h"
 #include "engine/base/units.h"
 #include "engine/io/sim.h"
 #include "engine/pool/assembly.h"
+#include "tests/unit/unit.h"
 
 #define N_DISKS 8
 #define DISK_BYTES (2 * MIB)
@@ -840,38 +840,32 @@ static void geometry_follows_the_disks(void)
 
 int main(void)
 {
-	CU_pSuite s;
-	unsigned failures;
+	CU_TestInfo tests[] = {
+		TEST(order_of_paths_and_their_names_do_not_matter),
+		TEST(absent_disks_are_told),
+		TEST(same_object_by_two_paths_counts_once),
+		TEST(disk_that_missed_writes_is_stale),
+		TEST(disk_restored_from_an_old_copy_is_stale),
+		TEST(halves_that_ran_apart_are_refused),
+		TEST(label_that_one_disk_alone_got_is_no_second_history),
+		TEST(label_that_calls_another_out_and_one_disk_alone_got_is_no_second_history),
+		TEST(newest_disk_that_went_back_in_time_is_a_second_history),
+		TEST(byte_copies_are_refused),
+		TEST(disks_of_another_pool_do_not_come_in),
+		TEST(disk_that_was_taken_out_stays_out),
+		TEST(disk_cut_short_counts_as_missing),
+		TEST(disk_that_was_cut_short_and_made_long_again_is_doubtful),
+		TEST(unknown_features_decide_what_is_possible),
+		TEST(damaged_disk_is_absent_and_said_if_there_is_no_other),
+		TEST(pool_is_never_opened_twice),
+		TEST(pools_are_discovered_with_their_disks),
+		TEST(foreign_data_is_refused_with_bytes_unchanged),
+		TEST(disks_of_pools_are_refused_without_force),
+		TEST(forced_pool_replaces_the_old_one),
+		TEST(what_no_pool_can_be_made_of_is_refused),
+		TEST(geometry_follows_the_disks),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("assembly", NULL, NULL);
-#define T(f) CU_add_test(s, #f, f)
-	T(order_of_paths_and_their_names_do_not_matter);
-	T(absent_disks_are_told);
-	T(same_object_by_two_paths_counts_once);
-	T(disk_that_missed_writes_is_stale);
-	T(disk_restored_from_an_old_copy_is_stale);
-	T(halves_that_ran_apart_are_refused);
-	T(label_that_one_disk_alone_got_is_no_second_history);
-	T(label_that_calls_another_out_and_one_disk_alone_got_is_no_second_history);
-	T(newest_disk_that_went_back_in_time_is_a_second_history);
-	T(byte_copies_are_refused);
-	T(disks_of_another_pool_do_not_come_in);
-	T(disk_that_was_taken_out_stays_out);
-	T(disk_cut_short_counts_as_missing);
-	T(disk_that_was_cut_short_and_made_long_again_is_doubtful);
-	T(unknown_features_decide_what_is_possible);
-	T(damaged_disk_is_absent_and_said_if_there_is_no_other);
-	T(pool_is_never_opened_twice);
-	T(pools_are_discovered_with_their_disks);
-	T(foreign_data_is_refused_with_bytes_unchanged);
-	T(disks_of_pools_are_refused_without_force);
-	T(forced_pool_replaces_the_old_one);
-	T(what_no_pool_can_be_made_of_is_refused);
-	T(geometry_follows_the_disks);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failures = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failures != 0;
+	return tests_run("assembly", tests);
 }

@@ -2,13 +2,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <CUnit/Basic.h>
 
 #include "engine/base/rng.h"
 #include "engine/base/units.h"
 #include "engine/io/buf.h"
 #include "engine/io/sim.h"
 #include "engine/pool/ashlar.h"
+#include "tests/unit/unit.h"
 
 #define CLUSTER (16 * KIB)
 #define SUB (CLUSTER / 16)
@@ -133,7 +133,6 @@ static int step_resize(struct run *run)
 			abort();                                                    \
 		}                                                                   \
 	} while (0)
-
 
 static size_t ranges_get(struct run *run, const struct point *a, const struct point *b, size_t room, struct ashlar_range *v)
 {
@@ -400,13 +399,11 @@ static void what_is_not_there_or_not_related_is_refused(void)
 
 int main(void)
 {
-	CU_pSuite s;
+	CU_TestInfo tests[] = {
+		TEST(differences_are_those_of_plain_arrays),
+		TEST(what_is_not_there_or_not_related_is_refused),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("diff", NULL, NULL);
-	CU_add_test(s, "differences_are_those_of_plain_arrays", differences_are_those_of_plain_arrays);
-	CU_add_test(s, "what_is_not_there_or_not_related_is_refused", what_is_not_there_or_not_related_is_refused);
-	CU_basic_set_mode(CU_BRM_NORMAL);
-	CU_basic_run_tests();
-	return CU_get_number_of_failures() != 0;
+	return tests_run("diff", tests);
 }

@@ -19,7 +19,6 @@ static unsigned n_problems;
 	} while (0)
 
 /* Must succeed, and must fail with this code and a sentence that has this in it. */
-/* Must succeed, and must fail with this code and a sentence that has this in it. */
 #define OK(env, call)                                                                                         \
 	do {                                                                                                  \
 		struct err e = { 0 };                                                                         \

@@ -4,6 +4,7 @@
 #include "tests/unit/engine_pool__snapshots_rig.h"
 
 #include "engine/pool/label.h"
+#include "tests/unit/unit.h"
 
 #define KEEP .read_only = -1, .max_clients = -1
 
@@ -184,19 +185,11 @@ static void what_is_not_named_stays(void)
 int main(void)
 {
 	CU_TestInfo tests[] = {
-		{ "rules_survive_a_power_cut_and_hold_for_what_comes_of_a_volume", rules_survive_a_power_cut_and_hold_for_what_comes_of_a_volume },
-		{ "clients_are_limited", clients_are_limited },
-		{ "what_is_not_named_stays", what_is_not_named_stays },
+		TEST(rules_survive_a_power_cut_and_hold_for_what_comes_of_a_volume),
+		TEST(clients_are_limited),
+		TEST(what_is_not_named_stays),
 		CU_TEST_INFO_NULL,
 	};
-	CU_SuiteInfo suites[] = { { "exports", NULL, NULL, NULL, NULL, tests }, CU_SUITE_INFO_NULL };
-	unsigned failed;
 
-	if (CU_initialize_registry() || CU_register_suites(suites))
-		return 1;
-	CU_basic_set_mode(CU_BRM_NORMAL);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return tests_run("exports", tests);
 }

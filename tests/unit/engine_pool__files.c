@@ -6,11 +6,11 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <CUnit/Basic.h>
 
 #include "engine/base/units.h"
 #include "engine/io/real.h"
 #include "engine/pool/assembly.h"
+#include "tests/unit/unit.h"
 
 #define FILE_BYTES (8 * MIB)
 
@@ -386,21 +386,15 @@ static void file_system_is_refused_and_unchanged(void)
 
 int main(void)
 {
-	CU_pSuite s;
-	unsigned failures;
+	CU_TestInfo tests[] = {
+		TEST(second_process_is_locked_out),
+		TEST(readers_share_and_keep_writers_out),
+		TEST(write_protected_files_open_read_only),
+		TEST(directories_stand_for_their_files),
+		TEST(block_devices_are_listed),
+		TEST(file_system_is_refused_and_unchanged),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("files", NULL, NULL);
-#define T(f) CU_add_test(s, #f, f)
-	T(second_process_is_locked_out);
-	T(readers_share_and_keep_writers_out);
-	T(write_protected_files_open_read_only);
-	T(directories_stand_for_their_files);
-	T(block_devices_are_listed);
-	T(file_system_is_refused_and_unchanged);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failures = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failures != 0;
+	return tests_run("files", tests);
 }

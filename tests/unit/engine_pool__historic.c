@@ -5,6 +5,7 @@
 #include <malloc.h>
 
 #include "tests/unit/engine_pool__historic_rig.h"
+#include "tests/unit/unit.h"
 
 #define EXPECT(h, cond)                                                  \
 	do {                                                             \
@@ -685,36 +686,30 @@ static void scrub_does_not_make_parity_agree_with_rot(void)
 
 int main(void)
 {
-	unsigned failures;
-	CU_pSuite s;
+	CU_TestInfo tests[] = {
+		TEST(power_cut_in_a_partial_stripe_with_disks_lost_leaves_other_sectors_alone),
+		TEST(old_tail_of_the_log_is_not_replayed_after_a_second_crash),
+		TEST(log_that_loses_a_copy_under_writes_still_closes_the_write_hole),
+		TEST(fua_write_to_new_stripes_is_there_after_a_cut_with_disks_missing),
+		TEST(logged_write_is_not_replayed_over_a_later_whole_stripe),
+		TEST(space_is_not_reused_while_its_discard_is_under_way),
+		TEST(columns_that_could_not_be_written_are_not_believed_after_the_next_loss),
+		TEST(parity_buffers_are_not_shared_between_stripes_that_are_retried),
+		TEST(requests_that_a_disk_ends_after_it_was_put_out_do_no_harm),
+		TEST(failed_flush_is_never_tried_again_to_success),
+		TEST(split_reads_with_transient_errors_return_every_byte),
+		TEST(target_of_a_rebuild_gets_the_writes_that_are_under_way_when_it_begins),
+		TEST(disk_that_returns_after_another_was_rebuilt_is_brought_up_to_date),
+		TEST(rebuild_writes_to_its_target_only),
+		TEST(space_that_a_rebuild_leaves_is_not_reused_before_the_move_is_durable),
+		TEST(rebuild_never_makes_zeros_of_what_cannot_be_read),
+		TEST(resync_never_makes_zeros_of_what_cannot_be_read),
+		TEST(scrub_does_not_make_parity_agree_with_rot),
+		CU_TEST_INFO_NULL,
+	};
 
 	mallopt(M_MMAP_THRESHOLD, 256 << 20); /* worlds come and go: keep their memory */
 	mallopt(M_TRIM_THRESHOLD, 256 << 20);
-	CU_initialize_registry();
-	s = CU_add_suite("historic", NULL, NULL);
-#define T(f) CU_add_test(s, #f, f)
-	T(power_cut_in_a_partial_stripe_with_disks_lost_leaves_other_sectors_alone);
-	T(old_tail_of_the_log_is_not_replayed_after_a_second_crash);
-	T(log_that_loses_a_copy_under_writes_still_closes_the_write_hole);
-	T(fua_write_to_new_stripes_is_there_after_a_cut_with_disks_missing);
-	T(logged_write_is_not_replayed_over_a_later_whole_stripe);
-	T(space_is_not_reused_while_its_discard_is_under_way);
-	T(columns_that_could_not_be_written_are_not_believed_after_the_next_loss);
-	T(parity_buffers_are_not_shared_between_stripes_that_are_retried);
-	T(requests_that_a_disk_ends_after_it_was_put_out_do_no_harm);
-	T(failed_flush_is_never_tried_again_to_success);
-	T(split_reads_with_transient_errors_return_every_byte);
-	T(target_of_a_rebuild_gets_the_writes_that_are_under_way_when_it_begins);
-	T(disk_that_returns_after_another_was_rebuilt_is_brought_up_to_date);
-	T(rebuild_writes_to_its_target_only);
-	T(space_that_a_rebuild_leaves_is_not_reused_before_the_move_is_durable);
-	T(rebuild_never_makes_zeros_of_what_cannot_be_read);
-	T(resync_never_makes_zeros_of_what_cannot_be_read);
-	T(scrub_does_not_make_parity_agree_with_rot);
 	CU_set_error_action(CUEA_IGNORE);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failures = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failures != 0;
+	return tests_run("historic", tests);
 }

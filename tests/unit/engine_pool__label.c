@@ -2,12 +2,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <CUnit/Basic.h>
 
 #include "engine/base/crc32c.h"
 #include "engine/base/units.h"
 #include "engine/io/sim.h"
 #include "engine/pool/assembly.h"
+#include "tests/unit/unit.h"
 
 #define DISK_BYTES (4 * MIB)
 
@@ -631,35 +631,26 @@ static void export_names_are_visible_utf8(void)
 
 int main(void)
 {
-	static CU_TestInfo tests[] = {
-#define T(f) { #f, f }
-		T(what_is_encoded_is_decoded),
-		T(long_paths_keep_their_end),
-		T(every_flipped_bit_is_noticed),
-		T(every_field_out_of_range_is_refused),
-		T(no_damage_with_a_right_checksum_crashes),
-		T(newest_of_the_ring_is_read),
-		T(label_torn_at_any_granule_keeps_the_one_before),
-		T(power_cut_during_a_label_write_leaves_old_or_new),
-		T(damage_in_alternate_areas_is_survived),
-		T(unreadable_sectors_beside_the_label_do_no_harm),
-		T(write_errors_of_one_area_are_partial_and_of_both_an_error),
-		T(tail_is_found_where_it_was_after_the_disk_has_grown),
-		T(tail_label_of_a_partition_is_not_the_whole_disks),
-		T(newest_label_of_another_version_is_not_passed_over),
-		T(label_in_the_slot_of_another_does_not_count),
-		T(names_that_could_do_harm_are_refused),
-		T(export_names_are_visible_utf8),
+	CU_TestInfo tests[] = {
+		TEST(what_is_encoded_is_decoded),
+		TEST(long_paths_keep_their_end),
+		TEST(every_flipped_bit_is_noticed),
+		TEST(every_field_out_of_range_is_refused),
+		TEST(no_damage_with_a_right_checksum_crashes),
+		TEST(newest_of_the_ring_is_read),
+		TEST(label_torn_at_any_granule_keeps_the_one_before),
+		TEST(power_cut_during_a_label_write_leaves_old_or_new),
+		TEST(damage_in_alternate_areas_is_survived),
+		TEST(unreadable_sectors_beside_the_label_do_no_harm),
+		TEST(write_errors_of_one_area_are_partial_and_of_both_an_error),
+		TEST(tail_is_found_where_it_was_after_the_disk_has_grown),
+		TEST(tail_label_of_a_partition_is_not_the_whole_disks),
+		TEST(newest_label_of_another_version_is_not_passed_over),
+		TEST(label_in_the_slot_of_another_does_not_count),
+		TEST(names_that_could_do_harm_are_refused),
+		TEST(export_names_are_visible_utf8),
 		CU_TEST_INFO_NULL,
 	};
-	CU_SuiteInfo suites[] = { { "label", NULL, NULL, NULL, NULL, tests }, CU_SUITE_INFO_NULL };
-	unsigned failed;
 
-	if (CU_initialize_registry() != CUE_SUCCESS || CU_register_suites(suites) != CUE_SUCCESS)
-		return 2;
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures() + CU_get_number_of_suites_failed();
-	CU_cleanup_registry();
-	return failed ? 1 : 0;
+	return tests_run("label", tests);
 }

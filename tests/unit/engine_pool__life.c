@@ -5,6 +5,7 @@
 #include "tests/unit/engine_pool__historic_rig.h"
 
 #include "engine/pool/life.h"
+#include "tests/unit/unit.h"
 
 #define EXPECT(h, cond)                                                  \
 	do {                                                             \
@@ -870,31 +871,25 @@ static void commands_refuse_what_would_lose_data(void)
 
 int main(void)
 {
-	unsigned failures;
-	CU_pSuite s;
+	CU_TestInfo tests[] = {
+		TEST(events_are_waited_for_and_say_what_was_lost),
+		TEST(settings_are_kept_and_nonsense_is_refused),
+		TEST(disk_that_returns_in_time_gets_what_it_missed),
+		TEST(rebuild_waits_as_long_as_it_was_told),
+		TEST(disk_with_errors_is_rebuilt_at_once_and_the_next_may_fail),
+		TEST(disks_return_together_and_leave_in_the_middle),
+		TEST(old_copy_of_a_disk_is_not_believed),
+		TEST(old_copy_is_not_believed_after_crashes),
+		TEST(target_that_fails_is_replaced_by_another),
+		TEST(rebuild_without_room_waits_and_says_so),
+		TEST(space_of_deleted_volumes_is_room_for_a_rebuild),
+		TEST(metadata_gets_one_more_copy),
+		TEST(background_work_yields_to_clients_and_takes_what_they_leave),
+		TEST(jobs_say_how_far_and_how_fast_they_are),
+		TEST(disk_that_hangs_holds_nobody_up),
+		TEST(commands_refuse_what_would_lose_data),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("life", NULL, NULL);
-#define T(f) CU_add_test(s, #f, f)
-	T(events_are_waited_for_and_say_what_was_lost);
-	T(settings_are_kept_and_nonsense_is_refused);
-	T(disk_that_returns_in_time_gets_what_it_missed);
-	T(rebuild_waits_as_long_as_it_was_told);
-	T(disk_with_errors_is_rebuilt_at_once_and_the_next_may_fail);
-	T(disks_return_together_and_leave_in_the_middle);
-	T(old_copy_of_a_disk_is_not_believed);
-	T(old_copy_is_not_believed_after_crashes);
-	T(target_that_fails_is_replaced_by_another);
-	T(rebuild_without_room_waits_and_says_so);
-	T(space_of_deleted_volumes_is_room_for_a_rebuild);
-	T(metadata_gets_one_more_copy);
-	T(background_work_yields_to_clients_and_takes_what_they_leave);
-	T(jobs_say_how_far_and_how_fast_they_are);
-	T(disk_that_hangs_holds_nobody_up);
-	T(commands_refuse_what_would_lose_data);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failures = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failures != 0;
+	return tests_run("life", tests);
 }

@@ -4,6 +4,7 @@
 #include "tests/unit/engine_pool__snapshots_rig.h"
 
 #include "engine/pool/label.h"
+#include "tests/unit/unit.h"
 
 static struct ashlar_limits co_limits(struct env *env, const char *name)
 {
@@ -323,21 +324,13 @@ static void a_volume_that_moves_keeps_its_limits(void)
 int main(void)
 {
 	CU_TestInfo tests[] = {
-		{ "limits_outlive_restarts_and_power_cuts", limits_outlive_restarts_and_power_cuts },
-		{ "limits_hold_for_all_clients_at_once", limits_hold_for_all_clients_at_once },
-		{ "held_requests_keep_nobody_from_leaving", held_requests_keep_nobody_from_leaving },
-		{ "what_makes_no_sense_is_refused", what_makes_no_sense_is_refused },
-		{ "a_volume_that_moves_keeps_its_limits", a_volume_that_moves_keeps_its_limits },
+		TEST(limits_outlive_restarts_and_power_cuts),
+		TEST(limits_hold_for_all_clients_at_once),
+		TEST(held_requests_keep_nobody_from_leaving),
+		TEST(what_makes_no_sense_is_refused),
+		TEST(a_volume_that_moves_keeps_its_limits),
 		CU_TEST_INFO_NULL,
 	};
-	CU_SuiteInfo suites[] = { { "pool: limits", NULL, NULL, NULL, NULL, tests }, CU_SUITE_INFO_NULL };
-	unsigned failed;
 
-	CU_initialize_registry();
-	CU_register_suites(suites);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return tests_run("pool: limits", tests);
 }

@@ -7,11 +7,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <CUnit/Basic.h>
 
 #include "engine/base/units.h"
 #include "engine/pool/pool_internal.h"
 #include "tests/lib/sim_rig.h"
+#include "tests/unit/unit.h"
 
 #define LIMIT_NS (3600 * NS_PER_SEC)
 #define WHOLE_NS (600 * NS_PER_SEC)
@@ -287,23 +287,20 @@ static void raid6_survives_every_two_lost_disks(void) { lose_all_sets("raid6"); 
 
 int main(void)
 {
-	unsigned failures;
-	CU_pSuite s;
+	CU_TestInfo tests[] = {
+		TEST(raid1_survives_every_lost_disk),
+		TEST(raid1_of_three_survives_every_two_lost_disks),
+		TEST(raid10_survives_every_lost_disk),
+		TEST(raid10_of_three_survives_every_two_lost_disks),
+		TEST(raid5_survives_every_lost_disk),
+		TEST(raid6_survives_every_two_lost_disks),
+		CU_TEST_INFO_NULL,
+	};
+	int r;
 
 	mallopt(M_MMAP_THRESHOLD, 256 << 20); /* worlds come and go: keep their memory */
 	mallopt(M_TRIM_THRESHOLD, 256 << 20);
-	CU_initialize_registry();
-	s = CU_add_suite("losses", NULL, NULL);
-#define T(f) CU_add_test(s, #f, f)
-	T(raid1_survives_every_lost_disk);
-	T(raid1_of_three_survives_every_two_lost_disks);
-	T(raid10_survives_every_lost_disk);
-	T(raid10_of_three_survives_every_two_lost_disks);
-	T(raid5_survives_every_lost_disk);
-	T(raid6_survives_every_two_lost_disks);
-	CU_basic_run_tests();
+	r = tests_run("losses", tests);
 	printf("%u sets of lost disks\n", n_sets);
-	failures = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failures != 0;
+	return r;
 }

@@ -3,6 +3,7 @@
  */
 #include "engine/pool/move_family.h"
 #include "tests/unit/engine_pool__snapshots_rig.h"
+#include "tests/unit/unit.h"
 
 #define DISK (64 * MIB)
 
@@ -682,28 +683,20 @@ static void a_disk_leaves_though_its_empty_groups_are_wide(void)
 int main(void)
 {
 	CU_TestInfo tests[] = {
-		{ "a_family_moves_as_a_whole_and_shares_what_it_shared", a_family_moves_as_a_whole_and_shares_what_it_shared },
-		{ "a_volume_that_holds_nothing_moves_and_its_job_is_told", a_volume_that_holds_nothing_moves_and_its_job_is_told },
-		{ "clients_write_on_while_their_volumes_move", clients_write_on_while_their_volumes_move },
-		{ "snapshots_clones_and_rollbacks_meanwhile_are_as_ever", snapshots_clones_and_rollbacks_meanwhile_are_as_ever },
-		{ "a_rollback_is_done_at_any_moment_of_a_move", a_rollback_is_done_at_any_moment_of_a_move },
-		{ "a_move_goes_on_after_a_power_cut", a_move_goes_on_after_a_power_cut },
-		{ "closing_the_pool_stops_it_and_opening_goes_on", closing_the_pool_stops_it_and_opening_goes_on },
-		{ "a_move_is_cancelled_or_paused", a_move_is_cancelled_or_paused },
-		{ "what_cannot_be_read_ends_the_move_and_is_named", what_cannot_be_read_ends_the_move_and_is_named },
-		{ "what_cannot_be_is_refused_and_nothing_has_changed", what_cannot_be_is_refused_and_nothing_has_changed },
-		{ "groups_of_other_layouts_that_hold_nothing_are_room", groups_of_other_layouts_that_hold_nothing_are_room },
-		{ "a_disk_leaves_though_its_empty_groups_are_wide", a_disk_leaves_though_its_empty_groups_are_wide },
+		TEST(a_family_moves_as_a_whole_and_shares_what_it_shared),
+		TEST(a_volume_that_holds_nothing_moves_and_its_job_is_told),
+		TEST(clients_write_on_while_their_volumes_move),
+		TEST(snapshots_clones_and_rollbacks_meanwhile_are_as_ever),
+		TEST(a_rollback_is_done_at_any_moment_of_a_move),
+		TEST(a_move_goes_on_after_a_power_cut),
+		TEST(closing_the_pool_stops_it_and_opening_goes_on),
+		TEST(a_move_is_cancelled_or_paused),
+		TEST(what_cannot_be_read_ends_the_move_and_is_named),
+		TEST(what_cannot_be_is_refused_and_nothing_has_changed),
+		TEST(groups_of_other_layouts_that_hold_nothing_are_room),
+		TEST(a_disk_leaves_though_its_empty_groups_are_wide),
 		CU_TEST_INFO_NULL,
 	};
-	CU_SuiteInfo suites[] = { { "pool: moving families", NULL, NULL, NULL, NULL, tests }, CU_SUITE_INFO_NULL };
-	unsigned failed;
 
-	CU_initialize_registry();
-	CU_register_suites(suites);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return tests_run("pool: moving families", tests);
 }

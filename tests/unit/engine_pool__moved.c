@@ -4,13 +4,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <CUnit/Basic.h>
 
 #include "engine/base/units.h"
 #include "engine/io/buf.h"
 #include "engine/io/sim.h"
 #include "engine/pool/pool_internal.h"
 #include "tests/unit/engine_pool__expect.h"
+#include "tests/unit/unit.h"
 
 #define CLUSTER (64 * KIB)
 #define BLOCK 512
@@ -503,17 +503,15 @@ static void what_cannot_be_is_refused(void)
 
 int main(void)
 {
-	CU_pSuite s;
+	CU_TestInfo tests[] = {
+		TEST(the_client_does_not_notice),
+		TEST(a_crash_leaves_it_here_or_there),
+		TEST(a_target_that_fails_changes_nothing),
+		TEST(a_target_that_is_away_comes_back),
+		TEST(no_flush_vouches_for_what_a_broken_connection_took),
+		TEST(what_cannot_be_is_refused),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("moved", NULL, NULL);
-	CU_add_test(s, "the_client_does_not_notice", the_client_does_not_notice);
-	CU_add_test(s, "a_crash_leaves_it_here_or_there", a_crash_leaves_it_here_or_there);
-	CU_add_test(s, "a_target_that_fails_changes_nothing", a_target_that_fails_changes_nothing);
-	CU_add_test(s, "a_target_that_is_away_comes_back", a_target_that_is_away_comes_back);
-	CU_add_test(s, "no_flush_vouches_for_what_a_broken_connection_took", no_flush_vouches_for_what_a_broken_connection_took);
-	CU_add_test(s, "what_cannot_be_is_refused", what_cannot_be_is_refused);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	return CU_get_number_of_failures() != 0;
+	return tests_run("moved", tests);
 }

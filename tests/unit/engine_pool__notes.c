@@ -4,12 +4,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <CUnit/Basic.h>
 
 #include "engine/base/base.h"
 #include "engine/base/units.h"
 #include "engine/io/sim.h"
 #include "engine/pool/ashlar.h"
+#include "tests/unit/unit.h"
 
 static struct sim_disks *disks;
 static const char *paths[] = { "d0", "d1" };
@@ -216,15 +216,14 @@ static void a_power_cut_leaves_the_old_or_the_new_one(void)
 
 int main(void)
 {
-	CU_pSuite s;
+	CU_TestInfo tests[] = {
+		TEST(notes_go_with_their_volume),
+		TEST(a_power_cut_leaves_the_old_or_the_new_one),
+		CU_TEST_INFO_NULL,
+	};
+	int r = tests_run("notes", tests);
 
-	CU_initialize_registry();
-	s = CU_add_suite("notes", NULL, NULL);
-	CU_add_test(s, "notes_go_with_their_volume", notes_go_with_their_volume);
-	CU_add_test(s, "a_power_cut_leaves_the_old_or_the_new_one", a_power_cut_leaves_the_old_or_the_new_one);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
 	if (disks)
 		sim_disks_destroy(disks);
-	return CU_get_number_of_failures() != 0;
+	return r;
 }

@@ -4,11 +4,11 @@
  */
 #include <stdio.h>
 #include <string.h>
-#include <CUnit/Basic.h>
 
 #include "engine/base/units.h"
 #include "engine/io/buf.h"
 #include "tests/lib/sim_rig.h"
+#include "tests/unit/unit.h"
 
 #define VOLUMES 3 /* the first and the last are written in turn */
 #define BYTES (256 * KIB)
@@ -184,18 +184,9 @@ static void snapshots_of_two_volumes_show_no_number_without_the_one_before(void)
 int main(void)
 {
 	CU_TestInfo tests[] = {
-		{ "snapshots_of_two_volumes_show_no_number_without_the_one_before",
-		  snapshots_of_two_volumes_show_no_number_without_the_one_before },
+		TEST(snapshots_of_two_volumes_show_no_number_without_the_one_before),
 		CU_TEST_INFO_NULL,
 	};
-	CU_SuiteInfo suites[] = { { "order of snapshots", NULL, NULL, NULL, NULL, tests }, CU_SUITE_INFO_NULL };
-	unsigned failed;
 
-	CU_initialize_registry();
-	CU_register_suites(suites);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return tests_run("order of snapshots", tests);
 }

@@ -1,5 +1,6 @@
 /* raid5 and raid6 in the pool: where groups go, the stripe logs from the label to the replay, crashes with disks lost. */
 #include "tests/unit/engine_pool__parity_rig.h"
+#include "tests/unit/unit.h"
 
 static const uint64_t equal[DISKS_MAX] = { 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16 };
 static const uint64_t mixed[DISKS_MAX] = { 12, 20, 16, 34, 12, 16, 24, 16, 13, 16, 40, 16 };
@@ -602,27 +603,21 @@ static void disks_of_mixed_sizes_are_filled_to_the_brim(void)
 
 int main(void)
 {
-	CU_pSuite s;
-	unsigned failed;
+	CU_TestInfo tests[] = {
+		TEST(layouts_live_side_by_side_on_3_to_12_disks),
+		TEST(the_label_says_that_there_is_parity_from_the_first_group_on),
+		TEST(a_crash_at_any_write_leaves_one_log_group_or_none),
+		TEST(too_few_disks_are_refused_with_a_sentence),
+		TEST(disks_of_mixed_sizes_are_filled_to_the_brim),
+		TEST(groups_are_made_while_disks_are_away),
+		TEST(a_crash_and_every_allowed_loss_keep_what_was_flushed),
+		TEST(a_crash_while_the_logs_are_replayed_does_no_harm),
+		TEST(a_disk_that_fails_while_the_logs_are_replayed_goes_out),
+		TEST(a_damaged_log_is_refused_unless_forced),
+		TEST(the_log_takes_room_from_groups_that_hold_nothing),
+		TEST(read_only_shows_what_the_logs_hold_and_writes_nothing),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("parity", NULL, NULL);
-#define T(f) CU_add_test(s, #f, f)
-	T(layouts_live_side_by_side_on_3_to_12_disks);
-	T(the_label_says_that_there_is_parity_from_the_first_group_on);
-	T(a_crash_at_any_write_leaves_one_log_group_or_none);
-	T(too_few_disks_are_refused_with_a_sentence);
-	T(disks_of_mixed_sizes_are_filled_to_the_brim);
-	T(groups_are_made_while_disks_are_away);
-	T(a_crash_and_every_allowed_loss_keep_what_was_flushed);
-	T(a_crash_while_the_logs_are_replayed_does_no_harm);
-	T(a_disk_that_fails_while_the_logs_are_replayed_goes_out);
-	T(a_damaged_log_is_refused_unless_forced);
-	T(the_log_takes_room_from_groups_that_hold_nothing);
-	T(read_only_shows_what_the_logs_hold_and_writes_nothing);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return tests_run("parity", tests);
 }

@@ -2,11 +2,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <CUnit/Basic.h>
 
 #include "engine/base/rng.h"
 #include "engine/base/units.h"
 #include "engine/pool/placement.h"
+#include "tests/unit/unit.h"
 
 #define GROUP (64 * MIB)
 #define EXTENT (256 * KIB)
@@ -209,21 +209,16 @@ static void too_few_disks_are_no_place(void)
 
 int main(void)
 {
-	CU_pSuite s;
-	unsigned failed;
+	CU_TestInfo tests[] = {
+		TEST(equal_disks_are_used_as_wide_as_can_be),
+		TEST(disks_of_1_1_2_4_hold_four_in_raid5),
+		TEST(a_small_disk_beside_large_ones_is_used_too),
+		TEST(random_sizes_are_filled),
+		TEST(equal_shares_are_filled_evenly),
+		TEST(columns_on_disks_that_are_away_are_few),
+		TEST(too_few_disks_are_no_place),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("placement", NULL, NULL);
-	CU_add_test(s, "equal_disks_are_used_as_wide_as_can_be", equal_disks_are_used_as_wide_as_can_be);
-	CU_add_test(s, "disks_of_1_1_2_4_hold_four_in_raid5", disks_of_1_1_2_4_hold_four_in_raid5);
-	CU_add_test(s, "a_small_disk_beside_large_ones_is_used_too", a_small_disk_beside_large_ones_is_used_too);
-	CU_add_test(s, "random_sizes_are_filled", random_sizes_are_filled);
-	CU_add_test(s, "equal_shares_are_filled_evenly", equal_shares_are_filled_evenly);
-	CU_add_test(s, "columns_on_disks_that_are_away_are_few", columns_on_disks_that_are_away_are_few);
-	CU_add_test(s, "too_few_disks_are_no_place", too_few_disks_are_no_place);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return tests_run("placement", tests);
 }

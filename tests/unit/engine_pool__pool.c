@@ -1,12 +1,12 @@
 /* The pool end to end in the simulated world: create, open, write, read, close, check. */
 #include <stdio.h>
 #include <string.h>
-#include <CUnit/Basic.h>
 
 #include "engine/base/units.h"
 #include "engine/io/buf.h"
 #include "engine/io/sim.h"
 #include "engine/pool/ashlar.h"
+#include "tests/unit/unit.h"
 
 static struct sim_disks *disks;
 static const char *paths[] = { "d0", "d1", "d2", "d3" };
@@ -237,16 +237,11 @@ static void a_volume_keeps_what_was_written(void)
 
 int main(void)
 {
-	CU_pSuite s;
-	unsigned failed;
+	CU_TestInfo tests[] = {
+		TEST(a_volume_keeps_what_was_written),
+		TEST(space_of_one_layout_serves_another),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("pool", NULL, NULL);
-	CU_add_test(s, "a_volume_keeps_what_was_written", a_volume_keeps_what_was_written);
-	CU_add_test(s, "space_of_one_layout_serves_another", space_of_one_layout_serves_another);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return tests_run("pool", tests);
 }

@@ -2,6 +2,7 @@
 #include "engine/pool/stream.h"
 #include "tests/lib/pipe_stream.h"
 #include "tests/unit/engine_pool__send.h"
+#include "tests/unit/unit.h"
 
 /* ---- whole streams ---- */
 
@@ -665,31 +666,22 @@ static void what_is_received_waits_for_space_as_its_volume_does(void)
 int main(void)
 {
 	CU_TestInfo tests[] = {
-		{ "whole_and_increments_arrive_with_their_holes", whole_and_increments_arrive_with_their_holes },
-		{ "increments_go_from_any_snapshot_to_any", increments_go_from_any_snapshot_to_any },
-		{ "a_cut_stream_shows_nothing_and_resumes", a_cut_stream_shows_nothing_and_resumes },
-		{ "a_cut_stream_is_resumed_from_the_pool_that_the_snapshot_is_in_now",
-		  a_cut_stream_is_resumed_from_the_pool_that_the_snapshot_is_in_now },
-		{ "what_is_not_wanted_is_not_kept", what_is_not_wanted_is_not_kept },
-		{ "a_flipped_bit_is_refused_and_shows_nothing", a_flipped_bit_is_refused_and_shows_nothing },
-		{ "what_does_not_fit_is_refused", what_does_not_fit_is_refused },
-		{ "a_resumed_snapshot_has_the_name_of_the_newest_stream", a_resumed_snapshot_has_the_name_of_the_newest_stream },
-		{ "send_and_receive_run_side_by_side", send_and_receive_run_side_by_side },
-		{ "closing_and_deleting_end_transfers", closing_and_deleting_end_transfers },
-		{ "deleting_a_volume_drops_what_was_kept_for_it", deleting_a_volume_drops_what_was_kept_for_it },
-		{ "a_whole_stream_gets_the_layout_asked_for", a_whole_stream_gets_the_layout_asked_for },
-		{ "what_is_received_waits_for_space_as_its_volume_does", what_is_received_waits_for_space_as_its_volume_does },
-		{ "power_cuts_leave_all_or_nothing", power_cuts_leave_all_or_nothing },
+		TEST(whole_and_increments_arrive_with_their_holes),
+		TEST(increments_go_from_any_snapshot_to_any),
+		TEST(a_cut_stream_shows_nothing_and_resumes),
+		TEST(a_cut_stream_is_resumed_from_the_pool_that_the_snapshot_is_in_now),
+		TEST(what_is_not_wanted_is_not_kept),
+		TEST(a_flipped_bit_is_refused_and_shows_nothing),
+		TEST(what_does_not_fit_is_refused),
+		TEST(a_resumed_snapshot_has_the_name_of_the_newest_stream),
+		TEST(send_and_receive_run_side_by_side),
+		TEST(closing_and_deleting_end_transfers),
+		TEST(deleting_a_volume_drops_what_was_kept_for_it),
+		TEST(a_whole_stream_gets_the_layout_asked_for),
+		TEST(what_is_received_waits_for_space_as_its_volume_does),
+		TEST(power_cuts_leave_all_or_nothing),
 		CU_TEST_INFO_NULL,
 	};
-	CU_SuiteInfo suites[] = { { "send and receive", NULL, NULL, NULL, NULL, tests }, CU_SUITE_INFO_NULL };
-	unsigned failed;
 
-	if (CU_initialize_registry() != CUE_SUCCESS || CU_register_suites(suites) != CUE_SUCCESS)
-		return 2;
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures() + CU_get_number_of_suites_failed();
-	CU_cleanup_registry();
-	return failed ? 1 : 0;
+	return tests_run("send and receive", tests);
 }

@@ -3,6 +3,7 @@
  * SEED and SEEDS in the environment: the first, and how many.
  */
 #include "tests/unit/engine_pool__snapshots_rig.h"
+#include "tests/unit/unit.h"
 
 /* ---- any history ---- */
 
@@ -482,18 +483,13 @@ static void a_power_cut_leaves_all_or_nothing(void)
 
 int main(void)
 {
-	CU_pSuite s;
-	unsigned failed;
+	CU_TestInfo tests[] = {
+		TEST(space_is_exact),
+		TEST(three_hundred_come_and_go_in_any_order),
+		TEST(a_power_cut_leaves_all_or_nothing),
+		TEST(any_history_leaves_what_the_arrays_say),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("snapshots", NULL, NULL);
-	CU_add_test(s, "space_is_exact", space_is_exact);
-	CU_add_test(s, "three_hundred_come_and_go_in_any_order", three_hundred_come_and_go_in_any_order);
-	CU_add_test(s, "a_power_cut_leaves_all_or_nothing", a_power_cut_leaves_all_or_nothing);
-	CU_add_test(s, "any_history_leaves_what_the_arrays_say", any_history_leaves_what_the_arrays_say);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0 || n_problems;
+	return tests_run("snapshots", tests) || n_problems;
 }

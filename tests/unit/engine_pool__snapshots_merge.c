@@ -3,6 +3,7 @@
  * nobody has open, and through power cuts.
  */
 #include "tests/unit/engine_pool__snapshots_rig.h"
+#include "tests/unit/unit.h"
 
 #define N_CLUSTERS 32
 
@@ -168,18 +169,13 @@ static void somebody_has_it_open(void)
 
 int main(void)
 {
-	CU_pSuite s;
-	unsigned failed;
+	CU_TestInfo tests[] = {
+		TEST(nobody_has_it_open),
+		TEST(somebody_has_it_open),
+		TEST(it_goes_on_after_the_pool_was_closed),
+		TEST(a_power_cut_loses_neither_data_nor_space),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("merge of own and base", NULL, NULL);
-	CU_add_test(s, "nobody_has_it_open", nobody_has_it_open);
-	CU_add_test(s, "somebody_has_it_open", somebody_has_it_open);
-	CU_add_test(s, "it_goes_on_after_the_pool_was_closed", it_goes_on_after_the_pool_was_closed);
-	CU_add_test(s, "a_power_cut_loses_neither_data_nor_space", a_power_cut_loses_neither_data_nor_space);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0 || n_problems;
+	return tests_run("merge of own and base", tests) || n_problems;
 }

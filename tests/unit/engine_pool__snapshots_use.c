@@ -4,6 +4,7 @@
 #include "tests/unit/engine_pool__snapshots_rig.h"
 
 #include "engine/pool/label.h"
+#include "tests/unit/unit.h"
 
 /* ---- clients ---- */
 
@@ -321,18 +322,13 @@ static void a_policy_takes_and_expires(void)
 
 int main(void)
 {
-	CU_pSuite s;
-	unsigned failed;
+	CU_TestInfo tests[] = {
+		TEST(names_are_refused_with_a_sentence),
+		TEST(snapshots_are_exported_read_only),
+		TEST(a_rollback_is_seen_as_a_whole_by_clients),
+		TEST(a_policy_takes_and_expires),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("use of snapshots", NULL, NULL);
-	CU_add_test(s, "names_are_refused_with_a_sentence", names_are_refused_with_a_sentence);
-	CU_add_test(s, "snapshots_are_exported_read_only", snapshots_are_exported_read_only);
-	CU_add_test(s, "a_rollback_is_seen_as_a_whole_by_clients", a_rollback_is_seen_as_a_whole_by_clients);
-	CU_add_test(s, "a_policy_takes_and_expires", a_policy_takes_and_expires);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0 || n_problems;
+	return tests_run("use of snapshots", tests) || n_problems;
 }

@@ -1,12 +1,12 @@
 /* The send stream as values: what is encoded decodes, and whatever is changed, cut, moved or doubled is seen. */
 #include <stdio.h>
 #include <string.h>
-#include <CUnit/Basic.h>
 
 #include "engine/base/crc32c.h"
 #include "engine/base/rng.h"
 #include "engine/base/units.h"
 #include "engine/pool/stream.h"
+#include "tests/unit/unit.h"
 
 #define STREAM_MAX (64 * KIB)
 
@@ -266,21 +266,16 @@ static void tokens_are_read_back_and_checked(void)
 
 int main(void)
 {
-	CU_pSuite s;
-	unsigned failed;
+	CU_TestInfo tests[] = {
+		TEST(what_is_encoded_decodes),
+		TEST(every_flipped_bit_is_seen),
+		TEST(a_cut_stream_has_no_end),
+		TEST(records_left_out_doubled_or_moved_are_seen),
+		TEST(records_that_cannot_be_are_refused),
+		TEST(headers_that_cannot_be_are_refused),
+		TEST(tokens_are_read_back_and_checked),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("engine/pool: stream", NULL, NULL);
-	CU_ADD_TEST(s, what_is_encoded_decodes);
-	CU_ADD_TEST(s, every_flipped_bit_is_seen);
-	CU_ADD_TEST(s, a_cut_stream_has_no_end);
-	CU_ADD_TEST(s, records_left_out_doubled_or_moved_are_seen);
-	CU_ADD_TEST(s, records_that_cannot_be_are_refused);
-	CU_ADD_TEST(s, headers_that_cannot_be_are_refused);
-	CU_ADD_TEST(s, tokens_are_read_back_and_checked);
-	CU_basic_set_mode(CU_BRM_NORMAL);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return tests_run("engine/pool: stream", tests);
 }

@@ -5,6 +5,7 @@
 #include "tests/unit/engine_pool__historic_rig.h"
 
 #include "engine/pool/life.h"
+#include "tests/unit/unit.h"
 
 #define EXPECT(h, cond)                                                  \
 	do {                                                             \
@@ -756,34 +757,26 @@ static void second_daemon_is_noticed_and_this_one_stops(void)
 	hist_end(h);
 }
 
-
-
 int main(void)
 {
-	unsigned failures;
-	CU_pSuite s;
+	CU_TestInfo tests[] = {
+		TEST(second_daemon_is_noticed_and_this_one_stops),
+		TEST(zeros_of_an_overwritten_disk_reach_no_client),
+		TEST(overwritten_disk_gets_no_label_any_more),
+		TEST(label_is_told_from_scratches),
+		TEST(disk_with_another_label_is_out),
+		TEST(image_of_an_overwritten_disk_is_not_believed),
+		TEST(deleted_file_is_out_and_rebuilt_at_once),
+		TEST(disk_that_was_cut_short_has_lost_its_credit),
+		TEST(disk_cut_short_while_the_pool_is_closed_is_missing),
+		TEST(disk_cut_short_that_is_needed_is_named_and_taken_when_it_is_long_again),
+		TEST(only_disk_with_a_blank_end_is_taken_as_it_is),
+		TEST(needed_disk_stays_and_it_is_said_once),
+		TEST(last_copy_overwritten_gives_errors_not_zeros),
+		TEST(silent_disk_stops_nobody),
+		TEST(slow_disk_is_named),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("watch", NULL, NULL);
-#define T(f) CU_add_test(s, #f, f)
-	T(second_daemon_is_noticed_and_this_one_stops);
-	T(zeros_of_an_overwritten_disk_reach_no_client);
-	T(overwritten_disk_gets_no_label_any_more);
-	T(label_is_told_from_scratches);
-	T(disk_with_another_label_is_out);
-	T(image_of_an_overwritten_disk_is_not_believed);
-	T(deleted_file_is_out_and_rebuilt_at_once);
-	T(disk_that_was_cut_short_has_lost_its_credit);
-	T(disk_cut_short_while_the_pool_is_closed_is_missing);
-	T(disk_cut_short_that_is_needed_is_named_and_taken_when_it_is_long_again);
-	T(only_disk_with_a_blank_end_is_taken_as_it_is);
-	T(needed_disk_stays_and_it_is_said_once);
-	T(last_copy_overwritten_gives_errors_not_zeros);
-	T(silent_disk_stops_nobody);
-	T(slow_disk_is_named);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failures = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failures != 0;
+	return tests_run("watch", tests);
 }

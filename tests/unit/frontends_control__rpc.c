@@ -1,11 +1,11 @@
 /* Messages of the control socket: limits, wrong JSON, wrong calls, parameters; names and sizes as users give them. */
-#include <CUnit/Basic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/base/units.h"
 #include "frontends/control/names.h"
 #include "frontends/control/rpc.h"
+#include "tests/unit/unit.h"
 
 /* ---- a table of methods that need no pool ---- */
 
@@ -350,33 +350,24 @@ static void sizes_have_limits(void)
 
 int main(void)
 {
-	static CU_TestInfo tests[] = {
-#define T(f) { #f, f }
-		T(what_is_not_json_is_a_parse_error),
-		T(what_is_not_a_request_is_an_invalid_request),
-		T(unknown_methods_are_named),
-		T(wrong_parameters_are_refused_before_the_handler_runs),
-		T(right_calls_are_answered),
-		T(errors_carry_sentence_code_and_name),
-		T(notifications_are_not_answered),
-		T(batches_are_answered_one_by_one_up_to_their_limit),
-		T(depth_is_bounded_before_the_parser_recurses),
-		T(length_is_bounded),
-		T(lines_are_cut_however_they_arrive),
-		T(long_lines_are_refused_however_they_arrive),
-		T(bad_names_are_refused_with_a_reason),
-		T(volume_names_are_split),
-		T(sizes_have_limits),
+	CU_TestInfo tests[] = {
+		TEST(what_is_not_json_is_a_parse_error),
+		TEST(what_is_not_a_request_is_an_invalid_request),
+		TEST(unknown_methods_are_named),
+		TEST(wrong_parameters_are_refused_before_the_handler_runs),
+		TEST(right_calls_are_answered),
+		TEST(errors_carry_sentence_code_and_name),
+		TEST(notifications_are_not_answered),
+		TEST(batches_are_answered_one_by_one_up_to_their_limit),
+		TEST(depth_is_bounded_before_the_parser_recurses),
+		TEST(length_is_bounded),
+		TEST(lines_are_cut_however_they_arrive),
+		TEST(long_lines_are_refused_however_they_arrive),
+		TEST(bad_names_are_refused_with_a_reason),
+		TEST(volume_names_are_split),
+		TEST(sizes_have_limits),
 		CU_TEST_INFO_NULL,
 	};
-	CU_SuiteInfo suites[] = { { "rpc", NULL, NULL, NULL, NULL, tests }, CU_SUITE_INFO_NULL };
-	unsigned failed;
 
-	if (CU_initialize_registry() != CUE_SUCCESS || CU_register_suites(suites) != CUE_SUCCESS)
-		return 2;
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures() + CU_get_number_of_suites_failed();
-	CU_cleanup_registry();
-	return failed ? 1 : 0;
+	return tests_run("rpc", tests);
 }

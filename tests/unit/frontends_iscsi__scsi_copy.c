@@ -2,6 +2,7 @@
  * Third-party copy: EXTENDED COPY and tokens, and that no session reaches by them what it has no nexus to.
  */
 #include "tests/unit/frontends_iscsi__rig.h"
+#include "tests/unit/unit.h"
 
 static struct initiator a, b, other;
 static uint8_t list[8192];
@@ -327,19 +328,15 @@ static void tokens_are_limited(void) { rig_run(5, 512 * MIB, many_tokens); }
 
 int main(void)
 {
-	CU_pSuite s;
-	unsigned failed;
+	CU_TestInfo tests[] = {
+		TEST(copies_between_and_within_volumes),
+		TEST(copies_within_a_pool_move_no_data),
+		TEST(copies_reach_what_the_session_reaches),
+		TEST(lists_that_are_wrong_copy_nothing),
+		TEST(tokens_stand_for_ranges),
+		TEST(tokens_are_limited),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("scsi_copy", NULL, NULL);
-	CU_ADD_TEST(s, copies_between_and_within_volumes);
-	CU_ADD_TEST(s, copies_within_a_pool_move_no_data);
-	CU_ADD_TEST(s, copies_reach_what_the_session_reaches);
-	CU_ADD_TEST(s, lists_that_are_wrong_copy_nothing);
-	CU_ADD_TEST(s, tokens_stand_for_ranges);
-	CU_ADD_TEST(s, tokens_are_limited);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return tests_run("scsi_copy", tests);
 }

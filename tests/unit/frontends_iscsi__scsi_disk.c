@@ -2,6 +2,7 @@
  * The medium: reads, writes, verifies, compares, unmaps, copies, on real volumes.
  */
 #include "tests/unit/frontends_iscsi__rig.h"
+#include "tests/unit/unit.h"
 
 static struct initiator a, b;
 
@@ -403,22 +404,18 @@ static void a_write_beside_a_compare_is_never_undone(void)
 
 int main(void)
 {
-	CU_pSuite s;
-	unsigned failed;
+	CU_TestInfo tests[] = {
+		TEST(writes_of_all_sizes),
+		TEST(transfers_up_to_the_limit),
+		TEST(nothing_beyond_the_end),
+		TEST(verify_says_where_it_differs),
+		TEST(compare_and_write_writes_if_it_is_the_same),
+		TEST(no_count_is_lost_whoever_else_writes),
+		TEST(a_write_beside_a_compare_is_never_undone),
+		TEST(write_same_of_zeros_is_a_hole),
+		TEST(unmapped_all),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("scsi_disk", NULL, NULL);
-	CU_ADD_TEST(s, writes_of_all_sizes);
-	CU_ADD_TEST(s, transfers_up_to_the_limit);
-	CU_ADD_TEST(s, nothing_beyond_the_end);
-	CU_ADD_TEST(s, verify_says_where_it_differs);
-	CU_ADD_TEST(s, compare_and_write_writes_if_it_is_the_same);
-	CU_ADD_TEST(s, no_count_is_lost_whoever_else_writes);
-	CU_ADD_TEST(s, a_write_beside_a_compare_is_never_undone);
-	CU_ADD_TEST(s, write_same_of_zeros_is_a_hole);
-	CU_ADD_TEST(s, unmapped_all);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return tests_run("scsi_disk", tests);
 }

@@ -3,6 +3,7 @@
  */
 #include "frontends/iscsi/exports.h"
 #include "tests/unit/frontends_iscsi__rig.h"
+#include "tests/unit/unit.h"
 
 #define N_WRITERS 8
 #define WRITER_BLOCKS 4096U /* each has its own */
@@ -368,16 +369,12 @@ static void a_disk_stays_what_it_is_in_another_pool(void)
 
 int main(void)
 {
-	CU_pSuite s;
-	unsigned failed;
+	CU_TestInfo tests[] = {
+		TEST(a_reservation_holds_before_anybody_has_come),
+		TEST(a_reservation_ends_with_the_last_export),
+		TEST(a_disk_stays_what_it_is_in_another_pool),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("scsi_move", NULL, NULL);
-	CU_ADD_TEST(s, a_reservation_holds_before_anybody_has_come);
-	CU_ADD_TEST(s, a_reservation_ends_with_the_last_export);
-	CU_ADD_TEST(s, a_disk_stays_what_it_is_in_another_pool);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return tests_run("scsi_move", tests);
 }

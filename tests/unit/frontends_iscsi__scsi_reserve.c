@@ -2,6 +2,7 @@
  * Reservations: who may, whom it is told, what outlives sessions and restarts.
  */
 #include "tests/unit/frontends_iscsi__rig.h"
+#include "tests/unit/unit.h"
 
 static struct initiator a, b, c;
 
@@ -518,25 +519,21 @@ static void bytes_that_are_not_ours_are_refused(void)
 
 int main(void)
 {
-	CU_pSuite s;
-	unsigned failed;
+	CU_TestInfo tests[] = {
+		TEST(old_reservations_end_with_their_session),
+		TEST(a_reset_ends_old_reservations_only),
+		TEST(who_may_under_each_type),
+		TEST(registrations_change_by_their_key),
+		TEST(others_are_registered_by_name),
+		TEST(a_reservation_moves),
+		TEST(preempting_takes_registrations_away),
+		TEST(preempt_and_abort_waits_for_writes),
+		TEST(aptpl_outlives_a_restart),
+		TEST(a_reserved_volume_goes_by_force_only),
+		TEST(registrations_are_limited),
+		TEST(bytes_that_are_not_ours_are_refused),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("scsi_reserve", NULL, NULL);
-	CU_ADD_TEST(s, old_reservations_end_with_their_session);
-	CU_ADD_TEST(s, a_reset_ends_old_reservations_only);
-	CU_ADD_TEST(s, who_may_under_each_type);
-	CU_ADD_TEST(s, registrations_change_by_their_key);
-	CU_ADD_TEST(s, others_are_registered_by_name);
-	CU_ADD_TEST(s, a_reservation_moves);
-	CU_ADD_TEST(s, preempting_takes_registrations_away);
-	CU_ADD_TEST(s, preempt_and_abort_waits_for_writes);
-	CU_ADD_TEST(s, aptpl_outlives_a_restart);
-	CU_ADD_TEST(s, a_reserved_volume_goes_by_force_only);
-	CU_ADD_TEST(s, registrations_are_limited);
-	CU_ADD_TEST(s, bytes_that_are_not_ours_are_refused);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return tests_run("scsi_reserve", tests);
 }

@@ -2,6 +2,7 @@
  * What an LU says of itself, what it does about commands that make no sense, and task management.
  */
 #include "tests/unit/frontends_iscsi__rig.h"
+#include "tests/unit/unit.h"
 
 static struct initiator a, b;
 
@@ -664,28 +665,24 @@ static void a_volume_that_goes_says_so(void) { rig_run(13, 512 * MIB, gone); }
 
 int main(void)
 {
-	CU_pSuite s;
-	unsigned failed;
+	CU_TestInfo tests[] = {
+		TEST(every_page_is_well_formed),
+		TEST(size_and_what_becomes_of_it),
+		TEST(modes_are_for_all),
+		TEST(what_is_saved_outlives_a_restart),
+		TEST(write_cache_can_be_turned_off),
+		TEST(opcodes_are_reported_as_they_are),
+		TEST(a_lun_that_is_not_mapped_says_nothing),
+		TEST(nonsense_gets_an_answer),
+		TEST(data_out_by_the_cdb),
+		TEST(aborted_reads_end_though_the_disk_is_stuck),
+		TEST(aborted_writes_do_not_come_later),
+		TEST(ordered_commands_are),
+		TEST(a_full_pool_is_a_space_allocation_failure),
+		TEST(what_waits_for_space_can_be_aborted),
+		TEST(a_volume_that_goes_says_so),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("scsi_says", NULL, NULL);
-	CU_ADD_TEST(s, every_page_is_well_formed);
-	CU_ADD_TEST(s, size_and_what_becomes_of_it);
-	CU_ADD_TEST(s, modes_are_for_all);
-	CU_ADD_TEST(s, what_is_saved_outlives_a_restart);
-	CU_ADD_TEST(s, write_cache_can_be_turned_off);
-	CU_ADD_TEST(s, opcodes_are_reported_as_they_are);
-	CU_ADD_TEST(s, a_lun_that_is_not_mapped_says_nothing);
-	CU_ADD_TEST(s, nonsense_gets_an_answer);
-	CU_ADD_TEST(s, data_out_by_the_cdb);
-	CU_ADD_TEST(s, aborted_reads_end_though_the_disk_is_stuck);
-	CU_ADD_TEST(s, aborted_writes_do_not_come_later);
-	CU_ADD_TEST(s, ordered_commands_are);
-	CU_ADD_TEST(s, a_full_pool_is_a_space_allocation_failure);
-	CU_ADD_TEST(s, what_waits_for_space_can_be_aborted);
-	CU_ADD_TEST(s, a_volume_that_goes_says_so);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return tests_run("scsi_says", tests);
 }

@@ -2,6 +2,7 @@
  * Thin provisioning thresholds: what initiators hear of a pool that fills up, and what they can choose.
  */
 #include "tests/unit/frontends_iscsi__rig.h"
+#include "tests/unit/unit.h"
 
 #define WIDE_BYTES GIB
 #define MARGIN 6 /* MiB: with the metadata the whole changes a little */
@@ -184,15 +185,11 @@ static void initiators_choose_thresholds_of_their_own(void) { rig_run(32, 256 * 
 
 int main(void)
 {
-	CU_pSuite s;
-	unsigned failed;
+	CU_TestInfo tests[] = {
+		TEST(initiators_hear_of_a_pool_that_fills_up),
+		TEST(initiators_choose_thresholds_of_their_own),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("scsi_space", NULL, NULL);
-	CU_ADD_TEST(s, initiators_hear_of_a_pool_that_fills_up);
-	CU_ADD_TEST(s, initiators_choose_thresholds_of_their_own);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return tests_run("scsi_space", tests);
 }

@@ -3,6 +3,7 @@
  * over for whoever looks.
  */
 #include "tests/unit/frontends_iscsi__rig.h"
+#include "tests/unit/unit.h"
 
 #define N_SENDS 8
 #define BOUND_NS (SCSI_ABORT_NS + NS_PER_SEC)
@@ -281,17 +282,13 @@ static void memory_that_stays_is_waited_for(void) { rig_run(54, 512 * MIB, kept)
 
 int main(void)
 {
-	CU_pSuite s;
-	unsigned failed;
+	CU_TestInfo tests[] = {
+		TEST(every_command_is_aborted_in_time),
+		TEST(what_a_reset_has_ended_is_over_for_whoever_looks),
+		TEST(task_sets_end_in_time),
+		TEST(memory_that_stays_is_waited_for),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("scsi_stuck", NULL, NULL);
-	CU_ADD_TEST(s, every_command_is_aborted_in_time);
-	CU_ADD_TEST(s, what_a_reset_has_ended_is_over_for_whoever_looks);
-	CU_ADD_TEST(s, task_sets_end_in_time);
-	CU_ADD_TEST(s, memory_that_stays_is_waited_for);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return tests_run("scsi_stuck", tests);
 }

@@ -4,10 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <CUnit/Basic.h>
 
 #include "frontends/iscsi/exports.h"
 #include "frontends/iscsi/text.h"
+#include "tests/unit/unit.h"
 
 struct taken {
 	char text[4096];
@@ -197,22 +197,19 @@ static void notes_that_are_damaged_are_refused(void)
 
 int main(void)
 {
-	CU_pSuite s;
+	CU_TestInfo tests[] = {
+		TEST(pairs_are_taken_in_order),
+		TEST(what_is_no_text_is_refused),
+		TEST(a_text_has_an_end),
+		TEST(who_takes_pairs_may_stop),
+		TEST(lists_have_whole_words),
+		TEST(numbers_stay_in_their_range),
+		TEST(binary_constants_are_read_both_ways),
+		TEST(names_are_iscsi_names),
+		TEST(exports_come_back_as_they_were_kept),
+		TEST(notes_that_are_damaged_are_refused),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("iSCSI text", NULL, NULL);
-#define T(fn) CU_add_test(s, #fn, fn)
-	T(pairs_are_taken_in_order);
-	T(what_is_no_text_is_refused);
-	T(a_text_has_an_end);
-	T(who_takes_pairs_may_stop);
-	T(lists_have_whole_words);
-	T(numbers_stay_in_their_range);
-	T(binary_constants_are_read_both_ways);
-	T(names_are_iscsi_names);
-	T(exports_come_back_as_they_were_kept);
-	T(notes_that_are_damaged_are_refused);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	return CU_get_number_of_failures() != 0;
+	return tests_run("iSCSI text", tests);
 }

@@ -1,12 +1,12 @@
 /*
  * Extended headers: requests and replies of 32 bytes, lengths of 64 bits, block status of chosen contexts.
  */
-#include <CUnit/Basic.h>
 #include <stdio.h>
 
 #include "engine/base/units.h"
 #include "nbd/session.h"
 #include "tests/lib/nbd_run.h"
+#include "tests/unit/unit.h"
 
 static struct nbd_script in;
 static struct nbd_run run;
@@ -386,31 +386,22 @@ static void what_cannot_be_told_apart_ends_the_connection(void)
 	ends_with(endless_junk);
 }
 
-#define T(f) {#f, f}
-
 int main(void)
 {
 	CU_TestInfo tests[] = {
-		T(the_handshake_agrees_on_them),
-		T(without_contexts_there_are_no_filters),
-		T(data_goes_there_and_back_in_any_pieces),
-		T(more_than_four_gibibytes_at_once),
-		T(block_status_tells_more_than_four_gibibytes),
-		T(filters_choose_contexts),
-		T(wrong_filters_are_read_and_refused),
-		T(payloads_that_nobody_wants_are_drained),
-		T(what_cannot_be_told_apart_ends_the_connection),
+		TEST(the_handshake_agrees_on_them),
+		TEST(without_contexts_there_are_no_filters),
+		TEST(data_goes_there_and_back_in_any_pieces),
+		TEST(more_than_four_gibibytes_at_once),
+		TEST(block_status_tells_more_than_four_gibibytes),
+		TEST(filters_choose_contexts),
+		TEST(wrong_filters_are_read_and_refused),
+		TEST(payloads_that_nobody_wants_are_drained),
+		TEST(what_cannot_be_told_apart_ends_the_connection),
 		CU_TEST_INFO_NULL,
 	};
-	CU_SuiteInfo suites[] = {{"nbd extended headers", NULL, NULL, NULL, NULL, tests}, CU_SUITE_INFO_NULL};
-	unsigned failed;
+	int r = tests_run("nbd extended headers", tests);
 
-	if (CU_initialize_registry() || CU_register_suites(suites))
-		return 1;
-	CU_basic_set_mode(CU_BRM_NORMAL);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
 	nbd_run_free(&run);
-	CU_cleanup_registry();
-	return failed != 0;
+	return r;
 }

@@ -1,13 +1,13 @@
 /*
  * The NBD handshake, byte by byte, over memory streams in the simulated world.
  */
-#include <CUnit/Basic.h>
 #include <stdio.h>
 
 #include "engine/base/units.h"
 #include "nbd/session.h"
 #include "tests/lib/nbd_run.h"
 #include "tests/lib/pipe_stream.h"
+#include "tests/unit/unit.h"
 
 static struct nbd_script in;
 static struct nbd_run run;
@@ -555,44 +555,35 @@ static void escapes_for_the_log(void)
 	CU_ASSERT_FALSE(nbd_string_is_valid("\xe2\x82", 2));
 }
 
-#define T(f) {#f, f}
-
 int main(void)
 {
 	CU_TestInfo tests[] = {
-		T(greeting_offers_fixed_newstyle),
-		T(unknown_client_flags_close),
-		T(unknown_options_are_unsupported),
-		T(list_names_every_export),
-		T(info_tells_size_flags_and_blocks),
-		T(read_only_and_structured_change_the_flags),
-		T(malformed_info_is_invalid),
-		T(names_beyond_the_limit_are_refused),
-		T(long_options_are_skipped_or_close),
-		T(too_many_options_close),
-		T(contexts_need_structured_replies),
-		T(contexts_are_listed_and_set),
-		T(contexts_of_the_export_are_listed_by_prefix_and_set_by_name),
-		T(too_many_contexts_are_refused_and_none_is_set),
-		T(malformed_contexts_are_invalid),
-		T(export_name_sends_zeroes_only_to_who_wants_them),
-		T(slow_handshake_is_dropped),
-		T(idle_handshake_is_dropped),
-		T(newest_connects_among_many_half_open),
-		T(connections_are_capped_and_ended),
-		T(server_stops_during_handshakes),
-		T(escapes_for_the_log),
+		TEST(greeting_offers_fixed_newstyle),
+		TEST(unknown_client_flags_close),
+		TEST(unknown_options_are_unsupported),
+		TEST(list_names_every_export),
+		TEST(info_tells_size_flags_and_blocks),
+		TEST(read_only_and_structured_change_the_flags),
+		TEST(malformed_info_is_invalid),
+		TEST(names_beyond_the_limit_are_refused),
+		TEST(long_options_are_skipped_or_close),
+		TEST(too_many_options_close),
+		TEST(contexts_need_structured_replies),
+		TEST(contexts_are_listed_and_set),
+		TEST(contexts_of_the_export_are_listed_by_prefix_and_set_by_name),
+		TEST(too_many_contexts_are_refused_and_none_is_set),
+		TEST(malformed_contexts_are_invalid),
+		TEST(export_name_sends_zeroes_only_to_who_wants_them),
+		TEST(slow_handshake_is_dropped),
+		TEST(idle_handshake_is_dropped),
+		TEST(newest_connects_among_many_half_open),
+		TEST(connections_are_capped_and_ended),
+		TEST(server_stops_during_handshakes),
+		TEST(escapes_for_the_log),
 		CU_TEST_INFO_NULL,
 	};
-	CU_SuiteInfo suites[] = {{"nbd handshake", NULL, NULL, NULL, NULL, tests}, CU_SUITE_INFO_NULL};
-	unsigned failed;
+	int r = tests_run("nbd handshake", tests);
 
-	if (CU_initialize_registry() || CU_register_suites(suites))
-		return 1;
-	CU_basic_set_mode(CU_BRM_NORMAL);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
 	nbd_run_free(&run);
-	CU_cleanup_registry();
-	return failed != 0;
+	return r;
 }

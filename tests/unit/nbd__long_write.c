@@ -1,11 +1,10 @@
 /*
  * Writes that are too long to be received before they are written, over pipes in the simulated world.
  */
-#include <CUnit/Basic.h>
-
 #include "engine/base/units.h"
 #include "nbd/session.h"
 #include "tests/lib/nbd_pipe_client.h"
+#include "tests/unit/unit.h"
 
 static struct nbd_run run;
 
@@ -214,25 +213,16 @@ static void several_share_what_memory_there_is(void) { in_time(share_body, (stru
 static void has_one_reply_when_a_part_fails(void) { in_time(error_body, (struct nbd_options){0}); }
 static void is_cut_off_anywhere(void) { in_time(cut_body, (struct nbd_options){.max_in_flight_bytes = 2 * MIB}); }
 
-#define T(f) {#f, f}
-
 int main(void)
 {
 	CU_TestInfo tests[] = {
-		T(is_written_as_it_comes),
-		T(needs_no_more_memory_than_what_is_under_way),
-		T(several_share_what_memory_there_is),
-		T(has_one_reply_when_a_part_fails),
-		T(is_cut_off_anywhere),
+		TEST(is_written_as_it_comes),
+		TEST(needs_no_more_memory_than_what_is_under_way),
+		TEST(several_share_what_memory_there_is),
+		TEST(has_one_reply_when_a_part_fails),
+		TEST(is_cut_off_anywhere),
 		CU_TEST_INFO_NULL,
 	};
-	CU_SuiteInfo suites[] = {{"nbd long write", NULL, NULL, NULL, NULL, tests}, CU_SUITE_INFO_NULL};
-	unsigned failed;
 
-	if (CU_initialize_registry() || CU_register_suites(suites))
-		return 1;
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return tests_run("nbd long write", tests);
 }

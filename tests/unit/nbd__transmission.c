@@ -1,13 +1,13 @@
 /*
  * The transmission phase over memory streams and pipes in the simulated world.
  */
-#include <CUnit/Basic.h>
 #include <stdio.h>
 
 #include "engine/base/alloc_hold.h"
 #include "engine/base/units.h"
 #include "nbd/session.h"
 #include "tests/lib/nbd_pipe_client.h"
+#include "tests/unit/unit.h"
 
 static struct nbd_script in;
 static struct nbd_run run;
@@ -722,47 +722,38 @@ static void volume_gone_answers_and_closes(void) { in_time(gone_body); }
 static void server_stop_answers_and_closes(void) { in_time(stop_body); }
 static void clients_vanish_anywhere(void) { in_time(vanish_body); }
 
-#define T(f) {#f, f}
-
 int main(void)
 {
 	CU_TestInfo tests[] = {
-		T(writes_arrive_in_any_pieces),
-		T(reads_simple),
-		T(reads_structured),
-		T(read_that_the_device_gives_up_is_done_again_in_other_memory),
-		T(read_that_never_comes_ends_in_an_error),
-		T(reserved_volume_refuses_what_the_reservation_says),
-		T(thousands_of_requests_in_one_receive),
-		T(trim_zero_and_cache),
-		T(fast_zero_fails_fast),
-		T(block_status_tells_holes),
-		T(block_status_answers_a_chunk_for_each_context),
-		T(block_status_needs_its_context),
-		T(wrong_requests_get_their_error),
-		T(read_only_refuses_every_change),
-		T(too_long_writes_are_drained_or_close),
-		T(bad_magic_closes_after_the_rest),
-		T(end_in_the_middle_of_a_payload),
-		T(device_errors_reach_the_client),
-		T(errors_have_one_mapping),
-		T(client_that_does_not_read_is_bounded),
-		T(hogs_do_not_starve_others),
-		T(closing_does_not_wait_for_ever),
-		T(volume_gone_answers_and_closes),
-		T(server_stop_answers_and_closes),
-		T(clients_vanish_anywhere),
+		TEST(writes_arrive_in_any_pieces),
+		TEST(reads_simple),
+		TEST(reads_structured),
+		TEST(read_that_the_device_gives_up_is_done_again_in_other_memory),
+		TEST(read_that_never_comes_ends_in_an_error),
+		TEST(reserved_volume_refuses_what_the_reservation_says),
+		TEST(thousands_of_requests_in_one_receive),
+		TEST(trim_zero_and_cache),
+		TEST(fast_zero_fails_fast),
+		TEST(block_status_tells_holes),
+		TEST(block_status_answers_a_chunk_for_each_context),
+		TEST(block_status_needs_its_context),
+		TEST(wrong_requests_get_their_error),
+		TEST(read_only_refuses_every_change),
+		TEST(too_long_writes_are_drained_or_close),
+		TEST(bad_magic_closes_after_the_rest),
+		TEST(end_in_the_middle_of_a_payload),
+		TEST(device_errors_reach_the_client),
+		TEST(errors_have_one_mapping),
+		TEST(client_that_does_not_read_is_bounded),
+		TEST(hogs_do_not_starve_others),
+		TEST(closing_does_not_wait_for_ever),
+		TEST(volume_gone_answers_and_closes),
+		TEST(server_stop_answers_and_closes),
+		TEST(clients_vanish_anywhere),
 		CU_TEST_INFO_NULL,
 	};
-	CU_SuiteInfo suites[] = {{"nbd transmission", NULL, NULL, NULL, NULL, tests}, CU_SUITE_INFO_NULL};
-	unsigned failed;
+	int r = tests_run("nbd transmission", tests);
 
-	if (CU_initialize_registry() || CU_register_suites(suites))
-		return 1;
-	CU_basic_set_mode(CU_BRM_NORMAL);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
 	nbd_run_free(&run);
-	CU_cleanup_registry();
-	return failed != 0;
+	return r;
 }

@@ -1,11 +1,10 @@
 /*
  * What a session takes in its turn, where the payload of writes arrives, and long reads, which are answered in parts.
  */
-#include <CUnit/Basic.h>
-
 #include "engine/base/units.h"
 #include "nbd/session.h"
 #include "tests/lib/nbd_pipe_client.h"
+#include "tests/unit/unit.h"
 
 static struct nbd_run run;
 
@@ -21,7 +20,6 @@ static void in_time(void (*body)(struct nbd_run *r))
 		nbd_run_free(&run);
 	}
 }
-
 
 static unsigned n_reads(struct nbd_run *r, unsigned export)
 {
@@ -255,28 +253,18 @@ static void nor_for_many_large_ones(void) { in_time(glutton_body); }
 static void nothing_but_a_header_follows_a_large_payload(void) { in_time(large_body); }
 static void many_small_writes_are_received_at_once(void) { in_time(small_body); }
 
-#define T(f) {#f, f}
-
 int main(void)
 {
 	CU_TestInfo tests[] = {
-		T(one_request_does_not_wait_for_thousands_of_others),
-		T(nor_for_many_large_ones),
-		T(nothing_but_a_header_follows_a_large_payload),
-		T(many_small_writes_are_received_at_once),
-		T(a_long_read_is_answered_in_parts),
-		T(but_not_where_the_client_cannot_have_that),
-		T(a_part_that_fails_is_an_error_at_the_end),
+		TEST(one_request_does_not_wait_for_thousands_of_others),
+		TEST(nor_for_many_large_ones),
+		TEST(nothing_but_a_header_follows_a_large_payload),
+		TEST(many_small_writes_are_received_at_once),
+		TEST(a_long_read_is_answered_in_parts),
+		TEST(but_not_where_the_client_cannot_have_that),
+		TEST(a_part_that_fails_is_an_error_at_the_end),
 		CU_TEST_INFO_NULL,
 	};
-	CU_SuiteInfo suites[] = {{"nbd turns", NULL, NULL, NULL, NULL, tests}, CU_SUITE_INFO_NULL};
-	unsigned failed;
 
-	if (CU_initialize_registry() || CU_register_suites(suites))
-		return 1;
-	CU_basic_set_mode(CU_BRM_NORMAL);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return tests_run("nbd turns", tests);
 }

@@ -2,6 +2,7 @@
  * Groups on bad days: disks that go, come back stale, cannot read, write or flush; regions to sync; power cuts.
  */
 #include "tests/unit/raid_rig.h"
+#include "tests/unit/unit.h"
 
 /* Takes the disks of `gone` away, works, brings them back one by one, then relies on each alone. */
 static void co_lose(unsigned gone)
@@ -589,34 +590,29 @@ static void one_bad_disk_after_another_costs_no_data(void)
 
 int main(void)
 {
-	unsigned failures;
-	CU_pSuite s;
+	CU_TestInfo tests[] = {
+		TEST(any_disks_that_may_be_lost_are_lost_and_return_stale),
+		TEST(loss_of_all_copies_is_an_error_exactly_there),
+		TEST(stale_disk_serves_only_what_nobody_wrote_and_only_at_last),
+		TEST(stale_disk_gets_all_writes),
+		TEST(read_error_is_answered_from_another_copy_and_rewritten),
+		TEST(copies_bad_in_different_places_still_have_all_data),
+		TEST(repair_does_not_undo_a_write_to_the_same_place),
+		TEST(repairs_under_load_undo_no_write),
+		TEST(failed_write_is_answered_only_when_the_disk_is_out),
+		TEST(refused_write_error_is_passed_on_and_the_region_synced_again),
+		TEST(write_that_no_copy_holds_is_an_error),
+		TEST(group_without_redundancy_uses_its_disk_and_passes_errors_on),
+		TEST(failed_flush_is_answered_only_when_the_disk_is_out),
+		TEST(failed_flush_is_never_retried_into_success),
+		TEST(read_of_a_copy_is_of_that_copy_alone),
+		TEST(unsync_region_waits_for_its_sync),
+		TEST(resync_makes_columns_equal_and_writes_only_differences),
+		TEST(resync_puts_out_a_disk_that_cannot_be_written),
+		TEST(flush_makes_durable_what_was_completed_before_it),
+		TEST(one_bad_disk_after_another_costs_no_data),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("raid faults", NULL, NULL);
-#define T(f) CU_add_test(s, #f, f)
-	T(any_disks_that_may_be_lost_are_lost_and_return_stale);
-	T(loss_of_all_copies_is_an_error_exactly_there);
-	T(stale_disk_serves_only_what_nobody_wrote_and_only_at_last);
-	T(stale_disk_gets_all_writes);
-	T(read_error_is_answered_from_another_copy_and_rewritten);
-	T(copies_bad_in_different_places_still_have_all_data);
-	T(repair_does_not_undo_a_write_to_the_same_place);
-	T(repairs_under_load_undo_no_write);
-	T(failed_write_is_answered_only_when_the_disk_is_out);
-	T(refused_write_error_is_passed_on_and_the_region_synced_again);
-	T(write_that_no_copy_holds_is_an_error);
-	T(group_without_redundancy_uses_its_disk_and_passes_errors_on);
-	T(failed_flush_is_answered_only_when_the_disk_is_out);
-	T(failed_flush_is_never_retried_into_success);
-	T(read_of_a_copy_is_of_that_copy_alone);
-	T(unsync_region_waits_for_its_sync);
-	T(resync_makes_columns_equal_and_writes_only_differences);
-	T(resync_puts_out_a_disk_that_cannot_be_written);
-	T(flush_makes_durable_what_was_completed_before_it);
-	T(one_bad_disk_after_another_costs_no_data);
-	CU_basic_run_tests();
-	failures = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failures != 0;
+	return tests_run("raid faults", tests);
 }

@@ -5,11 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <CUnit/Basic.h>
 
 #include "engine/base/rng.h"
 #include "engine/base/units.h"
 #include "raid/geometry.h"
+#include "tests/unit/unit.h"
 
 static struct rng rng;
 static uint64_t seed;
@@ -289,21 +289,16 @@ static void profile_names_and_numbers(void)
 
 int main(void)
 {
-	unsigned failures;
-	CU_pSuite s;
+	CU_TestInfo tests[] = {
+		TEST(each_strip_has_places_of_its_own_and_the_inverse_finds_it),
+		TEST(bytes_of_a_strip_lie_together),
+		TEST(neighbouring_strips_of_parity_layouts_use_all_disks),
+		TEST(region_mask_has_exactly_the_regions_touched),
+		TEST(columns_are_as_large_as_they_must_be),
+		TEST(descriptor_from_disk_is_not_trusted),
+		TEST(profile_names_and_numbers),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("raid geometry", NULL, NULL);
-#define T(f) CU_add_test(s, #f, f)
-	T(each_strip_has_places_of_its_own_and_the_inverse_finds_it);
-	T(bytes_of_a_strip_lie_together);
-	T(neighbouring_strips_of_parity_layouts_use_all_disks);
-	T(region_mask_has_exactly_the_regions_touched);
-	T(columns_are_as_large_as_they_must_be);
-	T(descriptor_from_disk_is_not_trusted);
-	T(profile_names_and_numbers);
-	CU_basic_run_tests();
-	failures = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failures != 0;
+	return tests_run("raid geometry", tests);
 }

@@ -4,6 +4,7 @@
  * writing is as it was; and it stays so whichever columns are lost next.
  */
 #include "tests/unit/raid__parity_rig.h"
+#include "tests/unit/unit.h"
 
 #define LIVES 8
 
@@ -390,19 +391,15 @@ static void log_goes_round_with_a_write_that_cannot_be_done(void)
 
 int main(void)
 {
-	unsigned failures;
+	CU_TestInfo tests[] = {
+		TEST(power_cut_leaves_every_sector_old_or_new_with_columns_lost),
+		TEST(power_cut_while_a_disk_fails_leaves_every_sector_old_or_new),
+		TEST(power_cut_after_writes_that_failed_leaves_every_sector_old_or_new),
+		TEST(fresh_stripe_is_not_undone_by_an_older_entry_of_the_log),
+		TEST(write_that_failed_in_place_is_done_as_soon_as_the_disk_takes_it),
+		TEST(log_goes_round_with_a_write_that_cannot_be_done),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	CU_add_suite("parity groups and power cuts", NULL, NULL);
-#define T(f) CU_add_test(CU_get_suite("parity groups and power cuts"), #f, f)
-	T(power_cut_leaves_every_sector_old_or_new_with_columns_lost);
-	T(power_cut_while_a_disk_fails_leaves_every_sector_old_or_new);
-	T(power_cut_after_writes_that_failed_leaves_every_sector_old_or_new);
-	T(fresh_stripe_is_not_undone_by_an_older_entry_of_the_log);
-	T(write_that_failed_in_place_is_done_as_soon_as_the_disk_takes_it);
-	T(log_goes_round_with_a_write_that_cannot_be_done);
-	CU_basic_run_tests();
-	failures = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failures != 0;
+	return tests_run("parity groups and power cuts", tests);
 }

@@ -2,6 +2,7 @@
  * Parity groups: every read gives what was written, whichever columns are lost, stale, being rebuilt or bad in places.
  */
 #include "tests/unit/raid__parity_rig.h"
+#include "tests/unit/unit.h"
 
 /* ---- all disks there ---- */
 
@@ -547,28 +548,24 @@ static void late_disk_is_read_around(void)
 
 int main(void)
 {
-	unsigned failures;
+	CU_TestInfo tests[] = {
+		TEST(random_requests_read_back_with_any_columns_lost),
+		TEST(overlapping_writes_leave_whole_sectors_and_right_parity),
+		TEST(any_columns_that_may_be_lost_are_lost_and_return_stale),
+		TEST(loss_of_too_many_is_an_error_exactly_there),
+		TEST(stale_columns_serve_only_what_nobody_wrote_and_only_at_last),
+		TEST(column_moves_to_a_new_place_under_load),
+		TEST(target_that_fails_costs_nothing_but_the_rebuild),
+		TEST(bad_sector_is_reconstructed_and_rewritten),
+		TEST(columns_bad_in_different_rows_still_have_all_data),
+		TEST(block_beyond_help_is_an_error_and_its_neighbours_are_not),
+		TEST(repairs_under_load_undo_no_write),
+		TEST(one_bad_disk_after_another_costs_no_data),
+		TEST(refused_write_error_is_passed_on_and_parity_made_right),
+		TEST(passing_write_error_in_a_degraded_group_harms_nobody_else),
+		TEST(late_disk_is_read_around),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	CU_add_suite("parity groups", NULL, NULL);
-#define T(f) CU_add_test(CU_get_suite("parity groups"), #f, f)
-	T(random_requests_read_back_with_any_columns_lost);
-	T(overlapping_writes_leave_whole_sectors_and_right_parity);
-	T(any_columns_that_may_be_lost_are_lost_and_return_stale);
-	T(loss_of_too_many_is_an_error_exactly_there);
-	T(stale_columns_serve_only_what_nobody_wrote_and_only_at_last);
-	T(column_moves_to_a_new_place_under_load);
-	T(target_that_fails_costs_nothing_but_the_rebuild);
-	T(bad_sector_is_reconstructed_and_rewritten);
-	T(columns_bad_in_different_rows_still_have_all_data);
-	T(block_beyond_help_is_an_error_and_its_neighbours_are_not);
-	T(repairs_under_load_undo_no_write);
-	T(one_bad_disk_after_another_costs_no_data);
-	T(refused_write_error_is_passed_on_and_parity_made_right);
-	T(passing_write_error_in_a_degraded_group_harms_nobody_else);
-	T(late_disk_is_read_around);
-	CU_basic_run_tests();
-	failures = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failures != 0;
+	return tests_run("parity groups", tests);
 }

@@ -3,6 +3,7 @@
  * new descriptors. raid__faults.c has the bad days.
  */
 #include "tests/unit/raid_rig.h"
+#include "tests/unit/unit.h"
 
 static void co_random_io(void)
 {
@@ -411,32 +412,27 @@ static void request_beyond_a_short_group_is_refused(void)
 
 int main(void)
 {
-	unsigned failures;
-	CU_pSuite s;
+	CU_TestInfo tests[] = {
+		TEST(random_requests_match_a_plain_array),
+		TEST(request_in_one_strip_of_an_open_group_uses_no_coroutine),
+		TEST(large_sequential_request_is_one_io_per_column),
+		TEST(reads_of_mirrors_spread_over_copies),
+		TEST(overlapping_writes_leave_columns_equal),
+		TEST(reads_during_a_write_never_go_back),
+		TEST(lease_is_asked_before_the_first_write_and_returned_when_idle),
+		TEST(lease_under_a_write_in_flight_is_not_returned),
+		TEST(requests_that_wait_for_the_same_ask_once),
+		TEST(freeze_waits_for_requests_in_flight_and_holds_later_ones),
+		TEST(freezes_under_load_lose_and_block_nothing),
+		TEST(group_that_is_not_loaded_can_be_frozen),
+		TEST(failed_load_is_told_to_all_who_wait_and_tried_again_later),
+		TEST(group_moves_to_another_disk_under_load),
+		TEST(flushes_are_shared_and_clean_disks_skipped),
+		TEST(zero_reads_zeros_and_discard_is_only_a_hint),
+		TEST(parity_groups_take_no_writes_without_a_log),
+		TEST(request_beyond_a_short_group_is_refused),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("raid", NULL, NULL);
-#define T(f) CU_add_test(s, #f, f)
-	T(random_requests_match_a_plain_array);
-	T(request_in_one_strip_of_an_open_group_uses_no_coroutine);
-	T(large_sequential_request_is_one_io_per_column);
-	T(reads_of_mirrors_spread_over_copies);
-	T(overlapping_writes_leave_columns_equal);
-	T(reads_during_a_write_never_go_back);
-	T(lease_is_asked_before_the_first_write_and_returned_when_idle);
-	T(lease_under_a_write_in_flight_is_not_returned);
-	T(requests_that_wait_for_the_same_ask_once);
-	T(freeze_waits_for_requests_in_flight_and_holds_later_ones);
-	T(freezes_under_load_lose_and_block_nothing);
-	T(group_that_is_not_loaded_can_be_frozen);
-	T(failed_load_is_told_to_all_who_wait_and_tried_again_later);
-	T(group_moves_to_another_disk_under_load);
-	T(flushes_are_shared_and_clean_disks_skipped);
-	T(zero_reads_zeros_and_discard_is_only_a_hint);
-	T(parity_groups_take_no_writes_without_a_log);
-	T(request_beyond_a_short_group_is_refused);
-	CU_basic_run_tests();
-	failures = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failures != 0;
+	return tests_run("raid", tests);
 }

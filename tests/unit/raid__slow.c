@@ -3,6 +3,7 @@
  * touch.
  */
 #include "tests/unit/raid_rig.h"
+#include "tests/unit/unit.h"
 
 #define HEDGE_NS (100 * NS_PER_MS)
 #define TIMEOUT_NS (30 * NS_PER_SEC)
@@ -647,33 +648,28 @@ static void slow_and_hanging_disks_cost_no_data(void)
 
 int main(void)
 {
-	unsigned failures;
-	CU_pSuite s;
+	CU_TestInfo tests[] = {
+		TEST(stalled_read_is_answered_from_another_copy),
+		TEST(slow_disk_is_waited_for_when_nobody_else_has_it),
+		TEST(all_copies_slow_is_slow_but_no_error),
+		TEST(pause_of_the_process_is_no_disks_fault),
+		TEST(slow_disk_is_avoided_until_it_is_quick_again),
+		TEST(disk_with_an_unanswered_read_is_avoided_at_once),
+		TEST(disk_that_hangs_is_put_out_by_one_read),
+		TEST(disk_that_hangs_is_put_out_by_writes),
+		TEST(disk_that_hangs_is_put_out_by_a_flush),
+		TEST(disk_that_cannot_be_put_out_works_again_when_it_has_answered),
+		TEST(disk_gets_no_write_while_an_older_one_may_still_come),
+		TEST(disk_that_is_gone_is_put_out_by_one_read),
+		TEST(late_read_does_not_touch_the_clients_memory),
+		TEST(freed_memory_of_a_read_that_was_given_up_is_nobody_elses),
+		TEST(late_write_writes_what_it_was_given),
+		TEST(instance_is_closed_while_a_disk_hangs),
+		TEST(slow_and_hanging_disks_cost_no_data),
+		CU_TEST_INFO_NULL,
+	};
 
 	rig_hooks.disk_slow = hook_slow;
 	rig_hooks.co_disk_error = hook_error;
-	CU_initialize_registry();
-	s = CU_add_suite("raid slow", NULL, NULL);
-#define T(f) CU_add_test(s, #f, f)
-	T(stalled_read_is_answered_from_another_copy);
-	T(slow_disk_is_waited_for_when_nobody_else_has_it);
-	T(all_copies_slow_is_slow_but_no_error);
-	T(pause_of_the_process_is_no_disks_fault);
-	T(slow_disk_is_avoided_until_it_is_quick_again);
-	T(disk_with_an_unanswered_read_is_avoided_at_once);
-	T(disk_that_hangs_is_put_out_by_one_read);
-	T(disk_that_hangs_is_put_out_by_writes);
-	T(disk_that_hangs_is_put_out_by_a_flush);
-	T(disk_that_cannot_be_put_out_works_again_when_it_has_answered);
-	T(disk_gets_no_write_while_an_older_one_may_still_come);
-	T(disk_that_is_gone_is_put_out_by_one_read);
-	T(late_read_does_not_touch_the_clients_memory);
-	T(freed_memory_of_a_read_that_was_given_up_is_nobody_elses);
-	T(late_write_writes_what_it_was_given);
-	T(instance_is_closed_while_a_disk_hangs);
-	T(slow_and_hanging_disks_cost_no_data);
-	CU_basic_run_tests();
-	failures = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failures != 0;
+	return tests_run("raid slow", tests);
 }

@@ -3,6 +3,7 @@
  */
 #include "tests/unit/raid__stripe_log_rig.h"
 #include "raid/stripe_log_impl.h"
+#include "tests/unit/unit.h"
 
 #define RING (128 * KIB)
 #define BLOCK ((uint64_t)STRIPE_LOG_BLOCK)
@@ -743,31 +744,26 @@ static void batches_that_do_not_fit_together_are_refused(void)
 
 int main(void)
 {
-	CU_initialize_registry();
-	CU_pSuite s = CU_add_suite("stripe log", NULL, NULL);
+	CU_TestInfo tests[] = {
+		TEST(what_is_appended_is_found),
+		TEST(a_batch_may_be_longer_than_the_longest_request),
+		TEST(appends_that_come_meanwhile_share_a_batch),
+		TEST(the_ring_goes_round_and_flushes_by_itself),
+		TEST(an_append_waits_until_the_oldest_is_done_and_flushed),
+		TEST(a_failed_flush_fails_who_waits_for_room_and_frees_nothing),
+		TEST(closing_does_not_wait_for_the_flush),
+		TEST(only_a_good_flush_that_began_after_done_frees),
+		TEST(a_stripe_is_live_as_long_as_recovery_would_find_it),
+		TEST(what_is_cancelled_is_not_found_and_what_follows_is),
+		TEST(a_failed_write_breaks_no_chain),
+		TEST(damage_on_all_copies_is_reported_and_on_one_repaired),
+		TEST(a_copy_that_missed_laps_misleads_nobody),
+		TEST(other_epochs_slices_and_pools_are_not_found),
+		TEST(payload_that_looks_like_a_batch_is_payload),
+		TEST(every_field_from_disk_is_checked),
+		TEST(batches_that_do_not_fit_together_are_refused),
+		CU_TEST_INFO_NULL,
+	};
 
-#define T(name) CU_add_test(s, #name, name)
-	T(what_is_appended_is_found);
-	T(a_batch_may_be_longer_than_the_longest_request);
-	T(appends_that_come_meanwhile_share_a_batch);
-	T(the_ring_goes_round_and_flushes_by_itself);
-	T(an_append_waits_until_the_oldest_is_done_and_flushed);
-	T(a_failed_flush_fails_who_waits_for_room_and_frees_nothing);
-	T(closing_does_not_wait_for_the_flush);
-	T(only_a_good_flush_that_began_after_done_frees);
-	T(a_stripe_is_live_as_long_as_recovery_would_find_it);
-	T(what_is_cancelled_is_not_found_and_what_follows_is);
-	T(a_failed_write_breaks_no_chain);
-	T(damage_on_all_copies_is_reported_and_on_one_repaired);
-	T(a_copy_that_missed_laps_misleads_nobody);
-	T(other_epochs_slices_and_pools_are_not_found);
-	T(payload_that_looks_like_a_batch_is_payload);
-	T(every_field_from_disk_is_checked);
-	T(batches_that_do_not_fit_together_are_refused);
-#undef T
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	unsigned failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return tests_run("stripe log", tests);
 }

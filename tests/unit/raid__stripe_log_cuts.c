@@ -9,6 +9,7 @@
  * What a recovery has given out, any later one must give again, whichever disk is lost in between.
  */
 #include "tests/unit/raid__stripe_log_rig.h"
+#include "tests/unit/unit.h"
 
 #define WORKERS 12
 #define STRIPES 4 /* of each worker */
@@ -281,13 +282,10 @@ static void power_cuts_lose_nothing_that_was_acknowledged(void)
 
 int main(void)
 {
-	CU_initialize_registry();
-	CU_pSuite s = CU_add_suite("stripe log, power cuts", NULL, NULL);
+	CU_TestInfo tests[] = {
+		TEST(power_cuts_lose_nothing_that_was_acknowledged),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_add_test(s, "power_cuts_lose_nothing_that_was_acknowledged", power_cuts_lose_nothing_that_was_acknowledged);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	unsigned failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return tests_run("stripe log, power cuts", tests);
 }

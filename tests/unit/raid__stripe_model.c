@@ -9,12 +9,12 @@
  * there parity matches. The rules that make it so can be broken one at a time: each time the model must find a violation.
  */
 #include <string.h>
-#include <CUnit/Basic.h>
 
 #include "engine/base/crc32c.h"
 #include "engine/base/hash.h"
 #include "engine/base/rng.h"
 #include "raid/parity.h"
+#include "tests/unit/unit.h"
 
 #define K 2
 #define BOTH ((1U << K) - 1)
@@ -278,18 +278,13 @@ static void every_broken_rule_is_found(void)
 
 int main(void)
 {
-	unsigned failures;
-	CU_pSuite s;
+	CU_TestInfo tests[] = {
+		TEST(update_is_old_or_new_and_the_others_stay_whatever_happens),
+		TEST(without_the_log_the_write_hole_is_found),
+		TEST(parity_computed_at_opening_does_not_replace_the_log),
+		TEST(every_broken_rule_is_found),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("raid stripe model", NULL, NULL);
-#define T(f) CU_add_test(s, #f, f)
-	T(update_is_old_or_new_and_the_others_stay_whatever_happens);
-	T(without_the_log_the_write_hole_is_found);
-	T(parity_computed_at_opening_does_not_replace_the_log);
-	T(every_broken_rule_is_found);
-	CU_basic_run_tests();
-	failures = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failures != 0;
+	return tests_run("raid stripe model", tests);
 }

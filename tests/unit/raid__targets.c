@@ -3,6 +3,7 @@
  * instances, of which one is a group's home.
  */
 #include "tests/unit/raid_rig.h"
+#include "tests/unit/unit.h"
 
 #define SPARE (DISKS - 1)
 
@@ -299,22 +300,14 @@ static void group_in_transition_is_written_by_its_home_alone(void)
 
 int main(void)
 {
-	static CU_TestInfo tests[] = {
-		{ "filled target holds every write", filled_target_holds_every_write },
-		{ "target that misses a write is given up and the write is good", target_that_misses_a_write_is_given_up_and_the_write_is_good },
-		{ "block that no copy has fails the rebuild and is never zeros", block_that_no_copy_has_fails_the_rebuild_and_is_never_zeros },
-		{ "scrub repairs what cannot be read and names what differs", scrub_repairs_what_cannot_be_read_and_names_what_differs },
-		{ "group in transition is written by its home alone", group_in_transition_is_written_by_its_home_alone },
+	CU_TestInfo tests[] = {
+		TEST(filled_target_holds_every_write),
+		TEST(target_that_misses_a_write_is_given_up_and_the_write_is_good),
+		TEST(block_that_no_copy_has_fails_the_rebuild_and_is_never_zeros),
+		TEST(scrub_repairs_what_cannot_be_read_and_names_what_differs),
+		TEST(group_in_transition_is_written_by_its_home_alone),
 		CU_TEST_INFO_NULL,
 	};
-	CU_SuiteInfo suites[] = { { "raid targets", NULL, NULL, NULL, NULL, tests }, CU_SUITE_INFO_NULL };
-	int failed;
 
-	if (CU_initialize_registry() != CUE_SUCCESS || CU_register_suites(suites) != CUE_SUCCESS)
-		return 1;
-	CU_basic_set_mode(CU_BRM_NORMAL);
-	CU_basic_run_tests();
-	failed = (int)CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return tests_run("raid targets", tests);
 }

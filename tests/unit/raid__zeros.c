@@ -2,6 +2,7 @@
  * Disks that somebody overwrites with zeros beside us.
  */
 #include "tests/unit/raid_rig.h"
+#include "tests/unit/unit.h"
 
 static unsigned n_verifies[DISKS];
 static bool label_gone[DISKS];
@@ -179,19 +180,14 @@ static void reads_go_elsewhere_when_the_pool_takes_long_to_look(void)
 
 int main(void)
 {
-	unsigned failures;
-	CU_pSuite s;
+	CU_TestInfo tests[] = {
+		TEST(zeros_are_handed_out_where_the_label_is_in_place),
+		TEST(zeros_of_an_overwritten_disk_are_answered_from_another_copy),
+		TEST(resync_does_not_spread_the_zeros_of_an_overwritten_disk),
+		TEST(reads_go_elsewhere_when_the_pool_takes_long_to_look),
+		CU_TEST_INFO_NULL,
+	};
 
 	rig_hooks.co_disk_verify = hook_verify;
-	CU_initialize_registry();
-	s = CU_add_suite("raid zeros", NULL, NULL);
-#define T(f) CU_add_test(s, #f, f)
-	T(zeros_are_handed_out_where_the_label_is_in_place);
-	T(zeros_of_an_overwritten_disk_are_answered_from_another_copy);
-	T(resync_does_not_spread_the_zeros_of_an_overwritten_disk);
-	T(reads_go_elsewhere_when_the_pool_takes_long_to_look);
-	CU_basic_run_tests();
-	failures = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failures != 0;
+	return tests_run("raid zeros", tests);
 }

@@ -3,6 +3,7 @@
  * restarts, power cuts and a full pool. SEED and SEEDS in the environment: the first, and how many.
  */
 #include "tests/unit/thin__expect.h"
+#include "tests/unit/unit.h"
 
 /* ---- the model: of each sector its newest values, with when each was being written ---- */
 
@@ -525,8 +526,6 @@ static void a_full_pool_loses_nothing(void)
 	random_many(true, true);
 }
 
-#define TEST(f) { #f, f }
-
 int main(void)
 {
 	CU_TestInfo tests[] = {
@@ -535,14 +534,6 @@ int main(void)
 		TEST(a_full_pool_loses_nothing),
 		CU_TEST_INFO_NULL,
 	};
-	CU_SuiteInfo suites[] = { { "thin random", NULL, NULL, NULL, NULL, tests }, CU_SUITE_INFO_NULL };
-	unsigned failed;
 
-	CU_initialize_registry();
-	CU_register_suites(suites);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return tests_run("thin random", tests);
 }

@@ -3,6 +3,7 @@
  * counted in pages of metadata and reads of the disk, from a cold cache. And each holds what it should.
  */
 #include "tests/unit/thin__script.h"
+#include "tests/unit/unit.h"
 
 #define CHAIN 10000
 #define CLONES 1000
@@ -247,18 +248,10 @@ static void the_last_of_a_tree_of_clones_costs_what_the_first_does(void)
 int main(void)
 {
 	CU_TestInfo tests[] = {
-		{ "the_last_of_a_chain_costs_what_the_first_does", the_last_of_a_chain_costs_what_the_first_does },
-		{ "the_last_of_a_tree_of_clones_costs_what_the_first_does", the_last_of_a_tree_of_clones_costs_what_the_first_does },
+		TEST(the_last_of_a_chain_costs_what_the_first_does),
+		TEST(the_last_of_a_tree_of_clones_costs_what_the_first_does),
 		CU_TEST_INFO_NULL,
 	};
-	CU_SuiteInfo suites[] = { { "thin scale", NULL, NULL, NULL, NULL, tests }, CU_SUITE_INFO_NULL };
-	unsigned failed;
 
-	CU_initialize_registry();
-	CU_register_suites(suites);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return tests_run("thin scale", tests);
 }

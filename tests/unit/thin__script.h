@@ -5,6 +5,7 @@
 #define TESTS_UNIT_THIN__SCRIPT_H
 
 #include "tests/unit/thin__expect.h"
+#include "tests/unit/unit.h"
 
 static inline struct thin_rig_conf conf_of(uint64_t seed)
 {
@@ -105,21 +106,5 @@ static inline int later_co_wait(struct later *l)
 		co_sleep_ns(NS_PER_MS);
 	return l->result;
 }
-
-static inline int tests_run(const char *name, CU_TestInfo *tests)
-{
-	CU_SuiteInfo suites[] = { { name, NULL, NULL, NULL, NULL, tests }, CU_SUITE_INFO_NULL };
-	unsigned failed;
-
-	CU_initialize_registry();
-	CU_register_suites(suites);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
-}
-
-#define TEST(f) { #f, f }
 
 #endif

@@ -3,6 +3,7 @@
  * SEEDS in the environment: the first, and how many.
  */
 #include "tests/unit/thin__expect.h"
+#include "tests/unit/unit.h"
 
 /* ---- the model ---- */
 
@@ -460,17 +461,9 @@ static void snapshots_and_clones_agree_with_plain_arrays(void)
 int main(void)
 {
 	CU_TestInfo tests[] = {
-		{ "snapshots_and_clones_agree_with_plain_arrays", snapshots_and_clones_agree_with_plain_arrays },
+		TEST(snapshots_and_clones_agree_with_plain_arrays),
 		CU_TEST_INFO_NULL,
 	};
-	CU_SuiteInfo suites[] = { { "thin snapshots", NULL, NULL, NULL, NULL, tests }, CU_SUITE_INFO_NULL };
-	unsigned failed;
 
-	CU_initialize_registry();
-	CU_register_suites(suites);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return tests_run("thin snapshots", tests);
 }
