@@ -430,9 +430,9 @@ void nbd_write_begin(struct nbd_req *whole)
 }
 
 /* Parts end where the device's space is round: whole stripes stay whole. */
-struct nbd_req *nbd_write_part(struct nbd_req *whole, uint64_t at)
+struct nbd_req *nbd_write_part(struct nbd_req *whole, uint64_t at, uint32_t most_bytes)
 {
-	uint64_t off = whole->off_bytes + at, end = ALIGN_DOWN(off + NBD_PART_BYTES, (uint64_t)NBD_PART_BYTES);
+	uint64_t off = whole->off_bytes + at, end = ALIGN_DOWN(off + most_bytes, (uint64_t)most_bytes);
 	struct nbd_req *r = part_get(whole, at, MIN(whole->len_bytes - at, end - off));
 
 	r->rx_bytes = (uint32_t)r->len_bytes;

@@ -67,7 +67,8 @@ static const struct net_server_ops net_ops = {
 static void shard_init(struct nbd_shard *sh, struct nbd_server *s)
 {
 	sh->srv = s;
-	list_init(&sh->waiting);
+	list_init(&sh->waiting[NBD_MEM_IN]);
+	list_init(&sh->waiting[NBD_MEM_OUT]);
 	list_init(&sh->sessions);
 }
 

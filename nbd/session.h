@@ -7,7 +7,9 @@
  *
  * Memory of a session is bounded: one receive buffer, what TLS needs (tls.h), max_in_flight requests, payload of max_in_flight_bytes. Beyond the
  * first NBD_RESERVE_BYTES the payload comes from a budget shared by all sessions of the reactor, in order of arrival; who
- * holds a part of it, while somebody waits, and whose payload does not move for NBD_STALL_NS is dropped.
+ * holds a part of it, while somebody waits, and whose payload does not move for NBD_STALL_NS is dropped. The payload of writes has one half
+ * of the budget and a reserve, all else the other: writes may be held for long (a full pool), and must not keep reads from memory. A write for which
+ * there is none goes on in parts of its reserve, one after the other.
  */
 #ifndef NBD_SESSION_H
 #define NBD_SESSION_H
@@ -24,7 +26,7 @@
 #define NBD_LARGE_BYTES (32 * KIB) /* payload of a write that is worth a receive of its own */
 #define NBD_TURN_REQUESTS 64	   /* taken from one session before the others' turn, */
 #define NBD_TURN_BYTES (512 * KIB)  /* or when so much memory has been taken for them */
-#define NBD_RESERVE_BYTES (256 * KIB)
+#define NBD_RESERVE_BYTES (128 * KIB) /* of either kind */
 #define NBD_STALL_NS (10 * NS_PER_SEC)	 /* and a second for each MiB that is on its way */
 #define NBD_LINGER_NS (10 * NS_PER_SEC) /* a closing session waits that long for a client that does not read */
 #define NBD_TAKE_BACK_NS (200 * NS_PER_MS)
@@ -42,6 +44,8 @@
 #define NBD_CONTEXTS_MAX 16U		/* that a client can set */
 
 struct nbd_session;
+
+enum nbd_mem { NBD_MEM_IN, NBD_MEM_OUT, NBD_MEM_KINDS }; /* payload of writes, and all else */
 
 /* A metadata context that the client has set; its id is its place, from 1. */
 struct nbd_context {
@@ -124,7 +128,8 @@ struct nbd_session {
 	struct iovec recv_iov[2];
 	bool receiving, stalled;
 	bool large;		/* the newest request had a large payload */
-	struct list wait_link;	/* shard's waiting */
+	struct list wait_link;	/* shard's waiting, of this kind: */
+	enum nbd_mem wait_kind;
 	size_t recv_direct;	/* bytes of it that go to rx */
 	uint8_t *rbuf;
 	size_t rpos, rlen;
@@ -135,7 +140,7 @@ struct nbd_session {
 
 	/* requests */
 	unsigned n_reqs; /* parts count */
-	uint64_t n_bytes;	/* payload memory */
+	uint64_t n_bytes[NBD_MEM_KINDS]; /* payload memory */
 	struct list free_reqs;
 	struct nbd_req_slab *slabs;
 
@@ -154,8 +159,8 @@ struct nbd_session {
 /* What the server keeps per reactor; touched only there. */
 struct nbd_shard {
 	struct nbd_server *srv;
-	uint64_t n_bytes;	/* payload memory beyond the reserves of the sessions */
-	struct list waiting;	/* sessions that wait for it, FIFO */
+	uint64_t n_bytes[NBD_MEM_KINDS];    /* payload memory beyond the reserves of the sessions */
+	struct list waiting[NBD_MEM_KINDS]; /* sessions that wait for it, FIFO */
 	struct list sessions;
 	struct timer stall;
 } __attribute__((aligned(64)));
@@ -195,12 +200,12 @@ void nbd_req_put(struct nbd_req *r);
 int nbd_request_check(const struct nbd_session *s, const struct nbd_header *h, uint32_t *need_bytes);
 /* All of its payload is there. Ends in nbd_req_finish(), at once or later. */
 void nbd_request_start(struct nbd_req *r);
-/* A write that is too long to be received before it is written. */
-static inline bool nbd_write_is_in_parts(const struct nbd_req *r) { return r->cmd == NBD_CMD_WRITE && r->rx_bytes > NBD_WHOLE_BYTES; }
-/* It begins. Each of its parts is a request of its own, to be started when its payload is there; the whole ends in nbd_req_finish() when
- * nbd_write_received() has been called and all parts have ended. */
+/* A write begins for all of which there is no memory, or which is too long to be received before it is written. Each of its parts is a request
+ * of its own, to be started when its payload is there; the whole ends in nbd_req_finish() when nbd_write_received() has been called and
+ * all parts have ended. */
 void nbd_write_begin(struct nbd_req *whole);
-struct nbd_req *nbd_write_part(struct nbd_req *whole, uint64_t at_bytes);
+/* At most so much of it, a power of two. */
+struct nbd_req *nbd_write_part(struct nbd_req *whole, uint64_t at_bytes, uint32_t most_bytes);
 void nbd_write_received(struct nbd_req *whole);
 /* Those of a session that ends, and that wait for what may never come (bdev_cancel()), end without an answer. */
 void nbd_requests_cancel(struct nbd_session *s);

@@ -27,39 +27,48 @@ static uint64_t beyond_reserve(uint64_t bytes)
 	return bytes > NBD_RESERVE_BYTES ? bytes - NBD_RESERVE_BYTES : 0;
 }
 
-static void session_count(struct nbd_session *s, uint64_t bytes)
+static enum nbd_mem mem_kind(uint16_t cmd)
 {
-	struct nbd_shard *sh = s->shard;
+	return cmd == NBD_CMD_WRITE ? NBD_MEM_IN : NBD_MEM_OUT;
+}
 
-	sh->n_bytes += beyond_reserve(bytes) - beyond_reserve(s->n_bytes);
-	s->n_bytes = bytes;
+static uint64_t session_bytes(const struct nbd_session *s)
+{
+	return s->n_bytes[NBD_MEM_IN] + s->n_bytes[NBD_MEM_OUT];
+}
+
+static void session_count(struct nbd_session *s, enum nbd_mem kind, uint64_t bytes)
+{
+	s->shard->n_bytes[kind] += beyond_reserve(bytes) - beyond_reserve(s->n_bytes[kind]);
+	s->n_bytes[kind] = bytes;
 }
 
 void nbd_req_buf_get(struct nbd_req *r, uint32_t len)
 {
 	r->buf = buf_alloc(len);
 	r->buf_bytes = len;
-	session_count(r->s, r->s->n_bytes + len);
+	session_count(r->s, mem_kind(r->cmd), r->s->n_bytes[mem_kind(r->cmd)] + len);
 }
 
-static void shard_kick(struct nbd_shard *sh)
+static void shard_kick(struct nbd_shard *sh, enum nbd_mem kind)
 {
-	if (!list_is_empty(&sh->waiting))
-		nbd_session_kick(list_first(&sh->waiting, struct nbd_session, wait_link));
+	if (!list_is_empty(&sh->waiting[kind]))
+		nbd_session_kick(list_first(&sh->waiting[kind], struct nbd_session, wait_link));
 }
 
 void nbd_req_buf_put(struct nbd_req *r)
 {
 	struct nbd_session *s = r->s;
+	enum nbd_mem kind = mem_kind(r->cmd);
 
 	if (!r->buf)
 		return;
 	buf_free(r->buf, r->buf_bytes);
 	r->buf = NULL;
-	session_count(s, s->n_bytes - r->buf_bytes);
+	session_count(s, kind, s->n_bytes[kind] - r->buf_bytes);
 	if (s->stalled)
 		nbd_session_kick(s);
-	shard_kick(s->shard);
+	shard_kick(s->shard, kind);
 }
 
 static void slab_add(struct nbd_session *s)
@@ -111,16 +120,17 @@ static void wait_leave(struct nbd_session *s)
 	if (list_is_empty(&s->wait_link))
 		return;
 	list_del(&s->wait_link);
-	shard_kick(s->shard);
+	shard_kick(s->shard, s->wait_kind);
 }
 
 /* In line for the reactor's memory; its turn is announced by a kick. */
-static bool wait_join(struct nbd_session *s)
+static bool wait_join(struct nbd_session *s, enum nbd_mem kind)
 {
 	struct nbd_shard *sh = s->shard;
 
 	if (list_is_empty(&s->wait_link))
-		list_push_back(&sh->waiting, &s->wait_link);
+		list_push_back(&sh->waiting[kind], &s->wait_link);
+	s->wait_kind = kind;
 	if (!timer_is_armed(&sh->stall))
 		timer_arm(&sh->stall, reactor_now_ns() + NBD_STALL_NS);
 	return false;
@@ -129,24 +139,38 @@ static bool wait_join(struct nbd_session *s)
 /* Whether there is memory for it. One request that is alone may be larger than the limits: they are for the sum. Who holds some may hold
  * no more than is left for others: so there is some for who comes, however long that is held (a full pool, a limit). More of it is
  * tried when some of his own is free. */
-static bool admit(struct nbd_session *s, uint32_t need_bytes)
+static bool admit(struct nbd_session *s, enum nbd_mem kind, uint32_t need_bytes)
 {
 	const struct nbd_options *o = &s->srv->o;
 	struct nbd_shard *sh = s->shard;
-	uint64_t have = beyond_reserve(s->n_bytes), extra = beyond_reserve(s->n_bytes + need_bytes) - have;
-	uint64_t left = o->max_total_bytes - MIN(sh->n_bytes, o->max_total_bytes);
-	bool ok = !need_bytes || !s->n_bytes || s->n_bytes + need_bytes <= o->max_in_flight_bytes;
+	struct list *waiting = &sh->waiting[kind];
+	uint64_t have = beyond_reserve(s->n_bytes[kind]), extra = beyond_reserve(s->n_bytes[kind] + need_bytes) - have;
+	uint64_t all = session_bytes(s), most = o->max_total_bytes / NBD_MEM_KINDS, left = most - MIN(sh->n_bytes[kind], most);
+	bool ok = !need_bytes || !all || all + need_bytes <= o->max_in_flight_bytes;
 
+	if (!list_is_empty(&s->wait_link) && s->wait_kind != kind)
+		wait_leave(s);
 	if (extra && have && have + extra > left)
 		ok = false;
 	if (ok && extra) {
-		if (!list_is_empty(&sh->waiting) && sh->waiting.next != &s->wait_link)
-			return wait_join(s);
-		if (sh->n_bytes && extra > left)
-			return wait_join(s);
+		if (!list_is_empty(waiting) && waiting->next != &s->wait_link)
+			return wait_join(s, kind);
+		if (sh->n_bytes[kind] && extra > left)
+			return wait_join(s, kind);
 	}
 	wait_leave(s);
 	return ok;
+}
+
+/* The same, but a write is content with less: what its session has none of in use yet. */
+static bool make_room(struct nbd_session *s, enum nbd_mem kind, uint32_t *need_bytes)
+{
+	if (admit(s, kind, *need_bytes))
+		return true;
+	if (kind != NBD_MEM_IN || s->n_bytes[kind])
+		return false;
+	*need_bytes = MIN(*need_bytes, (uint32_t)NBD_RESERVE_BYTES);
+	return admit(s, kind, *need_bytes);
 }
 
 /* Nothing more is taken until some of its requests have ended. */
@@ -165,7 +189,7 @@ static bool is_late(uint64_t since_ns, uint64_t bytes, uint64_t now)
 
 static bool session_stands_still(const struct nbd_session *s, uint64_t now)
 {
-	if (!beyond_reserve(s->n_bytes))
+	if (!beyond_reserve(s->n_bytes[NBD_MEM_IN]) && !beyond_reserve(s->n_bytes[NBD_MEM_OUT]))
 		return false;
 	return (s->sending && is_late(s->send_ns, s->send_bytes, now)) ||
 	       (s->rx && s->rx->buf && is_late(s->rx_ns, s->rx->rx_bytes, now));
@@ -178,7 +202,7 @@ static void stall_fire(struct timer *t)
 	uint64_t now = reactor_now_ns();
 	struct nbd_session *s;
 
-	if (list_is_empty(&sh->waiting))
+	if (list_is_empty(&sh->waiting[NBD_MEM_IN]) && list_is_empty(&sh->waiting[NBD_MEM_OUT]))
 		return;
 	list_for_each(s, &sh->sessions, shard_link) {
 		if (s->dead || !session_stands_still(s, now))
@@ -232,9 +256,9 @@ static void rx_begin(struct nbd_session *s, struct nbd_req *r, uint64_t got)
 	s->rx_ns = reactor_now_ns();
 }
 
-static void part_begin(struct nbd_session *s)
+static void part_begin(struct nbd_session *s, uint32_t most_bytes)
 {
-	struct nbd_req *part = nbd_write_part(s->rx_whole, s->rx_parts_bytes);
+	struct nbd_req *part = nbd_write_part(s->rx_whole, s->rx_parts_bytes, most_bytes);
 
 	s->rx_parts_bytes += part->rx_bytes;
 	nbd_req_buf_get(part, part->rx_bytes);
@@ -245,25 +269,26 @@ static void part_begin(struct nbd_session *s)
 static bool take_part(struct nbd_session *s)
 {
 	struct nbd_req *whole = s->rx_whole;
+	uint32_t most = NBD_PART_BYTES;
 
 	if (whole->result) {
 		s->rx_whole = NULL;
 		rx_begin(s, whole, s->rx_parts_bytes);
 		return true;
 	}
-	if (!admit(s, NBD_PART_BYTES))
+	if (!make_room(s, NBD_MEM_IN, &most))
 		return session_stall(s);
-	part_begin(s);
+	part_begin(s, most);
 	return true;
 }
 
 static void payload_expect(struct nbd_session *s, struct nbd_req *r, uint32_t need_bytes)
 {
-	if (!r->result && nbd_write_is_in_parts(r)) {
+	if (!r->result && r->cmd == NBD_CMD_WRITE && need_bytes < r->rx_bytes) {
 		nbd_write_begin(r);
 		s->rx_whole = r;
 		s->rx_parts_bytes = 0;
-		part_begin(s);
+		part_begin(s, need_bytes);
 		return;
 	}
 	rx_begin(s, r, 0);
@@ -292,7 +317,7 @@ static bool take_header(struct nbd_session *s)
 		session_violation(s, "payload is too long");
 		return false;
 	}
-	if (s->n_reqs >= s->srv->o.max_in_flight || !admit(s, need))
+	if (s->n_reqs >= s->srv->o.max_in_flight || !make_room(s, mem_kind(h.cmd), &need))
 		return session_stall(s);
 	r = nbd_req_get(s);
 	r->cmd = h.cmd;
@@ -349,7 +374,7 @@ static bool take_payload(struct nbd_session *s)
 
 static void take_requests(struct nbd_session *s)
 {
-	uint64_t most = s->n_bytes + NBD_TURN_BYTES;
+	uint64_t most = session_bytes(s) + NBD_TURN_BYTES;
 	unsigned n;
 
 	s->stalled = false;
@@ -363,7 +388,7 @@ static void take_requests(struct nbd_session *s)
 		}
 		if (s->rlen - s->rpos < header_bytes(s))
 			break;
-		if (n >= NBD_TURN_REQUESTS || s->n_bytes >= most) {
+		if (n >= NBD_TURN_REQUESTS || session_bytes(s) >= most) {
 			s->stalled = true;
 			nbd_session_kick(s);
 			break;
@@ -554,7 +579,7 @@ static void session_end(struct nbd_session *s)
 		nbd_req_put(s->rx);
 	if (s->rx_whole)
 		nbd_req_put(s->rx_whole);
-	CHECK(!s->n_reqs && !s->n_bytes);
+	CHECK(!s->n_reqs && !session_bytes(s));
 	if (s->hook.link.next)
 		list_del(&s->hook.link);
 	timer_cancel(&s->linger);

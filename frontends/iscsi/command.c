@@ -13,7 +13,7 @@ static void mem_count(struct iscsi_task *t, uint64_t bytes)
 {
 	t->mem += bytes;
 	t->conn->n_bytes += bytes;
-	t->conn->shard->n_bytes += bytes;
+	t->conn->shard->n_bytes[t->is_read] += bytes;
 }
 
 static void mem_put(struct iscsi_task *t)
@@ -24,24 +24,26 @@ static void mem_put(struct iscsi_task *t)
 	if (!t->mem)
 		return;
 	t->conn->n_bytes -= t->mem;
-	sh->n_bytes -= t->mem;
+	sh->n_bytes[t->is_read] -= t->mem;
 	t->mem = 0;
 	list_for_each (c, &sh->conns, shard_link)
 		if (!list_is_empty(&c->waiting))
 			iscsi_conn_kick(c);
 }
 
-/* What one session has beyond its reserve counts against all of the reactor; one command that is alone gets what it needs, if others
- * leave it. Who holds some may hold no more than is left for others, who find some however long that is held. */
+/* What one session has beyond its reserve counts against all of the reactor, in halves for writes and reads: writes may be held for long
+ * (a full pool), and must not keep reads from memory. One command that is alone gets what it needs, if others leave it. Who holds some
+ * may hold no more than is left for others, who find some however long that is held. */
 static bool mem_take(struct iscsi_task *t, uint64_t bytes)
 {
 	struct iscsi_conn *c = t->conn;
 	const struct iscsi_options *o = &c->srv->o;
-	uint64_t sum = c->n_bytes + bytes, left = o->max_total_bytes - MIN(c->shard->n_bytes, o->max_total_bytes);
+	uint64_t most = o->max_total_bytes / 2, others = c->shard->n_bytes[t->is_read], left = most - MIN(others, most);
+	uint64_t sum = c->n_bytes + bytes;
 
 	if (c->n_bytes && sum > o->max_session_bytes)
 		return false;
-	if (sum > ISCSI_RESERVE_BYTES && c->shard->n_bytes && (bytes > left || (c->n_bytes && sum > left)))
+	if (sum > ISCSI_RESERVE_BYTES && others && (bytes > left || (c->n_bytes && sum > left)))
 		return false;
 	mem_count(t, bytes);
 	return true;
@@ -496,7 +498,7 @@ static void data_out_prepare(struct iscsi_conn *c, struct iscsi_task *t)
 	unasked = t->want ? t->unsolicited_end : 0; /* what of it is not wanted has room too */
 	if (!unasked)
 		return;
-	if (c->shard->n_bytes > 2 * c->srv->o.max_total_bytes) {
+	if (c->shard->n_bytes[0] > 2 * c->srv->o.max_total_bytes) { /* what writes have */
 		t->is_busy = true;
 		t->want = 0;
 		return;

@@ -237,7 +237,7 @@ struct iscsi_conn {
 
 struct iscsi_shard {
 	struct iscsi_server *srv;
-	uint64_t n_bytes;
+	uint64_t n_bytes[2]; /* of writes (and what reads nothing), of reads */
 	struct list conns;
 } __attribute__((aligned(64)));
 

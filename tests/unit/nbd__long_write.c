@@ -148,6 +148,54 @@ static void share_body(struct nbd_run *r)
 	CU_ASSERT_TRUE(mem_bdev_in_flight_bytes_max(m) <= 2 * MIB + 6 * NBD_RESERVE_BYTES);
 }
 
+static void held_co(void *arg)
+{
+	struct writer *w = arg;
+	uint64_t k;
+
+	for (k = 0; k < 8 && !w->done; k++) {
+		co_header(&w->c, NBD_CMD_WRITE, 0, k, k * MIB, 512 * KIB);
+		co_send(&w->c, 0, 512 * KIB);
+	}
+}
+
+/* Writes that do not end leave memory to who comes after them, however many hold it: for whole writes, long ones, and large reads. */
+static void held_body(struct nbd_run *r)
+{
+	struct mem_bdev *held = nbd_mem_export(r->exports, RUN_DELAY), *m = nbd_mem_export(r->exports, RUN_MEM);
+	static struct writer w[12];
+	struct pipe_client c;
+	uint64_t max;
+	unsigned i;
+
+	mem_bdev_options(held)->delay_ns = 100 * NS_PER_SEC;
+	for (i = 0; i < ARRAY_LEN(w); i++) {
+		w[i] = (struct writer){0};
+		pipe_client_co_connect(&w[i].c, r, "delay", NULL);
+		co_spawn(CO_SERVICE, held_co, &w[i], "held");
+	}
+	co_sleep_ns(NS_PER_SEC);
+	max = mem_bdev_in_flight_bytes_max(held);
+	CU_ASSERT_TRUE(max >= 3 * MIB && max <= 4 * MIB + ARRAY_LEN(w) * NBD_RESERVE_BYTES);
+	pipe_client_co_connect(&c, r, "mem", NULL);
+	co_header(&c, NBD_CMD_WRITE, 0, 1, 4096, 1500 * KIB);
+	co_send(&c, 0, 1500 * KIB);
+	CU_ASSERT_EQUAL(co_reply(&c, 1), 0);
+	CU_ASSERT_EQUAL(written(m, 4096, 1500 * KIB), 1500 * KIB);
+	co_header(&c, NBD_CMD_WRITE, 0, 2, 512, 7 * MIB);
+	co_send(&c, 0, 7 * MIB);
+	CU_ASSERT_EQUAL(co_reply(&c, 2), 0);
+	CU_ASSERT_EQUAL(written(m, 512, 7 * MIB), 7 * MIB);
+	CU_ASSERT_EQUAL(pipe_client_co_read(&c, 4 * MIB, NS_PER_SEC), 0);
+	pipe_client_co_end(&c);
+	CU_ASSERT_EQUAL(mem_bdev_in_flight_bytes_max(held), max);
+	for (i = 0; i < ARRAY_LEN(w); i++)
+		w[i].done = true;
+	co_sleep_ns(1000 * NS_PER_SEC);
+	for (i = 0; i < ARRAY_LEN(w); i++)
+		pipe_client_co_end(&w[i].c);
+}
+
 static int fails_at(void *arg, struct io *io)
 {
 	return io->op == IO_WRITE && io->off_bytes <= 2 * MIB && io->off_bytes + io->len_bytes > 2 * MIB ? -ENOSPC : 0;
@@ -210,6 +258,7 @@ static void cut_body(struct nbd_run *r)
 static void is_written_as_it_comes(void) { in_time(comes_body, (struct nbd_options){0}); }
 static void needs_no_more_memory_than_what_is_under_way(void) { in_time(memory_body, (struct nbd_options){.max_in_flight = 1, .max_in_flight_bytes = 3 * MIB}); }
 static void several_share_what_memory_there_is(void) { in_time(share_body, (struct nbd_options){.max_total_bytes = 2 * MIB}); }
+static void finds_memory_beside_writes_that_are_held(void) { in_time(held_body, (struct nbd_options){.max_total_bytes = 8 * MIB}); }
 static void has_one_reply_when_a_part_fails(void) { in_time(error_body, (struct nbd_options){0}); }
 static void is_cut_off_anywhere(void) { in_time(cut_body, (struct nbd_options){.max_in_flight_bytes = 2 * MIB}); }
 
@@ -219,6 +268,7 @@ int main(void)
 		TEST(is_written_as_it_comes),
 		TEST(needs_no_more_memory_than_what_is_under_way),
 		TEST(several_share_what_memory_there_is),
+		TEST(finds_memory_beside_writes_that_are_held),
 		TEST(has_one_reply_when_a_part_fails),
 		TEST(is_cut_off_anywhere),
 		CU_TEST_INFO_NULL,
