@@ -107,16 +107,19 @@ void thin_park_space_changed(struct thin_volume *v)
 	thin_park_check(v);
 }
 
-void thin_park_hold(struct thin_volume *v)
+void thin_park_hold(struct thin_volume *v, bool strays)
 {
 	struct io *io, *tmp;
 
 	list_for_each_safe (io, tmp, &v->parked, link) {
-		if (thin_req_of(io)->inner)
+		if (thin_req_of(io)->inner && !strays)
 			continue;
 		list_del(&io->link);
 		list_push_back(&v->held, &io->link);
 	}
+	if (strays)
+		list_for_each (io, &v->held, link)
+			thin_req_of(io)->stray = thin_req_of(io)->inner;
 	thin_park_check(v);
 }
 

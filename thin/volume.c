@@ -419,6 +419,12 @@ void thin_volume_map_replaced(struct thin_volume *v, uint64_t size_bytes, struct
 	v->n_cleared = ++v->n_records; /* not durable yet; until it is, a crash brings the old map back */
 }
 
+static void stray_forward(struct thin_volume *v, struct io *io)
+{
+	thin_req_of(io)->stray = false;
+	thin_forward_submit(v, io);
+}
+
 void thin_volume_resume(struct thin_volume *v, struct io *io)
 {
 	if (v->closing && !v->forward) /* who has gone elsewhere is served there to the end */
@@ -427,6 +433,8 @@ void thin_volume_resume(struct thin_volume *v, struct io *io)
 		thin_req_end(io, -ERANGE); /* it is smaller now */
 	else if (v->forward && !thin_req_of(io)->inner)
 		forward_start(v, io);
+	else if (v->forward && thin_req_of(io)->stray)
+		stray_forward(v, io);
 	else
 		req_route(v, io);
 }
@@ -461,7 +469,8 @@ void thin_volume_set_forward(struct thin_volume *v, struct bdev *to)
 {
 	CHECK(v->gate == THIN_GATE_ALL && !v->n_changing && !v->no_parking);
 	CHECK(!to || (to->size_bytes >= v->bdev.size_bytes && to->block_bytes <= v->bdev.block_bytes));
-	thin_park_hold(v);
+	/* What an earlier layer had when it ended is by the inner bdev, and may wait for space: it is not to pass by this one. */
+	thin_park_hold(v, to && !v->forward);
 	v->forward = to;
 	v->detour = v->forward || v->limiter;
 }

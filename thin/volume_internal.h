@@ -168,6 +168,7 @@ struct thin_req {
 	bool counted : 1;      /* in grace.n[phase] */
 	bool changing : 1;     /* in n_changing */
 	bool inner : 1;	       /* not a client's: by the inner bdev */
+	bool stray : 1;	       /* inner, of what was forwarded once: goes where clients' requests go */
 	bool in_phase : 1;     /* in n_phase[change_phase] */
 	bool change_phase : 1;
 	bool begun : 1;	       /* it counts in v->begun */
@@ -417,8 +418,8 @@ void thin_park_fail_all(struct thin_volume *v, int error);
 void thin_volume_cancel(struct bdev *b, bool (*match)(const struct io *io, void *arg), void *arg);
 /* Moves those that match() picks to the end of `to`; how many. */
 unsigned thin_pick(struct list *from, struct list *to, bool (*match)(const struct io *io, void *arg), void *arg);
-/* Frozen: clients' requests that wait for space are held like those that have not begun. */
-void thin_park_hold(struct thin_volume *v);
+/* Frozen: clients' requests that wait for space are held like those that have not begun; strays: and the inner ones, which are now such. */
+void thin_park_hold(struct thin_volume *v, bool strays);
 void thin_park_timer_fired(struct timer *t);
 
 #endif

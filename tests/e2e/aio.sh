@@ -7,6 +7,7 @@ set -u
 # shellcheck disable=SC2046
 . "$(dirname "$0")/lib.sh"
 need fio nbdcopy
+unset ASHLAR_IO # which way is taken is what is looked at
 refuse=$build/tests/e2e/no_uring
 [ -x "$refuse" ] || { echo "$refuse is not there; build it first" >&2; exit 1; }
 "$refuse" true || { echo "# skipped: no filter can be installed"; done_; }

@@ -328,11 +328,17 @@ static int full_co(void *arg)
 	if (!space_goes_there) {
 		co_sleep_ns(NS_PER_SEC);
 		EXPECT(!w.done && !w2.done);
+		EXPECT(pool_mirror_co_start(vol->open, to, &mirror) == 0); /* they do not pass by another one */
+		EXPECT(pool_mirror_co_copy(mirror, 0, 64 * MIB, &copied) == 0);
+		EXPECT(!w.done && !w2.done);
 		EXPECT(bdev_co_discard(bd, 0, 256 * KIB, 0) == 0);
+		EXPECT(later_co_wait(&w) == 0 && later_co_wait(&w2) == 0);
+		pool_mirror_co_hold(mirror);
+		pool_mirror_end(mirror, NULL);
 	}
 	EXPECT(later_co_wait(&w) == 0 && later_co_wait(&w2) == 0);
 	EXPECT(co_is(bd, 40 * MIB, 4096, 7) && co_is(bd, 41 * MIB, 4096, 8));
-	EXPECT(co_is(to, 40 * MIB, 4096, space_goes_there ? 7 : 0));
+	EXPECT(co_is(to, 40 * MIB, 4096, 7) && co_is(to, 41 * MIB, 4096, 8));
 	r = co_end();
 	to_end();
 	return r;
