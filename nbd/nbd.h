@@ -52,7 +52,7 @@ struct nbd_options {
 	uint64_t handshake_ns;		/* 0: 10 s from accept to the start of transmission */
 	uint32_t max_in_flight;		/* requests per connection; 0: 256 */
 	uint64_t max_in_flight_bytes;	/* payload bytes per connection; 0: 64 MiB */
-	uint64_t max_total_bytes;	/* payload of all connections of a reactor; 0: 256 MiB */
+	uint64_t max_total_bytes;	/* payload of all connections of a reactor; half for writes, half for the rest; 0: 256 MiB */
 	struct tls_config *tls;		/* NULL: no TLS. The caller's, outlives the server */
 	bool tls_required;		/* of every client */
 	bool insecure;			/* else TLS is required of clients that are not on this machine */

@@ -45,9 +45,11 @@ static void session_count(struct nbd_session *s, enum nbd_mem kind, uint64_t byt
 
 void nbd_req_buf_get(struct nbd_req *r, uint32_t len)
 {
+	enum nbd_mem kind = mem_kind(r->cmd);
+
 	r->buf = buf_alloc(len);
 	r->buf_bytes = len;
-	session_count(r->s, mem_kind(r->cmd), r->s->n_bytes[mem_kind(r->cmd)] + len);
+	session_count(r->s, kind, r->s->n_bytes[kind] + len);
 }
 
 static void shard_kick(struct nbd_shard *sh, enum nbd_mem kind)

@@ -3,8 +3,8 @@
  * among these that refuse RWF_NOWAIT: tmpfs files, zram, some device-mapper targets. io_uring hands every request to such a disk
  * to a worker thread: two context switches, and more CPU than the I/O.
  *
- * Requests are gathered over a loop and submitted by one io_submit(), which carries them out, or starts them, in this thread.
- * RAM-backed disks have completed all of them when it returns; the completions are read from the ring that the kernel
+ * Requests are gathered, UR_SUBMIT_AT at most and until the end of the loop's turn, and submitted by one io_submit(), which carries them
+ * out, or starts them, in this thread. RAM-backed disks have completed all of them when it returns; the completions are read from the ring that the kernel
  * maps into our memory, without a system call. A disk whose completions are seen to come late gets an eventfd with its
  * requests, which the reactor watches; while requests from before that was known are in flight, the loop polls.
  */
@@ -48,7 +48,7 @@ static bool aio_init(struct ur_aio *a)
 		a->ctx = 0;
 		return false;
 	}
-	for (i = 0; i < AIO_BATCH; i++)
+	for (i = 0; i < UR_SUBMIT_AT; i++)
 		a->ptrs[i] = &a->iocbs[i];
 	return true;
 }
@@ -144,7 +144,7 @@ void ur_aio_queue(struct ur *u, struct io *io)
 	bool late = !is_rw || atomic_load_explicit(&s->disk->aio_late, memory_order_relaxed);
 	struct iocb *cb;
 
-	if (a->n == AIO_BATCH)
+	if (a->n == UR_SUBMIT_AT)
 		aio_flush(u);
 	cb = &a->iocbs[a->n++];
 	*cb = (struct iocb){ .aio_data = (uintptr_t)io, .aio_fildes = (uint32_t)s->disk->fd, .aio_lio_opcode = IOCB_CMD_FDSYNC };

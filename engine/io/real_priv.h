@@ -24,7 +24,9 @@
 #define UR_SLOTS 256 /* disks with a place in the table of registered files */
 #define UR_PIN_BYTES (1u << 20) /* of the arena, with the kernel as one registered buffer; no block of buf.h lies in two */
 #define UR_PINS 64
-#define AIO_BATCH 8
+/* So many requests to disks do not wait for the end of the loop's turn: the disk works while the reactor goes on with what it has
+ * received (docs/decisions.md). */
+#define UR_SUBMIT_AT 8
 #define AIO_EVENTS 1024
 #define EPOLL_EVENTS 64
 
@@ -76,8 +78,8 @@ struct ur_aio {
 	int event_fd;
 	bool armed; /* event_fd is watched */
 	uint64_t event_value;
-	struct iocb iocbs[AIO_BATCH];
-	struct iocb *ptrs[AIO_BATCH];
+	struct iocb iocbs[UR_SUBMIT_AT];
+	struct iocb *ptrs[UR_SUBMIT_AT];
 };
 
 /* Who waits for a descriptor to become ready: at most one to read (or accept) and one to write. */

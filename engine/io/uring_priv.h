@@ -11,12 +11,7 @@ enum ur_tag { UR_IO, UR_NET, UR_KICK, UR_AIO_EVENT, UR_STAT, UR_POLL, UR_TAG_MAS
 
 enum ur_pin_state { UR_PIN_NOT_YET, UR_PINNED, UR_PIN_REFUSED };
 
-/*
- * A free submission entry. So many as this do not wait for the end of the loop's turn: the disk works while the reactor goes on
- * with what it has received. (Eight of 4 KiB in a turn of 32 on a virtual disk that answers all of a burst at once: a tenth
- * more IOPS; no difference in CPU per I/O, whose part in a system call for eight is nothing.)
- */
-#define UR_SUBMIT_AT 8
+/* A free submission entry; submits what is there when it is UR_SUBMIT_AT. */
 struct io_uring_sqe *ur_sqe_slow(struct ur *u);
 static inline struct io_uring_sqe *ur_sqe(struct ur *u)
 {

@@ -44,7 +44,7 @@ struct iscsi_options {
 	uint64_t ping_ns;	      /* 0: 20 s of silence before a NOP-In */
 	uint64_t pong_ns;	      /* 0: 20 s for its answer; also for whoever does not read, or does not send data it was asked for */
 	uint64_t max_session_bytes;   /* payload in memory; 0: 32 MiB */
-	uint64_t max_total_bytes;     /* of all sessions of a reactor; 0: 256 MiB */
+	uint64_t max_total_bytes;     /* of all sessions of a reactor; half for writes, half for the rest; 0: 256 MiB */
 	void (*log)(void *arg, const char *line); /* any reactor; printable, rate limited */
 	void *log_arg;
 };
