@@ -69,9 +69,10 @@ void label_co_mend(struct disk *d);
  * puts it. FUA covers the label alone: what it points to must be durable before. 0 if at least one area has it... both errors
  * are counted: returns the error only if neither could be written, *partial (may be NULL) if just one could not. */
 int label_co_write(struct disk *d, const struct label *l, unsigned disk_index, bool *partial) __must_check;
-/* Coroutine. The front area has more than one label, as *l is one, and where the tail area was there are zeros: somebody has
- * overwritten its end, or it has been cut short and made long again, and nobody knows where it begins to be empty. (A crash while
- * the very first label was written leaves one label.) One read for a disk whose end is as it should be. */
+/* Coroutine. *l is not the pool's first label, and where the tail area was there are zeros: somebody has overwritten the disk's
+ * end, or it has been cut short and made long again, and nobody knows where it begins to be empty; perhaps a few KiB after its
+ * beginning. (A crash while a pool was made leaves such a disk, with nothing on it; one while a disk was added as well, and that
+ * one may be distrusted.) One read for a disk whose end is as it should be. */
 bool label_co_end_is_blank(struct disk *d, const struct label *l) __must_check;
 /* Coroutine. Overwrites both areas with zeros, flushed. Also before the first label of a new pool is written: labels of an
  * older pool may have higher generations. */

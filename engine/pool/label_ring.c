@@ -205,33 +205,32 @@ void label_co_mend(struct disk *d)
 	xfree(l);
 }
 
-/* Coroutine. Slots of an area, from that of the newest label on, until one is found whose first page is, or is not, zero. */
-static bool area_co_has(struct disk *d, uint64_t area_off, uint64_t newest, bool zero, unsigned n_wanted)
+/* Coroutine. The first page of every slot of an area is zero; from that of the newest label on, which is most often not. */
+static bool area_co_is_blank(struct disk *d, uint64_t area_off, uint64_t newest)
 {
 	uint8_t *page = buf_alloc(PAGE_BYTES);
-	unsigned i, n = 0;
+	bool is_blank = true;
+	unsigned i;
 
-	for (i = 0; i < LABEL_SLOTS && n < n_wanted; i++) {
+	for (i = 0; i < LABEL_SLOTS && is_blank; i++) {
 		uint64_t off = area_off + (newest + i) % LABEL_SLOTS * LABEL_SLOT_BYTES;
-		bool is_zero;
 
 		if (bdev_co_read(&d->bdev, off, page, PAGE_BYTES) < 0)
-			is_zero = false; /* who knows */
+			is_blank = false; /* who knows */
 		else
-			is_zero = !page[0] && !memcmp(page, page + 1, PAGE_BYTES - 1);
-		n += is_zero == zero;
+			is_blank = !page[0] && !memcmp(page, page + 1, PAGE_BYTES - 1);
 	}
 	buf_free(page, PAGE_BYTES);
-	return n == n_wanted;
+	return is_blank;
 }
 
 bool label_co_end_is_blank(struct disk *d, const struct label *l)
 {
 	uint64_t tail = label_tail_off(l->disks[l->disk_index].size_bytes);
 
-	if (!tail || tail + LABEL_AREA_BYTES > d->bdev.size_bytes)
+	if (l->generation == 1 || !tail || tail + LABEL_AREA_BYTES > d->bdev.size_bytes)
 		return false;
-	return !area_co_has(d, tail, l->generation, false, 1) && area_co_has(d, 0, l->generation, false, 2);
+	return area_co_is_blank(d, tail, l->generation);
 }
 
 int label_co_write(struct disk *d, const struct label *l, unsigned disk_index, bool *partial)

@@ -9,6 +9,7 @@
 #include "tests/sim/sim_run.h"
 
 #define CUTS_SALT 0x6375747373686f72ULL
+#define FEW_LEFT_SALT 73
 #define GENERATIONS_APART 4 /* of labels: closing writes some that we have not noted; and every disk has been told that there were more since */
 
 void between_note(struct sim_run *s)
@@ -91,11 +92,12 @@ static void all_back(struct sim_run *s)
 /* Some of those that are missing are there after all, but have been cut short; some of them have been made long again. */
 static void cut_short(struct sim_run *s)
 {
-	struct rng rng; /* of its own: older seeds go on meaning what they meant */
+	struct rng rng, few; /* of its own: older seeds go on meaning what they meant */
 	uint64_t size;
 	unsigned i;
 
 	rng_init(&rng, hash_mix(s->seed + CUTS_SALT) + s->life);
+	rng_init(&few, hash_mix(s->seed + FEW_LEFT_SALT) + s->life);
 	for (i = 0; i < s->rig.n_disks; i++) {
 		struct harm *h = &s->harm[i];
 
@@ -106,6 +108,8 @@ static void cut_short(struct sim_run *s)
 		h->cut_bytes = sim_disk_size(s->rig.disks, i);
 		size = rng_below(&rng, rng_chance(&rng, 1, 3) ? MIN(h->cut_bytes, MIB) : h->cut_bytes);
 		size = rng_chance(&rng, 1, 2) ? h->cut_bytes - size : size;
+		if (rng_chance(&few, 1, 3)) /* labels, and not all of them */
+			size = rng_below(&few, 256 * KIB);
 		sim_disk_resize(s->rig.disks, i, MAX(ALIGN_DOWN(size, 4096ULL), 4096ULL));
 		rig_note(&s->rig, "nemesis: disk %u has been cut short, to %llu of %llu KiB", i, (unsigned long long)size / 1024,
 			 (unsigned long long)h->cut_bytes / 1024);

@@ -406,6 +406,37 @@ static void disk_cut_short_while_the_pool_is_closed_is_missing(void)
 	hist_end(h);
 }
 
+static int co_label_generation(struct hist *h)
+{
+	h->a = (unsigned)h->rig.p->label->generation;
+	return 0;
+}
+
+/* The front of a disk's first ring that is left may be one label, and that one the newest: the disk looks like one in service. */
+static void disk_cut_short_to_one_label_is_not_believed(void)
+{
+	struct hist *h = begin("raid1", 2);
+	unsigned lives, n_newest = 0;
+
+	hist_live(h, hist_co_look);
+	for (lives = 0; lives < 3 * LABEL_SLOTS && !h->rig.failed; lives++) {
+		struct image at;
+
+		hist_live(h, co_label_generation);
+		at = hist_save(h);
+		sim_disk_resize(h->rig.disks, 1, 20 * KIB);
+		sim_disk_resize(h->rig.disks, 1, DISK_BYTES);
+		hist_live(h, co_doubted);
+		sim_disk_remove(h->rig.disks, 0);
+		hist_live(h, hist_co_look);
+		n_newest += h->a % LABEL_SLOTS == 0;
+		hist_load(h, &at);
+		image_free(&at);
+	}
+	CU_ASSERT(h->rig.failed || n_newest >= 1);
+	hist_end(h);
+}
+
 static int co_open_refused(void *arg)
 {
 	struct hist *h = arg;
@@ -770,6 +801,7 @@ int main(void)
 		TEST(disk_that_was_cut_short_has_lost_its_credit),
 		TEST(disk_cut_short_while_the_pool_is_closed_is_missing),
 		TEST(disk_cut_short_that_is_needed_is_named_and_taken_when_it_is_long_again),
+		TEST(disk_cut_short_to_one_label_is_not_believed),
 		TEST(only_disk_with_a_blank_end_is_taken_as_it_is),
 		TEST(needed_disk_stays_and_it_is_said_once),
 		TEST(last_copy_overwritten_gives_errors_not_zeros),
