@@ -26,13 +26,17 @@ void raid_req_end(struct raid_req *q, int result)
 {
 	struct raid *r = q->raid;
 	struct io *io = q->parent;
+	bool is_held = unlikely(r->unsettled) && !result && io->op != IO_READ && q->g && q->g->redundant;
 
 	CHECK(!q->locked);
 	if (q->g)
 		raid_leave(q);
 	list_push_front(&r->free_reqs, &q->link);
 	r->n_reqs--;
-	raid_complete(r, io, result);
+	if (is_held)
+		raid_hold_write(r, io);
+	else
+		raid_complete(r, io, result);
 }
 
 /* A request that ends while its submitter is still in bdev_submit() is told at the next turn. */
@@ -131,6 +135,7 @@ struct raid *raid_open(const struct raid_conf *conf)
 	hash_init(&r->groups);
 	list_init(&r->free_reqs);
 	list_init(&r->done);
+	list_init(&r->held);
 	list_init(&r->done_task.link);
 	r->done_task.run = run_done;
 	raid_flush_init(r);
@@ -142,7 +147,7 @@ void raid_close(struct raid *r)
 {
 	struct list *n;
 
-	CHECK(!r->n_reqs && !r->flush.running && list_is_empty(&r->done));
+	CHECK(!r->n_reqs && !r->flush.running && list_is_empty(&r->done) && list_is_empty(&r->held));
 	stripe_redo_close(r);
 	if (r->log)
 		stripe_log_close(r->log);

@@ -15,6 +15,8 @@
  *   touched while they were away, when nothing else is left.
  * - A read error is answered from another column and the bad place is rewritten; the pool is told. A write or flush error
  *   is acknowledged only after the pool has durably put the disk out (co_disk_error returned 0) and enough columns have it.
+ * - Nor is a write or flush acknowledged that somebody else's error, or a command, has kept from a disk, before the pool has durably put
+ *   that one out (raid_set_unsettled(), co_settle): a crash would make it current again, with what it had before.
  * - Groups without redundancy use their disk whatever its state, as long as it is there; errors go to the caller.
  * - A *homed* group (parity layouts always; mirrors while they are in transition) has one instance that does its writes
  *   and whatever needs a stripe to stand still: raid_home(). The others forward to it. So its range locks are all there are.
@@ -66,6 +68,9 @@ struct raid_hooks {
 	 * instance asks by itself too, whoever else does. 0: the disk is durably out (or was), its copies no longer count; a
 	 * negative error: the pool cannot do without it, pass the error on. */
 	int (*co_disk_error)(void *ctx, unsigned disk, enum io_op op, int error);
+	/* Coroutine; only asked after raid_set_unsettled(r, true). Returns when every disk that has been put out is durably out, or why
+	 * that cannot be: then what asks has failed. Needs neither a write nor a flush of the instance. */
+	int (*co_settle)(void *ctx);
 	/* Does not suspend. A bad read was answered from elsewhere and rewritten (0) or could not be rewritten (error). */
 	void (*read_repaired)(void *ctx, unsigned disk, uint64_t off_bytes, uint64_t len_bytes, int error);
 	/* Coroutine; NULL: not asked. A read from a redundant group has brought blocks of zeros: is the disk still ours, its label
@@ -112,6 +117,9 @@ struct bdev *raid_bdev(struct raid *r); /* copies = RAID_COPIES_MAX; io.copy bey
  * up may still happen, all requests to it end with -ETIMEDOUT. */
 void raid_set_disk(struct raid *r, unsigned index, struct disk *disk, enum raid_disk_state state);
 enum raid_disk_state raid_disk_state(const struct raid *r, unsigned index);
+/* Does not suspend. True, together with raid_set_disk() of a disk that is out now: nobody's word says so yet that would outlast a
+ * crash; writes to redundant groups and flushes end with what co_settle says. False: all is said. */
+void raid_set_unsettled(struct raid *r, bool unsettled);
 
 /* As conf.hedge_ns and conf.timeout_ns. */
 void raid_set_limits(struct raid *r, uint64_t hedge_ns, uint64_t timeout_ns);

@@ -13,6 +13,9 @@
  * flushes wait: none may be acknowledged as long as the disk could come back, after a crash, as if it were current. So
  * co_disk_error() must not need a flush of this instance.
  *
+ * A disk that is out is not flushed, and what had been written to it without a flush may be lost: as long as no label says that it is
+ * out, the round ends with what the pool says of that (raid_settle.c).
+ *
  * The stripe log hears of every round: what had been written in place before it began is durable when it ends well.
  */
 #include "raid/raid_impl.h"
@@ -79,7 +82,18 @@ static void flush_co_errors(void *arg)
 		if (res && !result)
 			result = res;
 	}
+	if (!result)
+		result = raid_co_settle(r);
 	flush_end(r, result);
+}
+
+/* All legs have ended. */
+static void flush_judge(struct raid *r)
+{
+	if (unlikely(r->flush.failed || r->unsettled))
+		co_start(CO_SERVICE, flush_co_errors, r, "raid flush error");
+	else
+		flush_end(r, 0);
 }
 
 static void flush_leg_done(struct io *io)
@@ -91,12 +105,8 @@ static void flush_leg_done(struct io *io)
 		r->flush.failed = true;
 	else
 		disk_flushed(l->disk, l->n_volatile);
-	if (--r->flush.pending)
-		return;
-	if (r->flush.failed)
-		co_start(CO_SERVICE, flush_co_errors, r, "raid flush error");
-	else
-		flush_end(r, 0);
+	if (--r->flush.pending == 0)
+		flush_judge(r);
 }
 
 /* Starts a round for f->current; ends it at once when no disk needs one. */
@@ -125,8 +135,12 @@ static void flush_start(struct raid *r)
 		f->pending++;
 		raid_disk_submit(r, i, &l->io, 0);
 	}
-	if (--f->pending == 0)
+	if (--f->pending)
+		return;
+	if (sticky)
 		flush_end(r, sticky);
+	else
+		flush_judge(r);
 }
 
 void raid_flush_init(struct raid *r)

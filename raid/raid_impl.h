@@ -179,6 +179,9 @@ struct raid {
 	unsigned n_slots;  /* the highest disk ever set, and one */
 	unsigned n_asking; /* coroutines of our own that ask the pool */
 	struct co_queue asked;
+	/* raid_settle.c */
+	bool unsettled, is_settling;
+	struct list held; /* io.link of writes that are good once all is settled */
 };
 
 /* ---- raid.c ---- */
@@ -195,6 +198,13 @@ static inline bool raid_slot_is_there(const struct raid_disk_slot *s)
 {
 	return s->disk && s->state != RAID_DISK_ABSENT;
 }
+
+/* ---- raid_settle.c ---- */
+/* Coroutine. 0: every disk that is not there is durably out, and what has been written without it may be acknowledged. If there was
+ * nothing to wait for, it has not suspended. */
+int raid_co_settle(struct raid *r);
+/* Does not suspend. Completes a write that was good when, and as, the pool has settled. */
+void raid_hold_write(struct raid *r, struct io *io);
 
 /* ---- raid_leg.c: the one way to a disk. As bdev_submit() and its kin, of the disk in slot `disk`, which is there. ----
  *

@@ -23,7 +23,8 @@
  *
  * Without any parity there is nothing to go wrong between columns, and no log; unless an older entry of the stripe is live. (It
  * cannot be cancelled: a FUA write may have been acknowledged on its account.) Parity that is there without being current has
- * the log: it may become current, for a recovery too, before the write ends.
+ * the log: it may become current, for a recovery too, before the write ends. So would parity that has just been put out, after a
+ * crash before the labels say so: they are waited for.
  *
  * An update that does not fit an append is cut in windows of rows, one after the other: rows do not depend on each other. When too
  * many columns fail to be read, the window is tried block by block; a column that failed is rewritten with the rest.
@@ -444,11 +445,16 @@ static int part_co_write(const struct part *p)
 /* Coroutine. -ENODATA: too few columns of these rows can be read. */
 static int part_co_window(struct part *p)
 {
+	int r;
+
 	p->bad = p->late = 0;
 	part_segments(p);
 	if (!p->n_segs)
 		return 0;
 	do {
+		r = raid_co_settle(p->g->raid);
+		if (r)
+			return r;
 		if (!part_plan(p))
 			return -ENODATA;
 	} while (!part_co_read(p));

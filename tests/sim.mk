@@ -17,7 +17,7 @@ $(CRASH_BIN): $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/crash/*.c)) $(PROOF_L
 	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 # Unit tests of the whole pool against the model.
-PROOF_UNIT := $(addprefix $(BUILD)/tests/unit/,engine_pool__losses engine_pool__historic engine_pool__life engine_pool__disks engine_pool__relocate engine_pool__watch engine_pool__order)
+PROOF_UNIT := $(addprefix $(BUILD)/tests/unit/,engine_pool__losses engine_pool__historic engine_pool__life engine_pool__disks engine_pool__relocate engine_pool__watch engine_pool__order engine_pool__leaving)
 $(PROOF_UNIT): $(PROOF_LIB)
 $(PROOF_UNIT): LDLIBS := $(PROOF_LIBS) $(LDLIBS)
 
@@ -38,7 +38,8 @@ crash: $(CRASH_BIN)
 # Tests of the tests: the engine broken on purpose, in one way at a time. MUTANTS="NAME...": some of them.
 mutants:
 	@+$(MAKE) --no-print-directory BUILD=$(BUILD)/mutants EXTRA_CFLAGS="$(EXTRA_CFLAGS) -DASHLAR_MUTANTS" \
-		$(BUILD)/mutants/tests/sim/sim $(BUILD)/mutants/tests/crash/crash $(BUILD)/mutants/tests/unit/engine_pool__move_pools
+		$(BUILD)/mutants/tests/sim/sim $(BUILD)/mutants/tests/crash/crash $(BUILD)/mutants/tests/unit/engine_pool__move_pools \
+		$(BUILD)/mutants/tests/unit/engine_pool__leaving
 	tests/crash/mutants.sh $(BUILD)/mutants $(JOBS) $(MUTANTS)
 
 # What takes too long for every change: about two hours, and a virtual machine.

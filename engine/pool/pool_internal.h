@@ -106,6 +106,7 @@ struct ashlar_pool {
 	struct label *label; /* = &as->label */
 	struct pdisk disks[LABEL_DISKS_MAX];
 	unsigned n_disks;
+	bool unsettled; /* a disk is out, and not all labels say so yet: see raid_set_unsettled() */
 	bool labels_agree; /* at opening: every disk that is there has the label that rules */
 	bool read_only, started, stopping, failed;
 	uint64_t sent_generation; /* of the newest label that we have written, 0: none */
@@ -177,6 +178,7 @@ int pool_co_close(struct ashlar_pool *p, bool clean, struct err *e);
 extern const struct meta_hooks pool_meta_hooks;
 int pool_co_publish_labels(struct ashlar_pool *p) __must_check;
 int pool_co_publish_locked(struct ashlar_pool *p) __must_check; /* under p->labels */
+int pool_co_settle(struct ashlar_pool *p) __must_check; /* raid_hooks.co_settle */
 int pool_co_disk_error(struct ashlar_pool *p, unsigned disk, enum io_op op, int error) __must_check;
 /* Coroutine. The same with a reason in words; -ENODEV, -ENXIO: it has vanished, its handle is given up. */
 int pool_co_disk_out(struct ashlar_pool *p, unsigned disk, int error, const char *reason) __must_check;

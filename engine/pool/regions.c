@@ -369,6 +369,18 @@ static int hook_disk_error(void *ctx, unsigned disk, enum io_op op, int error)
 	return reactor_co_call(c.p->w->reactors[0], disk_error_there, &c);
 }
 
+static int settle_there(void *arg)
+{
+	return pool_co_settle(arg);
+}
+
+static int hook_settle(void *ctx)
+{
+	struct ashlar_pool *p = pool_of(ctx);
+
+	return reactor_co_call(p->w->reactors[0], settle_there, p);
+}
+
 static void hook_read_repaired(void *ctx, unsigned disk, uint64_t off_bytes, uint64_t len_bytes, int error)
 {
 	struct ashlar_pool *p = pool_of(ctx);
@@ -439,6 +451,7 @@ const struct raid_hooks pool_raid_hooks = {
 	.lease_return = hook_lease_return,
 	.co_sync = hook_sync,
 	.co_disk_error = hook_disk_error,
+	.co_settle = hook_settle,
 	.read_repaired = hook_read_repaired,
 	.co_disk_verify = hook_disk_verify,
 	.disk_slow = hook_disk_slow,

@@ -41,6 +41,19 @@ static int labels_co_judge(struct ashlar_pool *p, const int *results, unsigned *
 	return again;
 }
 
+static int settled_here(void *arg)
+{
+	raid_set_unsettled(pool_here(arg)->raid, false);
+	return 0;
+}
+
+/* Coroutine, under p->labels. All labels say which disks are out. */
+static void labels_co_settled(struct ashlar_pool *p)
+{
+	p->unsettled = false;
+	pool_co_each_reactor(p, settled_here, p);
+}
+
 int pool_co_publish_locked(struct ashlar_pool *p)
 {
 	int *results = xcalloc(LABEL_DISKS_MAX, sizeof(*results)), r;
@@ -57,7 +70,21 @@ int pool_co_publish_locked(struct ashlar_pool *p)
 	} while (r == 1);
 	if (r == 0)
 		p->label->acked_generation = p->label->generation;
+	if (r == 0 && p->unsettled)
+		labels_co_settled(p);
 	xfree(results);
+	return r;
+}
+
+/* Whoever put a disk out holds p->labels until they are written; what failed then is tried again for each who asks. */
+int pool_co_settle(struct ashlar_pool *p)
+{
+	int r = 0;
+
+	co_mutex_lock(&p->labels);
+	if (p->unsettled)
+		r = pool_co_publish_locked(p);
+	co_mutex_unlock(&p->labels);
 	return r;
 }
 
@@ -96,6 +123,7 @@ static int disk_set_here(void *arg)
 	struct pdisk *d = &s->p->disks[s->disk];
 
 	raid_set_disk(pool_here(s->p)->raid, s->disk, d->disk, pool_raid_state(d));
+	raid_set_unsettled(pool_here(s->p)->raid, s->p->unsettled);
 	return 0;
 }
 
@@ -227,6 +255,7 @@ static void disk_co_leave(struct ashlar_pool *p, unsigned disk, enum pdisk_state
 		p->label->disks[disk].acked_generation = UINT64_MAX;
 	p->disk_gen++;
 	p->change_gen++;
+	p->unsettled = true; /* until then nobody is told that he has written without it */
 	pool_co_set_disk(p, disk);
 	pool_co_publish_missed(p, disk);
 	pool_life_kick(p);
@@ -277,7 +306,9 @@ int pool_co_disk_out(struct ashlar_pool *p, unsigned disk, int error, const char
 	co_mutex_lock(&p->labels);
 	if (p->disks[disk].state == PDISK_ONLINE || p->disks[disk].state == PDISK_STALE) {
 		r = disk_out_co_locked(p, disk, error, reason);
-		if (r == 0 && !MUTANT(OUT_NOT_PUBLISHED))
+		if (MUTANT(OUT_NOT_PUBLISHED))
+			labels_co_settled(p);
+		else if (r == 0)
 			r = pool_co_publish_locked(p);
 	}
 	co_mutex_unlock(&p->labels);

@@ -47,7 +47,11 @@ void rig_note(const struct rig *g, const char *fmt, ...)
 
 static void rig_log(void *arg, const char *line)
 {
-	rig_note(arg, "log: %s", line);
+	struct rig *g = arg;
+
+	rig_note(g, "log: %s", line);
+	if (g->heard)
+		g->heard(g, line);
 }
 
 void rig_world_start(struct rig *g, uint64_t seed)
@@ -457,24 +461,34 @@ void rig_co_claim(struct rig *g, struct rig_claim *c)
 		rig_fail(g, "redundancy is %d, more than the %d that is promised", i.redundancy, i.redundancy_promised);
 }
 
-/* A group that is made now, where too few disks are left for its layout, has columns on those that are away. */
-static int new_groups_spare(const struct rig *g, const struct rig_claim *c, unsigned tolerates)
+/* A group that is made where too few disks are left for its layout, now or without n_fewer of them, has columns on those that are away. */
+static int new_groups_spare(const struct rig *g, const struct rig_claim *c, unsigned n_fewer, unsigned tolerates)
 {
 	unsigned away = (unsigned)__builtin_popcount(c->away), there = 0, i;
 	struct raid_profile prof;
 
 	for (i = 0; i < g->p->n_disks; i++)
 		there += g->p->disks[i].state == PDISK_ONLINE && !g->p->disks[i].leaving;
-	if (!g->layout || raid_profile_parse(g->layout, &prof) < 0 || there >= raid_profile_min_disks(prof))
+	if (!g->layout || raid_profile_parse(g->layout, &prof) < 0 || there >= raid_profile_min_disks(prof) + n_fewer)
 		return (int)tolerates;
 	return (int)tolerates - (int)away;
 }
 
-int rig_spare(const struct rig *g, const struct rig_claim *c, uint32_t hurt, unsigned tolerates)
+static int spare(const struct rig *g, const struct rig_claim *c, uint32_t hurt, unsigned n_fewer, unsigned tolerates)
 {
 	if (g->p && c->valid && c->change_gen == g->p->change_gen && c->away == rig_away(g))
-		return MIN(c->redundancy, new_groups_spare(g, c, tolerates)) - __builtin_popcount(hurt & ~c->away);
+		return MIN(c->redundancy, new_groups_spare(g, c, n_fewer, tolerates)) - __builtin_popcount(hurt & ~c->away);
 	return (int)tolerates - __builtin_popcount(hurt | (g->p ? rig_away(g) : 0));
+}
+
+int rig_spare(const struct rig *g, const struct rig_claim *c, uint32_t hurt, unsigned tolerates)
+{
+	return spare(g, c, hurt, 0, tolerates);
+}
+
+bool rig_may_hurt_one(const struct rig *g, const struct rig_claim *c, uint32_t hurt, unsigned tolerates)
+{
+	return spare(g, c, hurt, (unsigned)__builtin_popcount(hurt & ~c->away) + 1, tolerates) >= 1;
 }
 
 /* ---- where things lie ---- */

@@ -56,6 +56,7 @@ struct rig {
 	bool degraded;	     /* disks may be away: no new volume where too few are left */
 	bool may_fail;	     /* faults beyond redundancy: any request may fail, the pool may stop */
 	bool verbose;
+	void (*heard)(struct rig *g, const char *line); /* what a pool logs; may be NULL */
 	/* streams, and what must come out of them: sim_transfer.h */
 	struct parcel *parcels[RIG_PARCELS_MAX];
 	unsigned n_parcels;
@@ -134,6 +135,8 @@ unsigned rig_disk_of(const struct rig *g, unsigned index);
 /* How many disks beside those that are away or `hurt` (bits) may be lost now without losing anything: by the claim if it still
  * holds, else by the layouts alone, which tolerate so many losses in all. Negative: too much is hurt already. */
 int rig_spare(const struct rig *g, const struct rig_claim *c, uint32_t hurt, unsigned tolerates);
+/* May one more be hurt while the pool goes on, and makes groups on what is left? */
+bool rig_may_hurt_one(const struct rig *g, const struct rig_claim *c, uint32_t hurt, unsigned tolerates);
 
 /* Where a sector of a volume lies, for damage and looks beside the engine. -ENOENT: nowhere, nothing is mapped there. */
 struct rig_place {
@@ -156,6 +159,8 @@ int rig_co_io(struct rig *g, struct model_vol *v, struct bdev *b, enum rig_op op
 	      unsigned flags);
 /* Is this result one that may be? Else a failure. */
 bool rig_result_is_fine(struct rig *g, const struct model_vol *v, int r, const char *what);
+/* Coroutine on reactor 0. Under the name that it has, or gets, meanwhile. */
+int rig_co_attach(struct rig *g, const struct model_vol *v, struct ashlar_attach **out);
 /* Coroutine on reactor 0: attaches, reads all of it, detaches. */
 int rig_co_read_all(struct rig *g, struct model_vol *v);
 /* Coroutine on reactor 0: attaches, does one request, detaches. */

@@ -28,6 +28,7 @@
 struct rot { /* a granule that was damaged */
 	unsigned disk;
 	uint64_t off_bytes;
+	uint64_t first_bytes, step_bytes; /* rot_at() */
 	uint8_t before[512], after[512];
 };
 
@@ -85,6 +86,7 @@ struct sim_run {
 	int (*main)(void *arg);
 	uint64_t crash_at;
 	bool probe_wanted;
+	bool heard_out; /* a disk has been put out in this life */
 	unsigned n_running; /* coroutines of clients, admin, nemesis */
 	unsigned next_name, n_probes, n_scrubs;
 	uint64_t life_ns;

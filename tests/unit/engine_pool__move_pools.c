@@ -1,9 +1,9 @@
 /*
  * Families that move from one pool to another while they are in use; power cuts, and pools that are opened in any order, or not at
- * all, afterwards. SEED, SEEDS and MUTANT in the environment.
+ * all, afterwards. SEED and SEEDS in the environment.
  */
-#include "engine/base/mutant.h"
 #include "tests/unit/engine_pool__move_pools_rig.h"
+#include "tests/unit/unit.h"
 
 /* ---- in use ---- */
 
@@ -690,31 +690,19 @@ static void limits_go_with_the_volume(void)
 int main(void)
 {
 	CU_TestInfo tests[] = {
-		{ "clients_go_on_while_their_volumes_go_to_another_pool_and_back", clients_go_on_while_their_volumes_go_to_another_pool_and_back },
-		{ "the_old_data_path_stays_as_long_as_a_client_needs_it", the_old_data_path_stays_as_long_as_a_client_needs_it },
-		{ "who_still_has_the_old_data_path_may_ask_for_what_is_not_there_any_more",
-		  who_still_has_the_old_data_path_may_ask_for_what_is_not_there_any_more },
-		{ "whoever_comes_during_the_switch_is_served", whoever_comes_during_the_switch_is_served },
-		{ "names_that_are_taken_there_are_refused", names_that_are_taken_there_are_refused },
-		{ "wherever_the_power_goes_it_is_served_once_or_not_at_all_and_arrives",
-		  wherever_the_power_goes_it_is_served_once_or_not_at_all_and_arrives },
-		{ "at_every_step_of_the_switch_it_is_in_one_pool_or_the_other", at_every_step_of_the_switch_it_is_in_one_pool_or_the_other },
-		{ "what_has_gone_to_a_pool_that_is_lost_is_taken_back", what_has_gone_to_a_pool_that_is_lost_is_taken_back },
-		{ "closing_either_pool_stops_it_and_opening_goes_on", closing_either_pool_stops_it_and_opening_goes_on },
-		{ "cancelling_leaves_nothing_there", cancelling_leaves_nothing_there },
-		{ "limits_go_with_the_volume", limits_go_with_the_volume },
+		TEST(clients_go_on_while_their_volumes_go_to_another_pool_and_back),
+		TEST(the_old_data_path_stays_as_long_as_a_client_needs_it),
+		TEST(who_still_has_the_old_data_path_may_ask_for_what_is_not_there_any_more),
+		TEST(whoever_comes_during_the_switch_is_served),
+		TEST(names_that_are_taken_there_are_refused),
+		TEST(wherever_the_power_goes_it_is_served_once_or_not_at_all_and_arrives),
+		TEST(at_every_step_of_the_switch_it_is_in_one_pool_or_the_other),
+		TEST(what_has_gone_to_a_pool_that_is_lost_is_taken_back),
+		TEST(closing_either_pool_stops_it_and_opening_goes_on),
+		TEST(cancelling_leaves_nothing_there),
+		TEST(limits_go_with_the_volume),
 		CU_TEST_INFO_NULL,
 	};
-	CU_SuiteInfo suites[] = { { "pool: moving families to another pool", NULL, NULL, NULL, NULL, tests }, CU_SUITE_INFO_NULL };
-	unsigned failed;
 
-	if (getenv("MUTANT"))
-		(void)!mutant_set(getenv("MUTANT"));
-	CU_initialize_registry();
-	CU_register_suites(suites);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return tests_run("moving families to another pool", tests);
 }

@@ -9,6 +9,7 @@
 #include "engine/io/sim.h"
 #include "engine/pool/pool_internal.h"
 #include "tests/unit/engine_pool__expect.h"
+#include "tests/unit/unit.h"
 
 #define N_POOL 4
 #define N_DISKS (2 * N_POOL + 1) /* one to spare, and another pool */
@@ -280,17 +281,9 @@ static void clients_p99_is_about_twice_at_most_while_anything_moves(void)
 int main(void)
 {
 	CU_TestInfo tests[] = {
-		{ "clients' p99 is about twice at most while anything moves", clients_p99_is_about_twice_at_most_while_anything_moves },
+		TEST(clients_p99_is_about_twice_at_most_while_anything_moves),
 		CU_TEST_INFO_NULL,
 	};
-	CU_SuiteInfo suites[] = { { .pName = "pace", .pTests = tests }, CU_SUITE_INFO_NULL };
-	unsigned failed;
 
-	if (CU_initialize_registry() != CUE_SUCCESS || CU_register_suites(suites) != CUE_SUCCESS)
-		return 1;
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return tests_run("pace", tests);
 }
