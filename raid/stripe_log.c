@@ -330,8 +330,11 @@ void stripe_log_done(struct stripe_log *l, struct stripe_log_ticket *t)
 	t->batch = 0;
 	b = container_of(n, struct batch, node);
 	CHECK(b->n_open);
-	if (--b->n_open)
+	if (--b->n_open) {
+		if (b->n_open == b->n_kept) /* whoever waits for the tail to pass waits in vain: tail_is_kept() */
+			co_queue_wake_all(&l->room);
 		return;
+	}
 	b->done_at = l->n_begun;
 	flush_if_half_full(l);
 	co_queue_wake_all(&l->room);

@@ -268,6 +268,13 @@ static void redo_co_one(struct stripe_redos *s, uint64_t group, uint64_t stripe,
 	raid_group_release(g, epoch);
 }
 
+static void press_begin(struct stripe_redos *s)
+{
+	s->pressed = true;
+	if (!timer_is_armed(&s->press_timer))
+		timer_arm(&s->press_timer, reactor_now_ns() + PRESS_NS);
+}
+
 static void redo_co_main(void *arg)
 {
 	struct stripe_redos *s = arg;
@@ -284,7 +291,8 @@ static void redo_co_main(void *arg)
 		redo_co_one(s, it->group, it->stripe, pressed);
 	}
 	s->running = false;
-	s->pressed |= stripe_log_is_stuck(r->log);
+	if (s->n_items && stripe_log_is_stuck(r->log)) /* perhaps by an item of a moment ago: who waits for room has found none to press */
+		press_begin(s);
 	s->pressed_next_ns = reactor_now_ns() + (s->appended ? APPENDED_EVERY_NS : PRESSED_EVERY_NS);
 	if (s->n_items)
 		timer_arm(&s->timer, s->pressed ? s->pressed_next_ns : reactor_now_ns() + EVERY_NS);
@@ -322,11 +330,9 @@ void stripe_redo_press(void *ctx)
 
 	if (likely(!s || !s->n_items))
 		return;
-	s->pressed = true;
+	press_begin(s);
 	if (!s->running)
 		timer_arm(&s->timer, MAX(reactor_now_ns(), s->pressed_next_ns));
-	if (!timer_is_armed(&s->press_timer))
-		timer_arm(&s->press_timer, reactor_now_ns() + PRESS_NS);
 }
 
 /* ---- keeping ---- */
