@@ -2,6 +2,7 @@
  * sim_io.c: requests of the rig, compared with the model: see sim_rig.h.
  */
 #include <inttypes.h>
+#include <string.h>
 
 #include "engine/base/units.h"
 #include "engine/io/buf.h"
@@ -215,18 +216,31 @@ static int io_once_there(void *arg)
 	return r;
 }
 
+int rig_co_attach(struct rig *g, const struct model_vol *v, struct ashlar_attach **out)
+{
+	char name[RIG_EXPORT_NAME], now[RIG_EXPORT_NAME];
+	struct err e = { 0 };
+	unsigned k;
+	int r;
+
+	for (k = 0;; k++) {
+		r = ashlar_co_attach(g->a, rig_export_name(g, v, name), NULL, NULL, out, &e);
+		if (r != -ENOENT || g->may_fail || k == 10000 || (!v->new_name[0] && !strcmp(name, rig_export_name(g, v, now))))
+			break;
+		co_sleep_ns(100 * NS_PER_US); /* it is being renamed, or has been while we asked */
+	}
+	if (r < 0 && !g->may_fail)
+		rig_fail(g, "attach %s: %s (%d)", name, e.text, r);
+	return r;
+}
+
 static int co_attached(struct rig *g, struct model_vol *v, struct io_once *o)
 {
-	char name[RIG_EXPORT_NAME];
 	struct ashlar_attach *at;
-	struct err e = { 0 };
-	int r = ashlar_co_attach(g->a, rig_export_name(g, v, name), NULL, NULL, &at, &e);
+	int r = rig_co_attach(g, v, &at);
 
-	if (r < 0) {
-		if (!g->may_fail)
-			rig_fail(g, "attach %s: %s (%d)", name, e.text, r);
+	if (r < 0)
 		return r;
-	}
 	o->g = g;
 	o->v = v;
 	o->b = ashlar_attach_bdev(at);

@@ -60,18 +60,13 @@ static int share_there(void *arg)
 
 static int share_co_attached(struct share *s)
 {
-	char name[RIG_EXPORT_NAME];
-	struct err e = { 0 };
-	int r = ashlar_co_attach(s->g->a, rig_export_name(s->g, s->from, name), NULL, NULL, &s->src, &e);
+	int r = rig_co_attach(s->g, s->from, &s->src);
 
-	if (r == 0) {
-		r = ashlar_co_attach(s->g->a, rig_export_name(s->g, s->to, name), NULL, NULL, &s->dst, &e);
-		if (r < 0)
-			ashlar_co_detach(s->src);
-	}
+	if (r < 0)
+		return r;
+	r = rig_co_attach(s->g, s->to, &s->dst);
 	if (r < 0) {
-		if (!s->g->may_fail)
-			rig_fail(s->g, "attach %s: %s (%d)", name, e.text, r);
+		ashlar_co_detach(s->src);
 		return r;
 	}
 	r = reactor_co_call(ashlar_attach_home(s->src), share_there, s);

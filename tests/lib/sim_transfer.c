@@ -338,19 +338,23 @@ static bool co_resume(struct rig *g, const struct ashlar_receive_info *k, const 
 	return ok;
 }
 
-static void co_abort(struct rig *g, struct ashlar_pool *p, const char *volume)
+/* Nothing may be kept any more if the volume is being deleted, or has been, since somebody looked. */
+static void co_abort(struct rig *g, struct ashlar_pool *p, const char *volume, const struct model_vol *into)
 {
 	struct err e = { 0 };
 	int r;
 
 	rig_note(g, "receive abort %s", volume);
 	r = ashlar_co_receive_abort(p, volume, &e);
+	if (r == -ENOENT && into && into->state != MODEL_LIVE)
+		return;
 	if (!rig_is_unknown(g, r, &e, "receive abort", volume) && r == 0 && ashlar_co_receive_abort(p, volume, NULL) != -ENOENT)
 		rig_fail(g, "what is kept for %s has been dropped, and is there", volume);
 }
 
 static void co_kept_one(struct rig *g, struct ashlar_pool *p, const struct ashlar_receive_info *k, struct rng *rng, bool all, const bool *stop)
 {
+	const struct model_vol *into;
 	struct stream_token t;
 
 	if (k->received_bytes > k->size_bytes || stream_token_parse(k->token, &t) < 0 || t.start_bytes != k->received_bytes) {
@@ -360,10 +364,11 @@ static void co_kept_one(struct rig *g, struct ashlar_pool *p, const struct ashla
 	}
 	if (!all && rng_chance(rng, 1, 6))
 		return;
+	into = k->is_incremental ? model_vol_find(g->model, k->volume) : NULL;
 	if (rng_chance(rng, 2, 3) && co_resume(g, k, parcel_of(g, &t), rng, stop))
 		return;
 	if (all || rng_chance(rng, 1, 4))
-		co_abort(g, p, k->volume);
+		co_abort(g, p, k->volume, into);
 }
 
 static void co_kept_in(struct rig *g, struct ashlar_pool *p, struct rng *rng, bool all, const bool *stop)

@@ -29,13 +29,15 @@ static unsigned any_disk(struct sim_run *s, struct rng *rng, bool member)
 	return best;
 }
 
-/* Refused: no room, too few disks, data nowhere else, busy. */
+/* Refused: no room, too few disks, data nowhere else, busy; a disk of which a crash, or somebody who cut it short, has left half a label. */
 static void result(struct sim_run *s, const char *what, unsigned i, int r, const struct err *e)
 {
 	rig_note(&s->rig, "%s %u: %d %s", what, i, r, r < 0 ? e->text : "");
 	if (r >= 0 || s->rig.may_fail || s->rig.failed)
 		return;
 	if (r == -EINVAL || r == -ENOSPC || r == -EBUSY || r == -ENOENT || r == -ERR_LOCKED || (s->beyond && r == -EIO))
+		return;
+	if (r == -ERR_FOREIGN && strstr(e->text, "damaged Ashlar label"))
 		return;
 	rig_fail(&s->rig, "%s of disk %u: %s (%d)", what, i, e->text, r);
 }

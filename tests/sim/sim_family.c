@@ -134,12 +134,28 @@ struct turn {
 	struct model_vol *v;
 	struct ashlar_attach *at;
 	uint64_t off;
-	bool gone;
+	bool gone, busy, leaves;
 };
 
+static void turn_co_leave(void *arg)
+{
+	struct turn *t = arg;
+
+	ashlar_co_detach(t->at);
+	t->at = NULL;
+	t->leaves = false;
+}
+
+/* What waits for space in the other volume may wait for this one's: nobody waits here for the other. */
 static void turn_gone(void *arg)
 {
-	((struct turn *)arg)->gone = true;
+	struct turn *t = arg;
+
+	if (!t->gone && !t->busy && t->at) {
+		t->leaves = true;
+		co_spawn(CO_SERVICE, turn_co_leave, t, "turn");
+	}
+	t->gone = true;
 }
 
 static const struct ashlar_attach_ops turn_ops = { .gone = turn_gone };
@@ -195,9 +211,14 @@ void family_co_in_turn(struct sim_run *s, struct rng *rng)
 	both = turn_co_attach(s, &t[0], v[0]) && turn_co_attach(s, &t[1], v[1]);
 	for (i = 0; both && i < n && !run_is_over(s) && !t[0].gone && !t[1].gone; i++) {
 		t[i % 2].off = at + (rng_chance(rng, 1, 8) ? s->rig.block_bytes : 0);
+		t[i % 2].busy = true;
 		(void)!reactor_co_call(ashlar_attach_home(t[i % 2].at), turn_co_there, &t[i % 2]);
+		t[i % 2].busy = false;
 	}
-	for (i = 0; i < 2; i++)
+	for (i = 0; i < 2; i++) {
+		while (t[i].leaves)
+			co_sleep_ns(100 * NS_PER_US);
 		if (t[i].at)
 			ashlar_co_detach(t[i].at);
+	}
 }

@@ -310,7 +310,7 @@ static void co_disks(struct sim_run *s)
 	well = rig_members(&s->rig) & ~s->hurt;
 	if (bad && rng_chance(&s->rng, 1, 2))
 		co_heal(s, pick(s, bad));
-	else if (well & ~s->claim.away && rig_spare(&s->rig, &s->claim, s->hurt, s->tolerates) >= 1)
+	else if (well & ~s->claim.away && rig_may_hurt_one(&s->rig, &s->claim, s->hurt, s->tolerates))
 		co_hurt(s, pick(s, well & ~s->claim.away), (enum how)rng_below(&s->rng, HOW_N));
 }
 

@@ -10,12 +10,15 @@
 #include "engine/pool/pool_internal.h"
 #include "tests/sim/sim_run.h"
 
-static void rot_at(struct sim_run *s, unsigned disk, uint64_t off_bytes)
+/* first_bytes, step_bytes: where a move may carry it, on any disk; 0, 0: nowhere. */
+static void rot_at(struct sim_run *s, unsigned disk, uint64_t off_bytes, uint64_t first_bytes, uint64_t step_bytes)
 {
 	struct rot *r = &s->rots[s->n_rots++];
 
 	r->disk = disk;
 	r->off_bytes = off_bytes;
+	r->first_bytes = first_bytes;
+	r->step_bytes = step_bytes;
 	sim_disk_peek(s->rig.disks, disk, off_bytes, r->before, 512);
 	memcpy(r->after, r->before, 512);
 	r->after[rng_below(&s->rng, 512)] ^= (uint8_t)(1u << rng_below(&s->rng, 8));
@@ -23,21 +26,42 @@ static void rot_at(struct sim_run *s, unsigned disk, uint64_t off_bytes)
 	rig_note(&s->rig, "nemesis: rot on disk %u at %" PRIu64, disk, off_bytes);
 }
 
-void rot_undo(struct sim_run *s)
+/* False: it has been written there, and the write may be lost yet. */
+static bool undo_at(struct sim_run *s, const struct rot *r, unsigned disk, uint64_t off_bytes)
 {
 	uint8_t now[512];
+
+	sim_disk_peek(s->rig.disks, disk, off_bytes, now, 512);
+	if (sim_disk_is_volatile(s->rig.disks, disk, off_bytes))
+		return (disk != r->disk || off_bytes != r->off_bytes) && memcmp(now, r->after, 512);
+	if (!memcmp(now, r->after, 512))
+		sim_disk_poke(s->rig.disks, disk, off_bytes, r->before, 512);
+	return true;
+}
+
+/* A column that moves takes it along. */
+static bool undo_moved(struct sim_run *s, const struct rot *r)
+{
+	bool is_undone = true;
+	uint64_t off;
+	unsigned i;
+
+	for (i = 0; i < s->rig.n_disks && r->step_bytes; i++)
+		for (off = r->first_bytes; off + 512 <= sim_disk_size(s->rig.disks, i); off += r->step_bytes)
+			is_undone &= undo_at(s, r, i, off);
+	return is_undone;
+}
+
+void rot_undo(struct sim_run *s)
+{
 	unsigned i, k = 0;
 
 	for (i = 0; i < s->n_rots; i++) {
-		struct rot *r = &s->rots[i];
+		bool is_undone = undo_at(s, &s->rots[i], s->rots[i].disk, s->rots[i].off_bytes);
 
-		if (sim_disk_is_volatile(s->rig.disks, r->disk, r->off_bytes)) {
-			s->rots[k++] = *r; /* it has been written, and the write may be lost yet */
-			continue;
-		}
-		sim_disk_peek(s->rig.disks, r->disk, r->off_bytes, now, 512);
-		if (!memcmp(now, r->after, 512))
-			sim_disk_poke(s->rig.disks, r->disk, r->off_bytes, r->before, 512);
+		is_undone &= undo_moved(s, &s->rots[i]);
+		if (!is_undone)
+			s->rots[k++] = s->rots[i];
 	}
 	s->n_rots = k;
 }
@@ -59,10 +83,14 @@ static uint64_t metadata_place(struct sim_run *s, unsigned disk)
 
 void rot_one(struct sim_run *s, unsigned disk)
 {
-	uint64_t off = metadata_place(s, disk);
+	const struct label *l = s->rig.p->label;
+	uint64_t off = metadata_place(s, disk), at;
 
-	if (off && s->n_rots < ROT_MAX)
-		rot_at(s, disk, off + 512 * rng_below(&s->rng, s->rig.p->label->group_bytes / 512));
+	if (!off || s->n_rots == ROT_MAX)
+		return;
+	at = 512 * rng_below(&s->rng, l->group_bytes / 512);
+	if (!sim_disk_is_volatile(s->rig.disks, disk, off + at)) /* else what is undone would be a write */
+		rot_at(s, disk, off + at, l->data_off + at, l->extent_bytes);
 }
 
 /* ---- data ---- */
@@ -151,7 +179,7 @@ static bool co_plant(struct sim_run *s, struct planted *v, unsigned n)
 	off = pg->desc.cols[col].off_bytes + at.col_off_bytes;
 	if (s->n_rots == ROT_MAX || sim_disk_is_volatile(g->disks, x->disk, off))
 		return false;
-	rot_at(s, x->disk, off);
+	rot_at(s, x->disk, off, 0, 0);
 	return true;
 }
 
