@@ -18,6 +18,7 @@ job() {
 		--rw=randwrite --verify=crc32c --verify_state_save=0 --randseed="$seed"
 }
 
+t 0 'the client knows what was completed' "$py" "$here/stamp.py" self
 disks 512M d1 d2 d3 d4
 t 0 'pool create' "$ashlar" pool create demo --layout raid1 d1 d2 d3 d4
 t 0 'volume create' "$ashlar" volume create demo/stamp --size 1G

@@ -3,6 +3,7 @@
 stamp.py write URI STATE SECONDS SEED    random requests until the server dies or the time is over; keeps its knowledge in STATE
 stamp.py check URI STATE                 reads everything back: each sector must be as the last completed request left it, or
                                          as one that was under way; twice the same; then what was read is the new base
+stamp.py self                            does it know what it claims to know?
 
 Every 512-byte sector carries its own number and that of the request that wrote it. Two connections; no two requests in
 flight touch the same 4 KiB block, so the order of writes to a sector is known.
@@ -41,7 +42,12 @@ class State:
         self.version = 0
         self.base = {}     # sector -> version that must be there; not there: zeros
         self.newer = {}    # sector -> versions written since, in order
+        self.zeros = set() # versions that are zeros on the disk: of zeroing and trimming, which have numbers like any other request
         self.flushes = 0
+
+    def allowed(self, sector):
+        """What may be read there: the last that is durable, and what was written since."""
+        return [ZERO if v in self.zeros else v for v in [self.base.get(sector, ZERO)] + self.newer.get(sector, [])]
 
     def save(self, path):
         with open(path, "wb") as f:
@@ -63,9 +69,10 @@ def connect(uri):
 
 
 class Request:
-    def __init__(self, kind, first, n, version, fua):
-        self.kind, self.first, self.n, self.version, self.fua = kind, first, n, version, fua
-        self.done = False
+    def __init__(self, kind, first, n, fua):
+        self.kind, self.first, self.n, self.fua = kind, first, n, fua
+        self.blocks = set(range(first * SECTOR // BLOCK, (first + n - 1) * SECTOR // BLOCK + 1))
+        self.version = None
         self.buf = None
 
 
@@ -91,22 +98,28 @@ class Writer:
             first &= ~7
         return kind, first, n
 
+    def enter(self, req):
+        """From now on it may be there."""
+        st = self.st
+        st.version += 1
+        req.version = st.version
+        if req.kind != "write":
+            st.zeros.add(req.version)
+        for s in range(req.first, req.first + req.n):
+            st.newer.setdefault(s, []).append(req.version)
+        return req
+
     def submit(self):
         kind, first, n = self.pick()
-        blocks = set(range(first * SECTOR // BLOCK, (first + n - 1) * SECTOR // BLOCK + 1))
-        if blocks & self.busy:
+        req = Request(kind, first, n, False)
+        if req.blocks & self.busy:
             return
-        self.busy |= blocks
-        self.st.version += 1
-        v = self.st.version if kind == "write" else ZERO
-        fua = self.rng.random() < 0.05
-        req = Request(kind, first, n, v, fua)
-        req.blocks = blocks
-        for s in range(first, first + n):
-            self.st.newer.setdefault(s, []).append(v)
+        req.fua = self.rng.random() < 0.05
+        self.busy |= req.blocks
+        v = self.enter(req).version
         c = self.rng.randrange(len(self.h))
         h = self.h[c]
-        flags = nbd.CMD_FLAG_FUA if fua else 0
+        flags = nbd.CMD_FLAG_FUA if req.fua else 0
         if kind == "write":
             req.buf = nbd.Buffer.from_bytearray(bytearray(b"".join(stamp(s, v) for s in range(first, first + n))))
             cookie = h.aio_pwrite(req.buf, first * SECTOR, flags=flags)
@@ -131,8 +144,7 @@ class Writer:
         for q in reqs:
             for s in range(q.first, q.first + q.n):
                 newer = st.newer.get(s)
-                # Zeros have no number of their own: the last of equal ones is meant, which allows a little more.
-                if newer is None or q.version not in newer:
+                if newer is None or q.version not in newer: # a later one was durable before
                     continue
                 i = newer.index(q.version)
                 st.base[s] = q.version
@@ -201,17 +213,16 @@ def do_check(uri, path):
     seen = {}
     for s in range(SPAN // SECTOR):
         d = data[s * SECTOR:(s + 1) * SECTOR]
-        base = st.base.get(s, ZERO)
-        newer = st.newer.get(s)
-        if d == zero and base == ZERO:
+        allowed = st.allowed(s)
+        if d == zero and allowed[0] == ZERO:
             v = ZERO
         else:
             v = version_of(s, d)
-        touched += base != ZERO or newer is not None
-        if v is None or (v != base and (newer is None or v not in newer)):
+        touched += allowed != [ZERO]
+        if v not in allowed:
             bad += 1
             if bad <= 5:
-                print("sector %d: has %s, completed is %d, under way %s; starts %s" % (s, v, base, newer, d[:16].hex()))
+                print("sector %d: has %s, completed is %d, under way %s; starts %s" % (s, v, allowed[0], allowed[1:], d[:16].hex()))
         elif v != ZERO:
             seen[s] = v
     if read_all(h) != data:
@@ -220,12 +231,29 @@ def do_check(uri, path):
     h.flush()
     st.base = seen
     st.newer = {}
+    st.zeros = set()
     st.save(path)
     print("%d sectors touched, %d wrong" % (touched, bad))
     return 1 if bad else 0
 
 
+def do_self():
+    """Zeros that are not flushed, a FUA write over them, and zeros again that are under way when the server dies."""
+    w = Writer.__new__(Writer)
+    w.st = State()
+    old, write, new = [w.enter(Request(kind, 8, 8, fua)) for kind, fua in (("zero", False), ("write", True), ("trim", False))]
+    w.settle([write])
+    w.settle([old])
+    ok = w.st.allowed(8) == [write.version, ZERO]
+    w.settle([new])
+    ok = ok and w.st.allowed(8) == [ZERO]
+    print("ok" if ok else "wrong")
+    return 0 if ok else 1
+
+
 def main():
+    if sys.argv[1:] == ["self"]:
+        return do_self()
     cmd, uri, path = sys.argv[1:4]
     if cmd == "write":
         do_write(uri, path, float(sys.argv[4]), int(sys.argv[5]))
