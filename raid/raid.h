@@ -50,6 +50,7 @@ struct raid_group_info {
 	uint64_t missed; /* regions written while a member was away (stale disks have old data there) */
 	uint64_t lease;	 /* regions recorded dirty already, leased to this reactor with the load (metadata groups: all) */
 	bool homed;	 /* see above; parity layouts need not say it */
+	bool checksummed; /* whoever wrote it knows a right copy from a wrong one: a mirror's column that moves is read, be its disk slow */
 	bool has_target;
 	uint8_t target_col; /* column whose new place `target` is; raid1 only: desc.n_cols, one more copy */
 	struct raid_col target;

@@ -98,7 +98,7 @@ struct raid_group {
 	const struct raid_level *level;
 	struct raid_desc desc; /* from here to `missed`: once loaded */
 	unsigned data_cols, strip_shift;
-	bool redundant, parity;
+	bool redundant, parity, checksummed;
 	bool homed;	    /* somebody's alone: requests go there */
 	bool away;	    /* homed, and not here */
 	bool target_must;   /* raid_target_commit(): a write that misses the target has failed */

@@ -257,6 +257,12 @@ static unsigned fill_source(const struct unit *u)
 	return raid_default_copy(u->g, &u->p);
 }
 
+/* Is this copy waited for, be its disk slow? Where somebody can tell, it may be the last right one. */
+static bool fill_waits_for(const struct raid_group *g, unsigned col)
+{
+	return g->checksummed && col == (unsigned)g->target_col;
+}
+
 /* Coroutine. Reads u->p from the first current copy that gives it; slow disks when no other does. */
 static int unit_co_fill_read(struct unit *u)
 {
@@ -267,9 +273,9 @@ static int unit_co_fill_read(struct unit *u)
 
 	for (unsigned k = 0; k < 2 * u->p.n; k++) {
 		unsigned i = (first + k) % u->p.n, col = u->p.cols[i], disk = g->desc.cols[col].disk;
-		bool patient = k >= u->p.n;
+		bool again = k >= u->p.n, patient = again || fill_waits_for(g, col);
 
-		if (!raid_col_is_current(g, col) || (patient && !late))
+		if (!raid_col_is_current(g, col) || (again && !late))
 			continue;
 		if (!patient && raid_disk_is_slow(g->raid, disk)) {
 			late = true;

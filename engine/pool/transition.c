@@ -36,6 +36,7 @@ void pool_group_info(const struct ashlar_pool *p, const struct pgroup *g, struct
 	out->missed = pool_members_are_online(p, &g->desc) ? 0 : data ? g->dirty : ~0ULL;
 	out->lease = data ? 0 : ~0ULL; /* checksums tell good from bad there, copy by copy */
 	out->homed = g->homed;
+	out->checksummed = !data;
 	out->has_target = g->has_target;
 	out->target_col = g->target_col;
 	out->target = g->target;

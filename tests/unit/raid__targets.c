@@ -62,6 +62,43 @@ static void filled_target_holds_every_write(void)
 	rig_run_shapes(6, false, co_moves_under_load);
 }
 
+/* The disk that is left is slow, and another copy silently wrong. */
+static void co_slow_source(void)
+{
+	struct raid_group_info info = with_target(0, 0);
+	const struct raid_col *c = info.desc.cols;
+	uint8_t *want = malloc(GROUP_BYTES), *got = malloc(GROUP_BYTES);
+	uint64_t off = MIB / 2 + 4 * BLOCK, before;
+	struct asked a;
+
+	info.checksummed = seed % 2;
+	set_state(SPARE, RAID_DISK_ONLINE);
+	EXPECT(fill(0, GROUP_BYTES, 5, IO_FUA) == 0);
+	sim_disk_peek(rig.ds, c[0].disk, c[0].off_bytes, want, GROUP_BYTES);
+	sim_disk_poke(rig.ds, c[1].disk, c[1].off_bytes + off, (const uint8_t[]){ want[off] ^ 1 }, 1);
+	sim_disk_faults(rig.ds, 0)->stall = 65536;
+	sim_disk_faults(rig.ds, 0)->stall_ns = 300 * NS_PER_MS;
+	before = sim_disk_n_ops(rig.ds, 0, IO_READ);
+	raid_co_group_replace(rig.raid, &info);
+	EXPECT(raid_co_rebuild_range(rig.raid, 0, 0, GROUP_BYTES, NULL) == 0);
+	before = sim_disk_n_ops(rig.ds, 0, IO_READ) - before;
+	ask(&a, IO_FLUSH, 0, 0, 0);
+	EXPECT(asked_wait(&a) == 0);
+	sim_disk_peek(rig.ds, SPARE, info.target.off_bytes, got, GROUP_BYTES);
+	EXPECT(before == (info.checksummed ? 4 : 1));
+	EXPECT((memcmp(got, want, GROUP_BYTES) == 0) == info.checksummed);
+	sim_disk_faults(rig.ds, 0)->stall = 0;
+	raid_co_group_replace(rig.raid, &rig.info[0]);
+	free(want);
+	free(got);
+}
+
+static void copy_that_moves_is_read_itself_where_somebody_can_tell(void)
+{
+	for (uint64_t s = 1; s <= 4; s++)
+		rig_run(s, RAID1, co_slow_source);
+}
+
 static void co_bad_target(void)
 {
 	struct raid_group_info info = with_target(0, 0);
@@ -302,6 +339,7 @@ int main(void)
 {
 	CU_TestInfo tests[] = {
 		TEST(filled_target_holds_every_write),
+		TEST(copy_that_moves_is_read_itself_where_somebody_can_tell),
 		TEST(target_that_misses_a_write_is_given_up_and_the_write_is_good),
 		TEST(block_that_no_copy_has_fails_the_rebuild_and_is_never_zeros),
 		TEST(scrub_repairs_what_cannot_be_read_and_names_what_differs),
