@@ -1,9 +1,9 @@
 /* Coroutines on one reactor of a world that has nothing but a clock set by hand. */
 #include <stdlib.h>
 #include <string.h>
-#include <CUnit/Basic.h>
 
 #include "engine/io/co.h"
+#include "tests/unit/unit.h"
 
 static uint64_t clock_ns;
 static uint64_t test_now_ns(struct world *w) { return clock_ns; }
@@ -309,25 +309,20 @@ static void pool_is_dropped_with_running_coroutines(void)
 
 int main(void)
 {
-	unsigned failures;
-	CU_pSuite s;
+	CU_TestInfo tests[] = {
+		TEST(spawned_coroutines_interleave_at_yields),
+		TEST(start_runs_inside_the_call_to_the_first_suspension),
+		TEST(start_nests_in_a_coroutine),
+		TEST(requests_beyond_the_cap_wait_in_line),
+		TEST(services_are_not_held_up_by_the_cap),
+		TEST(queue_waits_end_by_wake_or_deadline),
+		TEST(sleeps_end_in_order_of_time),
+		TEST(mutex_is_handed_over_in_order),
+		TEST(join_waits_for_all_and_keeps_the_first_error),
+		TEST(stacks_are_private_and_deep),
+		TEST(pool_is_dropped_with_running_coroutines),
+		CU_TEST_INFO_NULL,
+	};
 
-	CU_initialize_registry();
-	s = CU_add_suite("co", set_up, NULL);
-#define T(f) CU_add_test(s, #f, f)
-	T(spawned_coroutines_interleave_at_yields);
-	T(start_runs_inside_the_call_to_the_first_suspension);
-	T(start_nests_in_a_coroutine);
-	T(requests_beyond_the_cap_wait_in_line);
-	T(services_are_not_held_up_by_the_cap);
-	T(queue_waits_end_by_wake_or_deadline);
-	T(sleeps_end_in_order_of_time);
-	T(mutex_is_handed_over_in_order);
-	T(join_waits_for_all_and_keeps_the_first_error);
-	T(stacks_are_private_and_deep);
-	T(pool_is_dropped_with_running_coroutines);
-	CU_basic_run_tests();
-	failures = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failures != 0;
+	return tests_run_in("co", set_up, NULL, tests);
 }

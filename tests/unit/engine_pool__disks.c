@@ -3,6 +3,7 @@
  * every set of disks missing that the layout allows. The rest: engine_pool__relocate.c.
  */
 #include "tests/unit/engine_pool__disks_rig.h"
+#include "tests/unit/unit.h"
 
 /* ---- add ---- */
 
@@ -496,23 +497,23 @@ static void a_replacement_survives_power_cuts(void)
 	}
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
-	static CU_TestInfo tests[] = {
-		{ "added disks have room at once", added_disks_have_room_at_once },
-		{ "disks that do not fit are refused", disks_that_do_not_fit_are_refused },
-		{ "a crash leaves an added disk in or out", a_crash_leaves_an_added_disk_in_or_out },
-		{ "an evacuated disk holds nothing and gets nothing", an_evacuated_disk_holds_nothing_and_gets_nothing },
-		{ "an evacuation survives power cuts", an_evacuation_survives_power_cuts },
-		{ "a removed disk is blank and its entry is used again", a_removed_disk_is_blank_and_its_entry_is_used_again },
-		{ "a removal survives power cuts", a_removal_survives_power_cuts },
-		{ "removals that cannot be are refused at once", removals_that_cannot_be_are_refused_at_once },
-		{ "a lost disk is removed when it has been rebuilt", a_lost_disk_is_removed_when_it_has_been_rebuilt },
-		{ "a disk is replaced by another", a_disk_is_replaced_by_another },
-		{ "a lost disk is rebuilt on the one that replaces it", a_lost_disk_is_rebuilt_on_the_one_that_replaces_it },
-		{ "a replacement survives power cuts", a_replacement_survives_power_cuts },
+	CU_TestInfo tests[] = {
+		TEST(added_disks_have_room_at_once),
+		TEST(disks_that_do_not_fit_are_refused),
+		TEST(a_crash_leaves_an_added_disk_in_or_out),
+		TEST(an_evacuated_disk_holds_nothing_and_gets_nothing),
+		TEST(an_evacuation_survives_power_cuts),
+		TEST(a_removed_disk_is_blank_and_its_entry_is_used_again),
+		TEST(a_removal_survives_power_cuts),
+		TEST(removals_that_cannot_be_are_refused_at_once),
+		TEST(a_lost_disk_is_removed_when_it_has_been_rebuilt),
+		TEST(a_disk_is_replaced_by_another),
+		TEST(a_lost_disk_is_rebuilt_on_the_one_that_replaces_it),
+		TEST(a_replacement_survives_power_cuts),
 		CU_TEST_INFO_NULL,
 	};
 
-	return run_suite("disks", tests, argc, argv);
+	return tests_run("disks", tests);
 }

@@ -204,22 +204,4 @@ static inline void co_more(struct hist *h, const char *name, uint64_t bytes)
 static const char *const layouts[] = { "single", "raid0", "raid1", "raid1-3", "raid10", "raid5", "raid6" };
 static const unsigned n_least[] = { 1, 2, 2, 3, 4, 3, 4 };
 
-/* Runs all tests of a suite, or the one of that number. */
-static inline int run_suite(const char *name, CU_TestInfo *tests, int argc, char **argv)
-{
-	CU_SuiteInfo suites[] = { { .pName = name, .pTests = tests }, CU_SUITE_INFO_NULL };
-	unsigned failed;
-
-	if (CU_initialize_registry() != CUE_SUCCESS || CU_register_suites(suites) != CUE_SUCCESS)
-		return 1;
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	if (argc > 1)
-		CU_basic_run_test(CU_get_suite(name), CU_get_test_at_pos(CU_get_suite(name), (unsigned)atoi(argv[1])));
-	else
-		CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
-}
-
 #endif

@@ -2,6 +2,7 @@
  * Rebalancing; jobs that move data: paused, stopped, several at once, without room; and all of it at random.
  */
 #include "tests/unit/engine_pool__disks_rig.h"
+#include "tests/unit/unit.h"
 
 /* ---- rebalance ---- */
 
@@ -422,20 +423,20 @@ static void evening_out_leaves_a_metadata_group_without_a_name_alone(void)
 	hist_end(h);
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
-	static CU_TestInfo tests[] = {
-		{ "rebalancing evens out and ends", rebalancing_evens_out_and_ends },
-		{ "rebalancing survives power cuts", rebalancing_survives_power_cuts },
-		{ "pauses and stops survive a restart", pauses_and_stops_survive_a_restart },
-		{ "several leave and one is lost", several_leave_and_one_is_lost },
-		{ "one leaves while another is lost, and stays if it must", one_leaves_while_another_is_lost_and_stays_if_it_must },
-		{ "an evacuation waits for room", an_evacuation_waits_for_room },
-		{ "an empty group that is busy does not hide the others", an_empty_group_that_is_busy_does_not_hide_the_others },
-		{ "evening out leaves a metadata group without a name alone", evening_out_leaves_a_metadata_group_without_a_name_alone },
-		{ "whatever comes and goes, nothing is lost", whatever_comes_and_goes_nothing_is_lost },
+	CU_TestInfo tests[] = {
+		TEST(rebalancing_evens_out_and_ends),
+		TEST(rebalancing_survives_power_cuts),
+		TEST(pauses_and_stops_survive_a_restart),
+		TEST(several_leave_and_one_is_lost),
+		TEST(one_leaves_while_another_is_lost_and_stays_if_it_must),
+		TEST(an_evacuation_waits_for_room),
+		TEST(an_empty_group_that_is_busy_does_not_hide_the_others),
+		TEST(evening_out_leaves_a_metadata_group_without_a_name_alone),
+		TEST(whatever_comes_and_goes_nothing_is_lost),
 		CU_TEST_INFO_NULL,
 	};
 
-	return run_suite("relocate", tests, argc, argv);
+	return tests_run("relocate", tests);
 }

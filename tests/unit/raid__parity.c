@@ -10,12 +10,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <CUnit/Basic.h>
 #include <isa-l/erasure_code.h>
 #include <isa-l/raid.h>
 
 #include "engine/base/rng.h"
 #include "raid/parity.h"
+#include "tests/unit/unit.h"
 
 #define COLS_MAX (PARITY_DATA_MAX + 2)
 #define LEN_MAX 65536U
@@ -531,27 +531,22 @@ static void locate_does_not_guess_where_several_columns_are_wrong(void)
 
 int main(void)
 {
-	unsigned failures;
-	CU_pSuite s;
+	CU_TestInfo tests[] = {
+		TEST(isa_l_has_the_field_of_the_reference),
+		TEST(known_bytes_give_known_parity),
+		TEST(every_length_gives_the_reference),
+		TEST(every_alignment_gives_the_reference),
+		TEST(update_of_each_column_keeps_parity_in_step),
+		TEST(every_erasure_pattern_is_recovered),
+		TEST(one_lost_data_column_is_recovered_without_a_look_at_q),
+		TEST(one_lost_parity_is_computed_from_the_data_alone),
+		TEST(compare_finds_the_first_bad_byte),
+		TEST(compare_sees_every_column),
+		TEST(locate_finds_the_one_column_that_is_wrong),
+		TEST(locate_does_not_guess_where_several_columns_are_wrong),
+		CU_TEST_INFO_NULL,
+	};
 
 	paths_probe();
-	CU_initialize_registry();
-	s = CU_add_suite("raid parity", suite_init, suite_fini);
-#define T(f) CU_add_test(s, #f, f)
-	T(isa_l_has_the_field_of_the_reference);
-	T(known_bytes_give_known_parity);
-	T(every_length_gives_the_reference);
-	T(every_alignment_gives_the_reference);
-	T(update_of_each_column_keeps_parity_in_step);
-	T(every_erasure_pattern_is_recovered);
-	T(one_lost_data_column_is_recovered_without_a_look_at_q);
-	T(one_lost_parity_is_computed_from_the_data_alone);
-	T(compare_finds_the_first_bad_byte);
-	T(compare_sees_every_column);
-	T(locate_finds_the_one_column_that_is_wrong);
-	T(locate_does_not_guess_where_several_columns_are_wrong);
-	CU_basic_run_tests();
-	failures = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failures != 0;
+	return tests_run_in("raid parity", suite_init, suite_fini, tests);
 }
