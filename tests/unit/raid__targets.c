@@ -89,6 +89,8 @@ static void co_slow_source(void)
 	EXPECT((memcmp(got, want, GROUP_BYTES) == 0) == info.checksummed);
 	sim_disk_faults(rig.ds, 0)->stall = 0;
 	raid_co_group_replace(rig.raid, &rig.info[0]);
+	while (!raid_disk_is_idle(rig.raid, 0)) /* what was given up */
+		co_sleep_ns(10 * NS_PER_MS);
 	free(want);
 	free(got);
 }
