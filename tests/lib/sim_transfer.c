@@ -157,6 +157,14 @@ struct receiving {
 	unsigned set;
 };
 
+/* An error beyond redundancy has left open whether there is such a volume. */
+static bool may_be_there(const struct rig_receive *x, struct model *m)
+{
+	const struct model_vol *v = x->to ? NULL : model_vol_find(m, x->name);
+
+	return v && v->state != MODEL_LIVE;
+}
+
 /* By what there is now. */
 static bool must_be_refused(const struct receiving *v)
 {
@@ -192,6 +200,8 @@ static bool co_last(struct receiving *v)
 		co_sleep_ns(NS_PER_MS);
 	}
 	v->is_last = true;
+	if (may_be_there(x, v->g->model))
+		return false;
 	if (x->to)
 		x->to->n_busy++;
 	v->is_refused = must_be_refused(v);
@@ -249,7 +259,7 @@ int rig_co_receive(struct rig *g, const struct rig_receive *x)
 	uint8_t *bytes;
 	int r;
 
-	if (x->to && !rig_is_free(g, x->to))
+	if (may_be_there(x, g->model) || (x->to && !rig_is_free(g, x->to)))
 		return -EAGAIN;
 	snprintf(name, sizeof(name), "%s", x->to ? x->to->name : x->name);
 	s.volume = name;
