@@ -179,6 +179,7 @@ struct raid {
 	unsigned n_slots;  /* the highest disk ever set, and one */
 	unsigned n_asking; /* coroutines of our own that ask the pool */
 	struct co_queue asked;
+	bool is_shut; /* raid_shut() */
 	/* raid_settle.c */
 	bool unsettled, is_settling;
 	struct list held; /* io.link of writes that are good once all is settled */
@@ -262,6 +263,17 @@ static inline bool raid_place_has_target(const struct raid_group *g, const struc
 		if (p->cols[i] == g->target_col)
 			return true;
 	return false;
+}
+
+/* The switch to the target has begun, and without redundancy nobody would know that it has missed this: the write must not be good. */
+static inline bool raid_place_lacks_target(const struct raid_group *g, const struct raid_place *p)
+{
+	if (likely(g->target_col < 0) || g->redundant || !g->target_must || raid_col_is_there(g, g->desc.n_cols))
+		return false;
+	for (unsigned i = 0; i < p->n; i++)
+		if (p->cols[i] == g->target_col)
+			return true;
+	return g->target_col == g->desc.n_cols;
 }
 
 /* As raid_place(), but where a column is the whole of the data the range is not cut at strips. */

@@ -58,6 +58,18 @@ int raid_co_ask_pool(struct raid_group *g, enum io_op op, const struct raid_outc
 	return r;
 }
 
+/* Whoever repairs what he reads may read it for the pool, which he must not ask: the next write to that disk will. */
+static int repair_failed(struct raid_group *g, const struct raid_outcome *o)
+{
+	int r = 0;
+
+	for (unsigned col = 0; col < g->desc.n_cols; col++)
+		r = r ? r : o->error[col];
+	if (o->error[g->desc.n_cols])
+		raid_target_failed(g, o->error[g->desc.n_cols]);
+	return r;
+}
+
 /* Coroutine. The result of a write of the range whose legs ended like this. */
 static int co_settle(struct raid_group *g, struct raid_req *q, const struct raid_outcome *o)
 {
@@ -72,6 +84,8 @@ static int co_settle(struct raid_group *g, struct raid_req *q, const struct raid
 				return o->error[col];
 		return o->error[g->desc.n_cols] ? outcome_target(g, o->error[g->desc.n_cols], o->error[g->desc.n_cols]) : 0;
 	}
+	if (q->parent->flags & IO_REPAIR)
+		return repair_failed(g, o);
 	r = raid_co_ask_pool(g, (enum io_op)q->parent->op, o);
 	for (unsigned col = 0; col < g->desc.n_cols; col++)
 		if ((o->tried & (1ULL << col)) && !o->error[col] && raid_col_is_current(g, col))
@@ -151,7 +165,7 @@ bool raid_mirror_try_write(struct raid_group *g, struct raid_req *q)
 			q->col[q->n_legs++] = p.cols[i];
 			current += raid_col_is_current(g, p.cols[i]);
 		}
-	if (!current)
+	if (!current || raid_place_lacks_target(g, &p))
 		return false;
 	if (raid_place_has_target(g, &p))
 		q->col[q->n_legs++] = g->desc.n_cols;
@@ -185,7 +199,7 @@ static int choose(struct raid_plan *p)
 				piece->cols |= 1ULL << piece->place.cols[i];
 		if (raid_place_has_target(p->g, &piece->place))
 			piece->cols |= 1ULL << p->g->desc.n_cols;
-		if (!count_current(p->g, piece->cols))
+		if (!count_current(p->g, piece->cols) || raid_place_lacks_target(p->g, &piece->place))
 			return -ERR_MISSING;
 	}
 	return 0;

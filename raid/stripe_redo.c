@@ -320,6 +320,7 @@ static void press_fire(struct timer *t)
 		return;
 	list_for_each(it, &s->items, link)
 		stripe_log_done(s->raid->log, &it->ticket->ticket);
+	timer_arm(t, reactor_now_ns() + PRESS_NS); /* a write under way may hold the tail, and fail, while our own append waits for room */
 	if (!s->running)
 		timer_arm(&s->timer, reactor_now_ns() + PRESSED_EVERY_NS);
 }

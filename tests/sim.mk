@@ -17,7 +17,8 @@ $(CRASH_BIN): $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/crash/*.c)) $(PROOF_L
 	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 # Unit tests of the whole pool against the model.
-PROOF_UNIT := $(addprefix $(BUILD)/tests/unit/,engine_pool__losses engine_pool__historic engine_pool__life engine_pool__disks engine_pool__relocate engine_pool__watch engine_pool__order engine_pool__leaving)
+PROOF_UNIT := $(addprefix $(BUILD)/tests/unit/,engine_pool__losses engine_pool__historic engine_pool__life engine_pool__disks engine_pool__relocate engine_pool__watch engine_pool__order engine_pool__leaving engine_pool__switching \
+	engine_pool__label_rot engine_pool__trouble)
 $(PROOF_UNIT): $(PROOF_LIB)
 $(PROOF_UNIT): LDLIBS := $(PROOF_LIBS) $(LDLIBS)
 

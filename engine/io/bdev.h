@@ -34,6 +34,9 @@ enum {
 	 * write to the payload. Then he frees the payload (alloc_hold.h) and asks again, with other memory and without this
 	 * flag. A read without it goes through memory of the RAID layer's own. */
 	IO_MAY_GIVE_UP = 1 << 5,
+	/* Write, of what was there already, under a checksum: nobody counts on it. So it does not wait for the pool's labels (raid_settle.c),
+	 * nor is the pool asked about a disk that fails it: it may be done for whoever reads metadata in order to write labels. */
+	IO_REPAIR = 1 << 6,
 };
 
 struct io {

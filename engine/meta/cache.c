@@ -161,7 +161,7 @@ int meta_page_co_read_verified(struct meta *m, const struct meta_ptr *p, uint8_t
 		return first;
 	n = hash_find(&m->pages, p->addr);
 	if (!m->conf.read_only && n && container_of(n, struct mpage, node)->state == PAGE_LOADING) {
-		r = bdev_co_write(m->conf.dev, p->addr * META_PAGE_BYTES, data, META_PAGE_BYTES, 0);
+		r = bdev_co_write(m->conf.dev, p->addr * META_PAGE_BYTES, data, META_PAGE_BYTES, IO_REPAIR);
 		if (r == 0)
 			m->repaired++;
 		if (m->conf.hooks->page_repaired)

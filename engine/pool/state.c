@@ -81,6 +81,8 @@ int pool_co_settle(struct ashlar_pool *p)
 {
 	int r = 0;
 
+	if (p->read_only || !p->meta) /* as in pool_co_disk_out() */
+		return p->unsettled ? -ESHUTDOWN : 0;
 	co_mutex_lock(&p->labels);
 	if (p->unsettled)
 		r = pool_co_publish_locked(p);

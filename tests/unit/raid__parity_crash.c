@@ -389,6 +389,139 @@ static void log_goes_round_with_a_write_that_cannot_be_done(void)
 	}
 }
 
+/* ---- who waits for room behind a write that fails late ---- */
+
+#define SLOW 5u
+#define LATE_SHAPE (&shapes[6])
+#define FILLERS_MAX 32
+
+static struct {
+	uint64_t off, len;
+} fillers[FILLERS_MAX];
+static unsigned n_fillers, n_filled, n_filler_errors;
+static bool x_ended;
+static int x_result;
+
+static unsigned first_of(uint64_t stripe_off)
+{
+	struct raid_place p;
+	uint64_t at;
+
+	locate(stripe_off, &p, &at);
+	return p.cols[0];
+}
+
+static void filler_co_main(void *arg)
+{
+	unsigned i = (unsigned)(uintptr_t)arg;
+
+	n_filler_errors += do_write(fillers[i].off, fillers[i].len, IO_WRITE, 0) != 0;
+	n_filled++;
+}
+
+static void x_co_main(void *arg)
+{
+	x_result = do_write((uint64_t)(uintptr_t)arg, rig.block, IO_WRITE, 0);
+	x_ended = true;
+}
+
+/* Writes of nearly whole stripes, in any order: to all but x's stripe, and that of what is due. */
+static void fillers_choose(uint64_t due, uint64_t x)
+{
+	uint64_t off, stripe = stripe_bytes(), strip = rig.shape->strip_bytes;
+	unsigned want, first, k;
+
+	n_fillers = 0;
+	for (want = 3; want <= 5; want += 2)
+		for (k = 0; k < 2 * (GROUP_BYTES / stripe) && n_fillers < FILLERS_MAX; k++) {
+			off = k % 2 * GROUP_BYTES + k / 2 * stripe;
+			first = first_of(off);
+			if (off == x || off / stripe == due / stripe || first != want)
+				continue;
+			fillers[n_fillers].off = first == 3 ? off : off + 2 * strip;
+			fillers[n_fillers++].len = 3 * strip - (first == 3 ? rng_below(&rig.rng, 2) * rig.block : 0);
+		}
+	for (unsigned i = n_fillers - 1; i; i--) {
+		uint64_t o = fillers[i].off, l = fillers[i].len;
+
+		k = (unsigned)rng_below(&rig.rng, i + 1);
+		fillers[i] = fillers[k];
+		fillers[k].off = o;
+		fillers[k].len = l;
+	}
+	EXPECT(n_fillers > 6);
+}
+
+static void co_until(uint64_t ns, bool until_filled)
+{
+	uint64_t end = world_now_ns(rig.w) + ns;
+
+	while (world_now_ns(rig.w) < end && !(until_filled && n_filled == n_fillers))
+		co_sleep_ns(NS_PER_MS);
+}
+
+/* X is long under way, to the disk that fails and to one that takes its time; it holds the log's tail. */
+static void co_x_begin(uint64_t x)
+{
+	struct sim_faults *f = sim_disk_faults(rig.ds, SLOW);
+	uint64_t n = sim_disk_n_ops(rig.ds, 2, IO_WRITE);
+
+	x_ended = false;
+	co_spawn(CO_REQUEST, x_co_main, (void *)(uintptr_t)x, "x");
+	while (sim_disk_n_ops(rig.ds, 2, IO_WRITE) == n)
+		co_sleep_ns(NS_PER_US);
+	f->stall = 65536;
+	f->stall_ns = 5 * NS_PER_SEC;
+	co_sleep_ns(NS_PER_MS);
+	f->stall = 0;
+	EXPECT(!x_ended);
+}
+
+static int late_co_main(void *arg)
+{
+	uint64_t due, x = 0, off;
+
+	pool_co_up();
+	due = co_fail_one();
+	for (off = 0; off + stripe_bytes() <= GROUP_BYTES; off += stripe_bytes())
+		if (off / stripe_bytes() != due / stripe_bytes() && first_of(off) == VICTIM)
+			x = off;
+	n_filled = n_filler_errors = 0;
+	fillers_choose(due, x);
+	co_x_begin(x);
+	for (unsigned i = 0; i < n_fillers; i++)
+		co_spawn(CO_REQUEST, filler_co_main, (void *)(uintptr_t)i, "filler");
+	co_until(8 * NS_PER_SEC, false);
+	EXPECT(x_ended && x_result == -EIO);
+	sim_disk_faults(rig.ds, VICTIM)->write_error = 0; /* all is well again */
+	co_until(600 * NS_PER_SEC, true);
+	EXPECT(n_filled == n_fillers);
+	if (n_filled < n_fillers) {
+		sim_disks_stop_at(rig.ds, sim_disks_n_events(rig.ds));
+		do_read(x, rig.block);
+		co_sleep_ns(NS_PER_SEC);
+		return 0;
+	}
+	co_sleep_ns(2 * NS_PER_SEC);
+	EXPECT(!raid_log_keeps(rig.raid));
+	raid_co_drain(rig.raid);
+	raid_close(rig.raid);
+	return 0;
+}
+
+static void who_waits_for_room_is_not_forgotten_when_a_write_fails_late(void)
+{
+	for (uint64_t s = 0; s < 15; s++) {
+		rig_up(s, LATE_SHAPE);
+		alloc_track_begin();
+		world_up();
+		(void)sim_run(rig.w, late_co_main, NULL, NULL, 0);
+		sim_world_destroy(rig.w);
+		alloc_track_drop();
+		rig_down();
+	}
+}
+
 int main(void)
 {
 	CU_TestInfo tests[] = {
@@ -398,6 +531,7 @@ int main(void)
 		TEST(fresh_stripe_is_not_undone_by_an_older_entry_of_the_log),
 		TEST(write_that_failed_in_place_is_done_as_soon_as_the_disk_takes_it),
 		TEST(log_goes_round_with_a_write_that_cannot_be_done),
+		TEST(who_waits_for_room_is_not_forgotten_when_a_write_fails_late),
 		CU_TEST_INFO_NULL,
 	};
 
