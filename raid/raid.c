@@ -26,7 +26,7 @@ void raid_req_end(struct raid_req *q, int result)
 {
 	struct raid *r = q->raid;
 	struct io *io = q->parent;
-	bool is_held = unlikely(r->unsettled) && !result && io->op != IO_READ && q->g && q->g->redundant;
+	bool is_held = unlikely(r->unsettled) && !result && io->op != IO_READ && !(io->flags & IO_REPAIR) && q->g && q->g->redundant;
 
 	CHECK(!q->locked);
 	if (q->g)
@@ -87,6 +87,12 @@ static void raid_submit(struct bdev *b, struct io *io)
 	struct raid_group *g;
 	struct raid_req *q;
 
+	if (unlikely(r->is_shut)) {
+		r->submitting++;
+		raid_complete(r, io, -ERR_POOL_FAILED);
+		r->submitting--;
+		return;
+	}
 	if (io->op == IO_FLUSH) {
 		raid_flush_submit(r, io);
 		return;
@@ -180,6 +186,11 @@ void raid_log_attach(struct raid *r, const struct stripe_log_conf *c)
 	ours.press = stripe_redo_press;
 	ours.press_ctx = r;
 	r->log = stripe_log_open(&ours);
+}
+
+void raid_shut(struct raid *r)
+{
+	r->is_shut = true;
 }
 
 bool raid_log_is_attached(const struct raid *r)

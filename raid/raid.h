@@ -122,6 +122,10 @@ enum raid_disk_state raid_disk_state(const struct raid *r, unsigned index);
  * crash; writes to redundant groups and flushes end with what co_settle says. False: all is said. */
 void raid_set_unsettled(struct raid *r, bool unsettled);
 
+/* Does not suspend. Somebody else has the disks: from now on requests and work on ranges end with -ERR_POOL_FAILED. What is under way
+ * goes on to its end. */
+void raid_shut(struct raid *r);
+
 /* As conf.hedge_ns and conf.timeout_ns. */
 void raid_set_limits(struct raid *r, uint64_t hedge_ns, uint64_t timeout_ns);
 /* A flush of the disk has failed somewhere and the pool keeps it: no later flush may claim success, until the disk is set anew. */

@@ -426,8 +426,10 @@ int raid_group_co_hold(struct raid *r, uint64_t group, struct raid_group **out, 
 	struct raid_group *g = group_get(r, group);
 	int res = 0;
 
-	while (!res && (g->state != RAID_GROUP_LOADED || g->blocked)) {
-		if (g->state != RAID_GROUP_LOADED)
+	while (!res && (g->state != RAID_GROUP_LOADED || g->blocked || r->is_shut)) {
+		if (r->is_shut)
+			res = -ERR_POOL_FAILED;
+		else if (g->state != RAID_GROUP_LOADED)
 			res = group_co_load(g);
 		else
 			co_queue_wait(&g->changed);
@@ -449,7 +451,7 @@ int raid_group_co_hold_stripe(struct raid *r, uint64_t group, uint64_t stripe, s
 	int res = 0;
 
 	while (!res && !ready) {
-		if (g->blocked || g->forgotten) {
+		if (g->blocked || g->forgotten || r->is_shut) {
 			res = -EAGAIN;
 		} else if (g->state != RAID_GROUP_LOADED) {
 			res = group_co_load(g);

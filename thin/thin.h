@@ -139,6 +139,7 @@ struct thin_vol {
 	unsigned n_own;		  /* of those, the pool itself */
 	bool is_pulled;		  /* the pool's: there is a job for its source */
 	struct pool_moved *moved; /* likewise: of one that has been moved away */
+	struct pool_moved *moving; /* likewise: of one that is on its way there */
 	struct pool_adopt *adopt; /* the pool's, as long as the data path is open: of a volume with a source */
 	bool leaving;		  /* the pool's: no new clients, the old ones go */
 	bool switching;		  /* the pool's: it is about to be in another pool: new clients wait */

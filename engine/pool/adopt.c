@@ -89,6 +89,9 @@ int pool_co_source_check(struct ashlar_pool *p, const char *source, uint64_t *si
 		return err_prefix(e, "the source cannot be opened: ");
 	*size_bytes = d->bdev.size_bytes;
 	r = source_co_check_raw(d, source, e);
+	if (r == 0 && d->is_own)
+		r = err_set(e, -EINVAL, "the source %s is an export of this same daemon: volumes whose data lie in each other's exports would wait for "
+			    "each other for ever; take a clone of the volume instead", source);
 	if (r == 0 && d->bdev.block_bytes > 4096)
 		r = err_set(e, -EINVAL, "the source %s has blocks of %u bytes; 4096 is the most", source, d->bdev.block_bytes);
 	else if (r == 0 && d->tail_bytes)

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "engine/pool/leave.h"
+#include "engine/pool/moved.h"
 #include "engine/pool/volumes.h"
 
 struct addition {
@@ -31,14 +32,11 @@ struct addition {
 static int not_ours_co_check(struct ashlar_pool *p, const char *path, struct err *e)
 {
 	struct disk *d;
-	unsigned i;
 	int r = disk_co_open(p->w, path, DISK_RDONLY | DISK_NO_LOCK, &d, e);
 
 	if (r < 0)
 		return r;
-	for (i = 0; i < p->n_disks && r == 0; i++)
-		if (p->disks[i].disk && !memcmp(p->disks[i].disk->ident, d->ident, sizeof(d->ident)))
-			r = err_set(e, -EEXIST, "disk %s is in pool %s already, as disk %u", path, p->label->name, i);
+	r = pool_check_not_used(p->a, d, e);
 	disk_close(d);
 	return r;
 }

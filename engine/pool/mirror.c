@@ -244,7 +244,8 @@ int pool_mirror_co_start(struct thin_volume *v, struct bdev *to, struct pool_mir
 
 	if (to->size_bytes < inner->size_bytes || to->block_bytes > inner->block_bytes || to->read_only)
 		return -EINVAL;
-	CHECK(!thin_volume_is_forwarded(v));
+	if (thin_volume_is_forwarded(v))
+		return -EBUSY;
 	m = xcalloc(1, sizeof(*m));
 	m->bdev = *inner;
 	m->bdev.ops = &mirror_ops;

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "engine/base/units.h"
+#include "engine/pool/label.h"
 #include "engine/pool/life.h"
 #include "engine/pool/mirror.h"
 #include "engine/pool/moved.h"
@@ -68,6 +69,59 @@ static int target_co_open(struct ashlar_pool *p, const struct thin_vol *v, const
 		disk_close(d);
 	else
 		*out = d;
+	return r;
+}
+
+static bool is_same_disk(const struct disk *a, const struct disk *b)
+{
+	return a && !memcmp(a->ident, b->ident, sizeof(a->ident));
+}
+
+static bool vol_uses(const struct thin_vol *v, const struct disk *d)
+{
+	if (v->moving && is_same_disk(v->moving->disk, d))
+		return true;
+	return pool_vol_is_moved(v) && (!strcmp(v->source, d->path) || (v->moved && is_same_disk(v->moved->disk, d)));
+}
+
+int pool_check_not_used(struct ashlar *a, const struct disk *d, struct err *e)
+{
+	const struct ashlar_pool *p;
+	const struct thin_vol *v;
+	unsigned i;
+
+	list_for_each (p, &a->pools, link) {
+		for (i = 0; i < p->n_disks; i++)
+			if (is_same_disk(p->disks[i].disk, d))
+				return err_set(e, -EEXIST, "disk %s is in pool %s already, as disk %u", d->path, p->label->name, i);
+		list_for_each (v, thin_vols(p->thin), link)
+			if (vol_uses(v, d))
+				return err_set(e, -EEXIST, "on disk %s there is volume %s/%s, which has been moved there or is on its way: it "
+					       "takes no other", d->path, p->label->name, v->name);
+	}
+	return 0;
+}
+
+/* Coroutine. */
+static int target_co_check(struct ashlar_pool *p, struct disk *d, bool force, struct err *e)
+{
+	struct label *l;
+	char what[80];
+	int r = pool_check_not_used(p->a, d, e);
+
+	if (r < 0 || force)
+		return r;
+	l = xmalloc(sizeof(*l));
+	r = label_co_read(d, l, NULL, NULL);
+	if (r == 0)
+		r = err_set(e, -EEXIST, "the target %s belongs to pool %s: use --force to overwrite it", d->path, l->name);
+	else if (r != -ENOENT)
+		r = err_set(e, -EEXIST, "the target %s has a label of Ashlar that is damaged, or cannot be read: use --force to overwrite it", d->path);
+	else
+		r = 0;
+	xfree(l);
+	if (r == 0 && disk_co_probe(d, what, sizeof(what), NULL) > 0)
+		r = err_set(e, -EEXIST, "on the target %s there is already %s: use --force to overwrite it", d->path, what);
 	return r;
 }
 
@@ -330,6 +384,7 @@ static void moving_co_run(void *arg)
 	int r = moving_co_switch(g, moving_co_copy(g));
 	bool target_failed = g->m->layer.has_told;
 
+	g->v->moving = NULL;
 	if (r < 0)
 		moved_co_free(g->m);
 	moving_end(g, r, target_failed);
@@ -351,6 +406,7 @@ static int move_co_start(struct ashlar_pool *p, struct thin_vol *v, const char *
 	g->v = v;
 	g->m = moved_new(p, v, target);
 	g->m->disk = d;
+	v->moving = g->m;
 	v->n_own++;
 	r = pool_co_vol_hold(p, v);
 	if (r == 0) {
@@ -360,6 +416,7 @@ static int move_co_start(struct ashlar_pool *p, struct thin_vol *v, const char *
 	}
 	if (r < 0) {
 		v->n_own--;
+		v->moving = NULL;
 		disk_close(d);
 		xfree(g->m);
 		xfree(g);
@@ -378,7 +435,6 @@ static int move_co_locked(struct ashlar_pool *p, const char *name, const char *t
 	struct thin_vol *v = pool_vol_find(p, name, e);
 	unsigned n_clients = v ? pool_vol_n_clients(v) : 0;
 	struct disk *d = NULL;
-	char what[80];
 	int r = v ? pool_check_not_adopted(p, v, "moving it", e) : -ENOENT;
 
 	if (r == 0 && strlen(target) > THIN_SOURCE_MAX)
@@ -393,8 +449,8 @@ static int move_co_locked(struct ashlar_pool *p, const char *name, const char *t
 	if (r == 0 && d->is_own)
 		r = err_set(e, -EINVAL, "the target %s is an export of this same daemon: volumes whose data lie in each other's exports would wait for "
 			    "each other for ever; to move it to another pool: volume move %s/%s POOL", target, p->label->name, name);
-	if (r == 0 && !force && disk_co_probe(d, what, sizeof(what), NULL) > 0)
-		r = err_set(e, -EEXIST, "on the target %s there is already %s: use --force to overwrite it", target, what);
+	if (r == 0)
+		r = target_co_check(p, d, force, e);
 	if (r == 0 && !dry_run)
 		r = pool_co_source_feature(p, e);
 	if (r < 0 || dry_run) {

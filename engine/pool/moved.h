@@ -23,6 +23,9 @@ static inline bool pool_vol_is_moved(const struct thin_vol *v)
 /* Coroutine, v->admin held. Its data path has just been opened (closed): the way to where it is comes with it (goes). */
 void pool_moved_co_open(struct ashlar_pool *p, struct thin_vol *v);
 void pool_moved_co_close(struct ashlar_pool *p, struct thin_vol *v);
+/* -EEXIST with a sentence if d is a disk of an open pool, or where a volume of one has been moved or is on its way to. Remote disks
+ * have no locks, and nothing that is written there need look like something. */
+int pool_check_not_used(struct ashlar *a, const struct disk *d, struct err *e);
 /* Worker of life.h: connects again where that has broken. */
 void pool_moved_co_run(void *arg);
 

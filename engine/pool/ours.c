@@ -185,6 +185,21 @@ static int size_co_check(struct ashlar_pool *p, unsigned disk, struct err *e)
 	return -EUCLEAN;
 }
 
+static int shut_here(void *arg)
+{
+	raid_shut(pool_here(arg)->raid);
+	return 0;
+}
+
+/* Coroutine. What clients write now would be found by the other one's clients, or not, and destroy what is theirs. */
+static void shut_co_main(void *arg)
+{
+	struct ashlar_pool *p = arg;
+
+	pool_co_each_reactor(p, shut_here, p);
+	pool_life_leave(p);
+}
+
 static void stranger_stop(struct ashlar_pool *p, unsigned disk, uint64_t generation)
 {
 	char why[200];
@@ -195,6 +210,8 @@ static void stranger_stop(struct ashlar_pool *p, unsigned disk, uint64_t generat
 	snprintf(why, sizeof(why), "another daemon has it open: disk %.60s has label %llu, and ours is %llu; stop the other one first",
 		 pool_disk_path(p, disk), (unsigned long long)generation, (unsigned long long)p->sent_generation);
 	meta_fail(p->meta, -ERR_LOCKED, why);
+	if (!p->stopping)
+		pool_life_spawn(p, shut_co_main, p, "stop");
 }
 
 /* Coroutine. -EUCLEAN: it is lost; -ENODEV, -ETIMEDOUT; -EIO: nothing of it can be read where its label would be. Else 0. */

@@ -214,7 +214,7 @@ int pool_co_pace(struct ashlar_pool *p, uint64_t bytes)
 	for (;;) {
 		uint64_t now = reactor_now_ns(), rate = rate_now(p), wait = UINT64_MAX;
 
-		if (p->stopping)
+		if (p->stopping || p->failed) /* another daemon may have the disks: nothing more is copied */
 			return -ECANCELED;
 		c->used_ns = now;
 		if (!c->quiet_ns) {

@@ -90,7 +90,7 @@ static int lease_there(void *arg)
 	struct ashlar_pool *p = c->p;
 	struct pool_rec_regions rec;
 	struct pgroup *g;
-	int r = pool_co_pgroup_get(p, c->group, &g);
+	int r = p->meta ? pool_co_pgroup_get(p, c->group, &g) : -ESHUTDOWN; /* closed, but for writes that are due (stripe_redo.c) */
 
 	/* The journal itself lives in the others, and checksums tell their copies apart. */
 	if (r < 0 || g->kind != THIN_GROUP_DATA || MUTANT(DIRTY_NOT_RECORDED))
@@ -189,7 +189,7 @@ int pool_co_range_resync(struct ashlar_pool *p, struct pgroup *g, uint64_t off, 
 				k++;
 			from = MAX((first + i) * cluster, off);
 			to = MIN((first + i + k) * cluster, end);
-			r = paced ? pool_co_pace(p, to - from) : 0;
+			r = paced ? pool_co_pace(p, to - from) : p->failed ? -ECANCELED : 0;
 			if (r == 0)
 				r = raid_co_resync_range(p->reactors[0].raid, group, from, to - from, &copied);
 			if (r < 0)

@@ -25,7 +25,7 @@ job() { # OFFSET-MIB: fio's arguments
 }
 target="nbd+unix:///far?socket=$dir/far.sock"
 
-disks 512M d1 d2 d3
+disks 512M d1 d2 d3 d4
 truncate -s 64M far
 t 0 'pool create' "$ashlar" pool create demo --layout raid1 d1 d2 d3
 serve --reactors 2 || { not_ok 'the daemon starts'; done_; }
@@ -37,16 +37,25 @@ refused 'not to itself' 'is the volume demo/v itself' "$ashlar" volume move demo
 refused 'nor in thought' 'is the volume demo/v itself' "$ashlar" volume move demo/v "nbd+unix:///demo/v?socket=$nbd" --dry-run
 t 0 'another volume' "$ashlar" volume create demo/w --size 64M
 refused 'nor to another export of the same daemon' 'export of this same daemon' "$ashlar" volume move demo/v "nbd+unix:///demo/w?socket=$nbd"
+refused 'nor does one come from there' 'export of this same daemon' "$ashlar" volume create demo/x --from "nbd+unix:///demo/w?socket=$nbd"
 refused 'which is no disk of its pools either' 'export of this same daemon' "$ashlar" disk add demo "nbd+unix:///demo/w?socket=$nbd"
-t 0 'volume delete' "$ashlar" volume delete demo/w
+t 0 'another pool' "$ashlar" pool create spare --layout single "$PWD/d4"
+refused 'nor over a disk of a pool' 'belongs to pool spare' "$ashlar" volume move demo/w "$PWD/d4"
 t 0 'dry run' "$ashlar" volume move demo/v "$target" --dry-run
 says 'would be moved' 'it says so'
 $(job 16) --do_verify=0 --end_fsync=1 --time_based --runtime=8 --rate=4m >fio.out 2>&1 &
 fio=$!
 pids+=("$fio")
 sleep 1
-t 0 'volume move' "$ashlar" volume move demo/v "$target" --wait
+t 0 'volume move' "$ashlar" volume move demo/v "$target"
+refused 'no other goes to the same target' 'takes no other' "$ashlar" volume move demo/w "$target" --force
+refused 'nor is it a disk' 'takes no other' "$ashlar" disk add demo "$target" --force
+refused 'it cannot go to another layout meanwhile' 'being moved already' "$ashlar" volume set demo/v --layout raid1-3
+t 0 'it arrives' "$ashlar" job wait demo 1
+"$ashlar" job list demo >out
 says 'served from there' 'the job is done'
+refused 'no other goes there afterwards' 'takes no other' "$ashlar" volume move demo/w "$target" --force
+t 0 'volume delete' "$ashlar" volume delete demo/w
 wait "$fio" && ok 'the client has seen no error' || { cp fio.out out; not_ok 'the client has seen no error'; }
 t 0 'what it wrote before, meanwhile and after is there' $(job 16) --verify_only
 t 0 'and what was there before' $(job 0) --verify_only

@@ -751,11 +751,20 @@ static void slow_disk_is_named(void)
 	hist_end(h);
 }
 
+static uint64_t n_writes(struct hist *h)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < h->rig.n_disks; i++)
+		n += sim_disk_n_ops(h->rig.disks, i, IO_WRITE);
+	return n;
+}
+
 /* A second daemon has opened the pool on disks that cannot be locked: its label is newer than any of ours. */
 static int co_second_daemon(struct hist *h)
 {
 	struct ashlar_pool *p = h->rig.p;
-	uint64_t g, off, until = reactor_now_ns() + SECONDS(15);
+	uint64_t g, n, off, until = reactor_now_ns() + SECONDS(15);
 	struct label *l = xmalloc(sizeof(*l));
 	char *slot = xmalloc(LABEL_SLOT_BYTES);
 	int r;
@@ -771,6 +780,12 @@ static int co_second_daemon(struct hist *h)
 	EXPECT(h, p->failed && strstr(p->failed_why, "another daemon has it open"));
 	EXPECT(h, co_n_events(h, "pool.stopped", "another daemon") == 1);
 	EXPECT(h, pool_co_publish_labels(p) < 0);
+	co_sleep_ns(SECONDS(1));
+	n = n_writes(h);
+	h->rig.may_fail = true;
+	EXPECT(h, hist_wr(h, 0, 0, 64 * KIB, 0) < 0 && hist_wr(h, 0, 0, 512, IO_FUA) < 0 && hist_flush(h, 0) < 0);
+	co_sleep_ns(SECONDS(15));
+	EXPECT(h, n_writes(h) == n);
 	off = g % LABEL_SLOTS * LABEL_SLOT_BYTES;
 	sim_disk_peek(h->rig.disks, 0, off, slot, LABEL_SLOT_BYTES);
 	EXPECT(h, le64_get(((struct label_header_disk *)(void *)slot)->generation) < g); /* nothing of ours has followed */
