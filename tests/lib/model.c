@@ -562,6 +562,7 @@ static void model_stop(struct model *m, bool keeps)
 	if (!keeps)
 		m->epoch++;
 	m->now++;
+	m->killed = keeps ? m->now : 0;
 }
 
 void model_crash(struct model *m)
@@ -572,6 +573,35 @@ void model_crash(struct model *m)
 void model_kill(struct model *m)
 {
 	model_stop(m, true);
+}
+
+/* Only what was not under way then says for good that an operation which had ended before it began is over. */
+static void sector_lost(const struct model *m, struct model_sector *s)
+{
+	struct model_cand *c = model_cands(s);
+	unsigned i, k;
+
+	for (i = 0; i < s->n; i++) {
+		bool over = c[i].hidden == NEVER;
+
+		for (k = 0; k < s->n && !over; k++)
+			over = m->ops[c[k].op].ended != m->killed - 1 && m->ops[c[k].op].began > m->ops[c[i].op].ended;
+		if (!over)
+			c[i].hidden = NEVER;
+	}
+}
+
+void model_lost(struct model *m)
+{
+	unsigned i;
+	uint64_t k;
+
+	if (m->now != m->killed)
+		return;
+	for (i = 0; i < m->n_vols; i++)
+		for (k = 0; k < m->vols[i]->n_sectors; k++)
+			if (m->vols[i]->sectors[k].n > 1)
+				sector_lost(m, &m->vols[i]->sectors[k]);
 }
 
 /* ---- volumes ---- */

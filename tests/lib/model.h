@@ -10,6 +10,8 @@
  *   - A flush makes durable the operations that had ended before it began, FUA its own. A durable operation that began
  *     after another had ended overrules it for good: no power cut brings that one back.
  *   - An operation that failed, or was under way at a crash, may or may not have happened, sector by sector.
+ *   - So it is if nothing but the process was lost; but what it had shown of such an operation to a read, stays, unless a disk is lost too:
+ *     it may have been the only one that had it.
  *   - After a crash a sector has any value that is not overruled. The first read pins it: from then on there is but one.
  *
  * Volumes are created, deleted, resized and renamed whole or not at all: one such operation at a time per volume.
@@ -198,6 +200,8 @@ bool model_vol_settle(struct model *m, struct model_vol *v, const char *name, ui
 
 /* Power cut, or the end of a process that keeps nothing. What is under way may have happened. */
 void model_crash(struct model *m);
+/* After model_kill(): a disk is lost as well. Of what was under way nobody had been told that it is done. */
+void model_lost(struct model *m);
 /* The process was killed, and what it needs is kept (engine/io/keep.h): what is under way may have happened, and nothing that had
  * ended is lost. Whatever no flush has covered still goes with the power. */
 void model_kill(struct model *m);

@@ -40,6 +40,7 @@ struct model_share {
 struct model {
 	struct model_op *ops; /* [0]: the beginning of the world */
 	uint32_t n_ops, cap_ops, now, epoch;
+	uint32_t killed; /* now, after the process was lost the last time */
 	struct model_vol *vols[VOLS_MAX], *snaps[SNAPS_MAX];
 	unsigned n_vols, n_snaps;
 	unsigned n_taking; /* snapshots that are being taken now */

@@ -31,6 +31,7 @@ void between_note(struct sim_run *s)
 static void take(struct sim_run *s, unsigned i)
 {
 	rig_note(&s->rig, "nemesis: disk %u is missing", i);
+	model_lost(s->rig.model);
 	sim_disk_remove(s->rig.disks, i);
 	s->harm[i].now = s->harm[i].missed = s->harm[i].removed = true;
 	s->hurt |= 1U << i;
