@@ -22,7 +22,9 @@
  * With as many disks lost as there is parity, the same: a row that replay leaves is consistent.
  *
  * Without any parity there is nothing to go wrong between columns, and no log; unless an older entry of the stripe is live. (It
- * cannot be cancelled: a FUA write may have been acknowledged on its account.) Parity that is there without being current has
+ * cannot be cancelled: a FUA write may have been acknowledged on its account.) Then, as whenever some parity is missing, all of it is
+ * computed, and in the log: it may have been rebuilt elsewhere when the older entry, which has it, is replayed.
+ * Parity that is there without being current has
  * the log: it may become current, for a recovery too, before the write ends. So would parity that has just been put out, after a
  * crash before the labels say so: they are waited for.
  *
@@ -61,6 +63,7 @@ struct part {
 	uint32_t cap_bytes;	 /* of each buffer */
 	uint32_t bad, late;	 /* positions that could not be read; that did not answer in time */
 	uint32_t there, current; /* positions as of the plan */
+	bool all_parity;	 /* goes to the log, whatever is done in place */
 	struct row *rows;
 	struct seg *segs;
 	unsigned n_segs;
@@ -172,7 +175,7 @@ static bool seg_plan(const struct part *p, struct seg *s, uint64_t there_cols)
 {
 	uint32_t data = stripe_data_mask(p->g), avail = p->current & ~p->bad, parity = p->current & ~data;
 	uint32_t modify = s->new | parity;
-	bool can_modify, all_current = !(p->there & ~p->current) && !(there_cols >> p->n_cols);
+	bool all_current = !(p->there & ~p->current) && !(there_cols >> p->n_cols) && !p->all_parity, can_modify;
 
 	if (all_current && !(p->there & ~data)) {
 		s->how = SEG_PLAIN;
@@ -195,16 +198,37 @@ static bool seg_plan(const struct part *p, struct seg *s, uint64_t there_cols)
 	return true;
 }
 
+/* Parity that is not there will be, and by then has been computed anew. If an older entry which has it is replayed after that, ours
+ * must have it as well. */
+static bool parity_is_owed(const struct part *p)
+{
+	uint32_t parity = ((1ULL << p->n_cols) - 1) & ~stripe_data_mask(p->g);
+
+	return (parity & ~p->current) && !MUTANT(LOST_PARITY_NOT_LOGGED) &&
+	       stripe_log_is_live(p->g->raid->log, p->g->desc.group, p->stripe, 1);
+}
+
+static bool segs_plan(struct part *p, uint64_t there_cols)
+{
+	for (unsigned i = 0; i < p->n_segs; i++)
+		if (!seg_plan(p, &p->segs[i], there_cols))
+			return false;
+	return true;
+}
+
 static bool part_plan(struct part *p)
 {
 	uint64_t there = stripe_there_cols(p->g);
 
 	p->there = stripe_pos_mask(p->g, p->first, there);
 	p->current = stripe_pos_mask(p->g, p->first, stripe_current_cols(p->g));
-	for (unsigned i = 0; i < p->n_segs; i++)
-		if (!seg_plan(p, &p->segs[i], there))
-			return false;
-	return true;
+	p->all_parity = parity_is_owed(p);
+	if (segs_plan(p, there))
+		return true;
+	if (!p->all_parity)
+		return false;
+	p->all_parity = false; /* it cannot be computed: then it can hardly be rebuilt either */
+	return segs_plan(p, there);
 }
 
 /* ---- reading ---- */

@@ -389,6 +389,51 @@ static void log_goes_round_with_a_write_that_cannot_be_done(void)
 	}
 }
 
+/* ---- parity that was away for one write, and is back before the log has been heard of again ---- */
+
+static int back_co_main(void *arg)
+{
+	uint64_t off = stripe_bytes();
+	unsigned parity;
+
+	pool_co_up();
+	if (rig.epoch > 2) {
+		verify_all();
+		verify_without();
+		raid_co_drain(rig.raid);
+		raid_close(rig.raid);
+		return 0;
+	}
+	parity = disk_of_parity(off, (unsigned)seed % rig.shape->parity);
+	write_ok(0, GROUP_BYTES, 0);
+	EXPECT(model_flush() == 0);
+	write_ok(off, rig.block, 0); /* the log has all of the row */
+	pool_put_out(parity);
+	write_ok(off, rig.block, 0);
+	bring_back(parity); /* with what the row is now; all of it is durable, and nobody writes to the log again */
+	sim_disks_stop_at(rig.ds, sim_disks_n_events(rig.ds));
+	co_sleep_ns(NS_PER_MS);
+	return 0;
+}
+
+static void parity_that_was_away_for_a_write_is_not_undone(void)
+{
+	for (size_t i = 0; i < 2 * ARRAY_LEN(shapes); i++) {
+		rig_up(i, &shapes[i / 2]);
+		for (unsigned life = 0; life < 2; life++) {
+			alloc_track_begin();
+			world_up();
+			EXPECT(sim_run(rig.w, back_co_main, NULL, NULL, 0) == (life ? 0 : -ECANCELED));
+			sim_world_destroy(rig.w);
+			alloc_track_drop();
+			sim_disks_stop_at(rig.ds, UINT64_MAX);
+			sim_disks_power_cut(rig.ds, SIM_CUT_NONE, &rig.rng);
+			model_power_cut();
+		}
+		rig_down();
+	}
+}
+
 /* ---- who waits for room behind a write that fails late ---- */
 
 #define SLOW 5u
@@ -529,6 +574,7 @@ int main(void)
 		TEST(power_cut_while_a_disk_fails_leaves_every_sector_old_or_new),
 		TEST(power_cut_after_writes_that_failed_leaves_every_sector_old_or_new),
 		TEST(fresh_stripe_is_not_undone_by_an_older_entry_of_the_log),
+		TEST(parity_that_was_away_for_a_write_is_not_undone),
 		TEST(write_that_failed_in_place_is_done_as_soon_as_the_disk_takes_it),
 		TEST(log_goes_round_with_a_write_that_cannot_be_done),
 		TEST(who_waits_for_room_is_not_forgotten_when_a_write_fails_late),
