@@ -7,7 +7,7 @@
 
 /* ---- requests ---- */
 
-static struct raid_req *req_get(struct raid *r, struct io *io)
+struct raid_req *raid_req_get(struct raid *r, struct io *io)
 {
 	struct list *n = list_pop_front(&r->free_reqs);
 	struct raid_req *q = n ? list_entry(n, struct raid_req, link) : xmalloc(sizeof(*q));
@@ -75,7 +75,7 @@ static void req_co_main(void *arg)
 	if (res == RAID_FORWARDED)
 		return;
 	if (!res) {
-		res = q->g->level->co_run(q->g, q);
+		res = q->g->shape && q->parent->op != IO_READ ? raid_shape_co_write(q->g, q) : q->g->level->co_run(q->g, q);
 		raid_unlock(&lk);
 	}
 	raid_req_end(q, res);
@@ -98,14 +98,15 @@ static void raid_submit(struct bdev *b, struct io *io)
 		return;
 	}
 	CHECK(bdev_check_range(b, io->off_bytes, io->len_bytes) == 0);
-	q = req_get(r, io);
+	q = raid_req_get(r, io);
 	CHECK(q->off_bytes + io->len_bytes <= r->conf.group_bytes);
 	if (io->op == IO_READ)
 		r->stats.reads++;
 	else
 		r->stats.writes++;
 	g = raid_group_find(r, q->group);
-	if (likely(g && g->open && g->level->try_start && (!g->away || g->parity) && q->off_bytes + io->len_bytes <= g->desc.size_bytes &&
+	if (likely(g && g->open && g->level->try_start && (!g->away || (g->parity && !g->shaping)) &&
+		   (!g->shape || io->op == IO_READ) && q->off_bytes + io->len_bytes <= g->desc.size_bytes &&
 		   g->level->try_start(g, q))) {
 		r->stats.fast++;
 		return;

@@ -51,6 +51,7 @@ struct raid_group_info {
 	uint64_t lease;	 /* regions recorded dirty already, leased to this reactor with the load (metadata groups: all) */
 	bool homed;	 /* see above; parity layouts need not say it */
 	bool checksummed; /* whoever wrote it knows a right copy from a wrong one: a mirror's column that moves is read, be its disk slow */
+	bool shaping;	  /* parity layouts: only the home reads, too: see raid_co_shape_begin() */
 	bool has_target;
 	uint8_t target_col; /* column whose new place `target` is; raid1 only: desc.n_cols, one more copy */
 	struct raid_col target;
@@ -187,6 +188,27 @@ int raid_co_scrub_range(struct raid *r, uint64_t group, uint64_t off_bytes, uint
  * rewritten; where nothing tells, mirrors take the first current copy and parity is computed from the data (force), else
  * -ENODATA. */
 int raid_co_scrub_fix(struct raid *r, uint64_t group, uint64_t off_bytes, uint64_t len_bytes, bool force) __must_check;
+/* ---- another shape of a parity group: raid_shape.c. On its home, coroutines. ---- */
+#define RAID_SHAPE_CLUSTERS 512
+/* `shape` is the number of a group that holds nothing, of the same size and home. Writes go there too, as far as has been copied. All
+ * instances know that the group is `shaping`. Its leases are dropped (without lease_return). One freezes at a time: see raid_co_freeze(). */
+int raid_co_shape_begin(struct raid *r, uint64_t group, uint64_t shape) __must_check;
+struct raid_shape_copy {
+	uint64_t group, off_bytes, len_bytes; /* where the last one ended; whole clusters, at most RAID_SHAPE_CLUSTERS */
+	uint64_t cluster_bytes;
+	/* Coroutine. A bit for each of n clusters of the group from `first` on: it is in use, or may be soon. Writers to them wait. */
+	int (*co_used)(void *arg, uint64_t first, unsigned n, uint8_t *bits);
+	void *arg;
+	uint64_t copied_bytes; /* out: added to */
+};
+/* The next range is in both. What cannot be read is an error, as is whatever has kept an earlier write from the shape. */
+int raid_co_shape_copy(struct raid *r, struct raid_shape_copy *c) __must_check;
+/* All has been copied. 0: both groups hold the same, durably, and stay so: requests wait until raid_co_shape_end(). -EAGAIN: some
+ * write has not been good in place. On an error likewise: nothing but raid_co_shape_end() may follow. */
+int raid_co_shape_close(struct raid *r, uint64_t group) __must_check;
+/* The shape is forgotten: the group has its columns now, or it was in vain. */
+void raid_co_shape_end(struct raid *r, uint64_t group);
+
 /* How many more disks the group can lose with the disks as they are now (a target does not count): -1: it cannot be read
  * already. Without suspension. */
 int raid_desc_redundancy(const struct raid *r, const struct raid_desc *d);

@@ -86,6 +86,7 @@ static void group_set_info(struct raid_group *g, const struct raid_group_info *i
 	g->redundant = d->copies > 1 || g->parity;
 	g->homed = info->homed || g->parity;
 	g->checksummed = info->checksummed;
+	g->shaping = info->shaping;
 	g->away = !raid_is_home(g);
 	g->target_col = info->has_target ? (int8_t)info->target_col : -1;
 	g->target_error = 0;

@@ -101,9 +101,11 @@ struct raid_group {
 	bool redundant, parity, checksummed;
 	bool homed;	    /* somebody's alone: requests go there */
 	bool away;	    /* homed, and not here */
+	bool shaping;	    /* then not even reads are done here */
 	bool target_must;   /* raid_target_commit(): a write that misses the target has failed */
 	int target_error;   /* of the first write that did */
 	int8_t target_col;  /* -1: none; else desc.cols[desc.n_cols] is the target, a column of its own to all loops over legs */
+	struct raid_shape *shape;    /* another one to come, raid_shape.c; home only */
 	struct stripe_asm *assembly; /* parity layouts: stripes being put together, stripe_asm.c */
 	uint64_t unsync, missed;
 	uint64_t redo; /* regions with stripes that have something due, stripe_redo.c; home only */
@@ -186,6 +188,7 @@ struct raid {
 };
 
 /* ---- raid.c ---- */
+struct raid_req *raid_req_get(struct raid *r, struct io *io);
 void raid_complete(struct raid *r, struct io *io, int result); /* never inside bdev_submit() */
 /* The request is over: leaves the group if it is in one, frees q, completes the parent. */
 void raid_req_end(struct raid_req *q, int result);
@@ -411,6 +414,10 @@ int raid_mirror_co_compare(struct raid_group *g, uint64_t off_bytes, uint64_t le
 int raid_mirror_co_rebuild(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, uint64_t *copied);
 int raid_mirror_co_scrub(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, struct raid_scrub *s);
 int raid_mirror_co_scrub_fix(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, bool force);
+/* ---- raid_shape.c ---- */
+/* Coroutine. What the level's co_run does, where the group has another shape to come; not for reads. */
+int raid_shape_co_write(struct raid_group *g, struct raid_req *q);
+
 /* ---- raid_forward.c ---- */
 /* Does not suspend. Sends the request to the group's home; it is not in flight here. q ends when the answer comes. Returns
  * RAID_FORWARDED. */

@@ -113,7 +113,7 @@ build_asan() { quiet_make BUILD="$BUILD-asan" CC=clang SAN=asan OPT=-O1 all unit
 # Without the long walks over the whole pool: the simulation under the sanitizers does what they do.
 unit_asan() {
 	ASAN_OPTIONS=detect_stack_use_after_return=0 UBSAN_OPTIONS=print_stacktrace=1 \
-		run_units "$BUILD-asan" engine_pool__losses engine_pool__leaving engine_pool__historic engine_pool__parity engine_pool__send raid__parity_crash \
+		run_units "$BUILD-asan" engine_pool__losses engine_pool__leaving engine_pool__reshape engine_pool__historic engine_pool__parity engine_pool__send raid__parity_crash \
 			raid__parity_io raid__faults raid__raid thin__random engine_pool__life \
 			engine_pool__disks engine_pool__relocate engine_pool__move_pools engine_pool__snapshots thin__snapshot raid__slow engine_pool__adopt engine_pool__moved engine_pool__pace
 }

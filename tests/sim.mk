@@ -17,7 +17,8 @@ $(CRASH_BIN): $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/crash/*.c)) $(PROOF_L
 	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 # Unit tests of the whole pool against the model.
-PROOF_UNIT := $(addprefix $(BUILD)/tests/unit/,engine_pool__losses engine_pool__historic engine_pool__life engine_pool__disks engine_pool__relocate engine_pool__watch engine_pool__order engine_pool__leaving engine_pool__switching \
+PROOF_UNIT := $(addprefix $(BUILD)/tests/unit/,engine_pool__losses engine_pool__historic engine_pool__life engine_pool__disks \
+	engine_pool__relocate engine_pool__reshape engine_pool__watch engine_pool__order engine_pool__leaving engine_pool__switching \
 	engine_pool__label_rot engine_pool__trouble)
 $(PROOF_UNIT): $(PROOF_LIB)
 $(PROOF_UNIT): LDLIBS := $(PROOF_LIBS) $(LDLIBS)
@@ -40,7 +41,7 @@ crash: $(CRASH_BIN)
 mutants:
 	@+$(MAKE) --no-print-directory BUILD=$(BUILD)/mutants EXTRA_CFLAGS="$(EXTRA_CFLAGS) -DASHLAR_MUTANTS" \
 		$(BUILD)/mutants/tests/sim/sim $(BUILD)/mutants/tests/crash/crash $(BUILD)/mutants/tests/unit/engine_pool__move_pools \
-		$(BUILD)/mutants/tests/unit/engine_pool__leaving
+		$(addprefix $(BUILD)/mutants/tests/unit/,engine_pool__leaving engine_pool__reshape raid__parity_crash)
 	tests/crash/mutants.sh $(BUILD)/mutants $(JOBS) $(MUTANTS)
 
 # What takes too long for every change: about two hours, and a virtual machine.

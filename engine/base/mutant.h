@@ -25,6 +25,7 @@
 	X(LEAF_STALE, "a map leaf is loaded without the records that are under way")      \
 	X(OUT_NOT_AWAITED, "what a disk missed is acknowledged before the labels say that it is out") \
 	X(LOST_PARITY_NOT_LOGGED, "parity that is not there is left out of a log entry that follows one which has it") \
+	X(SHAPE_KEEPS_LOG, "a group takes another shape, and older entries of the stripe log are replayed into it") \
 	X(OUT_NOT_PUBLISHED, "a failed disk is out in memory, and no label says so")     \
 	X(STRIPE_LOG_SKIPPED, "a partial stripe is written without the log")             \
 	X(FRESH_IS_OVERWRITE, "parity is modified where it was never computed")          \

@@ -479,6 +479,8 @@ int pool_co_apply_record(struct ashlar_pool *p, unsigned type, const void *paylo
 		return apply_group_gone(p, payload, len);
 	case POOL_REC_GROUP_MOVE:
 		return pool_co_apply_group_move(p, payload, len);
+	case POOL_REC_GROUP_SHAPE:
+		return pool_co_apply_group_shape(p, payload, len);
 	case POOL_REC_SETTINGS:
 		return pool_apply_settings(p, payload, len);
 	case POOL_REC_NOTE:

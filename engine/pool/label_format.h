@@ -33,9 +33,10 @@
 #define LABEL_INCOMPAT_ACCESS (1ULL << 4) /* exports that not everybody may see */
 #define LABEL_INCOMPAT_LIMITS (1ULL << 5) /* volumes whose clients may do only so much in a second */
 #define LABEL_INCOMPAT_NOTES (1ULL << 6) /* notes: what frontends keep with volumes */
+#define LABEL_INCOMPAT_SHAPES (1ULL << 7) /* groups that have taken another number of columns */
 #define LABEL_INCOMPAT_KNOWN \
 	(LABEL_INCOMPAT_PARITY | LABEL_INCOMPAT_SNAPSHOTS | LABEL_INCOMPAT_MOVES | LABEL_INCOMPAT_SOURCES | LABEL_INCOMPAT_ACCESS | \
-	 LABEL_INCOMPAT_LIMITS | LABEL_INCOMPAT_NOTES)
+	 LABEL_INCOMPAT_LIMITS | LABEL_INCOMPAT_NOTES | LABEL_INCOMPAT_SHAPES)
 
 /* label_disk_disk.leaving: what is wanted of a disk that takes no new data. */
 #define LABEL_LEAVE 1U	       /* all it holds moves to others */

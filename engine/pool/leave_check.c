@@ -11,11 +11,13 @@
 
 #include "engine/base/units.h"
 #include "engine/pool/leave.h"
+#include "engine/pool/placement.h"
 
 struct item { /* a column that must go */
 	uint64_t extents;
 	unsigned kind;
 	uint8_t col;
+	bool shape; /* the whole group goes, to fewer columns */
 	struct raid_desc *desc;
 };
 
@@ -35,12 +37,35 @@ static bool is_redundant(const struct raid_desc *d)
 	return raid_profile_tolerates((struct raid_profile){ d->layout, d->copies }) > 0;
 }
 
+/* A disk that stays. */
+static bool stays(const struct try *t, unsigned disk)
+{
+	const struct pdisk *d = &t->p->disks[disk];
+
+	return disk == t->c->added || (disk != t->c->disk && d->state == PDISK_ONLINE && !d->leaving && !d->joining);
+}
+
+/* As pool_group_needs_shape(), then. */
+static bool needs_shape(const struct try *t, unsigned kind, const struct raid_desc *d)
+{
+	unsigned i;
+
+	if (kind != THIN_GROUP_DATA || !pool_layout_is_parity(d->layout) ||
+	    t->n_staying < raid_profile_min_disks((struct raid_profile){ d->layout, d->copies }))
+		return false;
+	for (i = 0; i < t->n_disks; i++)
+		if (stays(t, i) && !pool_desc_has_disk(d, i))
+			return false;
+	return true;
+}
+
 /* Takes over d if it is kept. */
 static int item_add(struct try *t, struct raid_desc *d, unsigned kind, bool *kept)
 {
 	struct ashlar_pool *p = t->p;
 	unsigned c, first = t->c->disk;
 	uint64_t bytes;
+	bool shape;
 	int r;
 
 	*kept = false;
@@ -52,7 +77,8 @@ static int item_add(struct try *t, struct raid_desc *d, unsigned kind, bool *kep
 		t->lost++;
 	else if (is_redundant(d) && raid_desc_redundancy(p->reactors[0].raid, d) < 0)
 		t->unreadable++;
-	r = pool_co_column_bytes(p, kind, d, &bytes);
+	shape = needs_shape(t, kind, d);
+	r = shape ? pool_co_group_bytes(p, d, &bytes) : pool_co_column_bytes(p, kind, d, &bytes);
 	for (; c < d->n_cols && r == 0; c++) {
 		if (d->cols[c].disk != first)
 			continue;
@@ -60,7 +86,7 @@ static int item_add(struct try *t, struct raid_desc *d, unsigned kind, bool *kep
 			t->cap = MAX(2 * t->cap, 64);
 			t->v = xrealloc(t->v, t->cap * sizeof(*t->v));
 		}
-		t->v[t->n++] = (struct item){ d->col_bytes / p->label->extent_bytes, kind, (uint8_t)c, d };
+		t->v[t->n++] = (struct item){ d->col_bytes / p->label->extent_bytes, kind, (uint8_t)c, shape, d };
 		*kept = true;
 		if (kind != THIN_GROUP_DATA && d->n_cols > 2 && d->n_cols > t->n_staying) /* a copy less */
 			continue;
@@ -131,6 +157,32 @@ static bool item_place(struct try *t, const struct item *i, bool *any)
 	return true;
 }
 
+/* A parity group that has a column on every disk: as a new one would be made on those that stay. False: there is no room. */
+static bool item_reshape(struct try *t, const struct item *x)
+{
+	struct placement *pl = xmalloc(sizeof(*pl));
+	const struct label *l = t->p->label;
+	unsigned widths[RAID_COLS_MAX], disks[RAID_COLS_MAX], k, n;
+	struct raid_desc *d = x->desc;
+
+	placement_init(pl, (struct raid_profile){ d->layout, d->copies }, t->n_disks, l->group_bytes, l->strip_bytes, l->extent_bytes);
+	for (k = 0; k < t->n_disks; k++) {
+		pl->disks[k].online = stays(t, k);
+		pl->disks[k].free = stays(t, k) ? t->left[k] : 0;
+		pl->disks[k].size = k == t->c->added ? t->c->added_extents : t->p->disks[k].extents;
+	}
+	n = placement_widths(pl, widths);
+	if (n) {
+		placement_choose(pl, widths[0], disks);
+		for (k = 0; k < widths[0]; k++)
+			t->left[disks[k]] -= pl->col_extents[widths[0]];
+		pool_space_add_columns(t->p, d, t->left); /* when it has been done */
+		t->left[t->c->disk] = 0;
+	}
+	xfree(pl);
+	return n > 0;
+}
+
 static int item_order(const void *a, const void *b)
 {
 	const struct item *x = a, *y = b;
@@ -166,7 +218,7 @@ static int refuse_disks(const struct try *t, const struct item *i, struct err *e
 
 static int try_place(struct try *t, struct err *e)
 {
-	bool any, data = false;
+	bool any = false, data = false;
 	size_t i;
 
 	if (t->n)
@@ -176,8 +228,8 @@ static int try_place(struct try *t, struct err *e)
 
 		if (x->kind != THIN_GROUP_DATA && x->desc->n_cols > 2 && x->desc->n_cols > t->n_staying)
 			continue;
-		if (!item_place(t, x, &any))
-			return any ? refuse_room(t, x->extents, e) : refuse_disks(t, x, e);
+		if (x->shape ? !item_reshape(t, x) : !item_place(t, x, &any))
+			return x->shape || any ? refuse_room(t, x->extents, e) : refuse_disks(t, x, e);
 		data |= x->kind == THIN_GROUP_DATA;
 	}
 	return data && !pool_space_reserve_would_hold(t->p, t->left, t->n_disks, t->n_staying) ? refuse_room(t, 0, e) : 0;

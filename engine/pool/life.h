@@ -127,10 +127,17 @@ void pool_co_disks_settle(struct ashlar_pool *p);
  * -ERR_POOL_FULL: no disk has room that has no column of the group yet; -ECANCELED: the pool is closing; else some block
  * cannot be read from any column (or the pool has stopped), and nothing has changed. */
 int pool_co_column_move(struct ashlar_pool *p, struct pgroup *g, unsigned col, struct pool_job *job) __must_check;
-/* Coroutine. The same with a say in where it goes. */
+/* Is there no disk that stays without a column of this parity group? Then it must get fewer columns for one of its disks to leave. */
+bool pool_group_needs_shape(const struct ashlar_pool *p, unsigned kind, const struct raid_desc *d);
+/* Coroutine. A parity group, claimed, gets other columns, on disks that stay, as many as a new group would have; reshape.c. Redundancy is
+ * never less meanwhile. -ERR_POOL_FULL: no room; -EAGAIN, -ECANCELED: not now; the group is as it was then. */
+int pool_co_group_reshape(struct ashlar_pool *p, struct pgroup *g, struct pool_job *job) __must_check;
+/* Coroutine. The same as pool_co_column_move() with a say in where it goes. */
 int pool_co_column_move_to(struct ashlar_pool *p, struct pgroup *g, const struct pool_target *to, struct pool_job *job) __must_check;
 /* Coroutine. A metadata or log group of more than two copies, claimed, does without this one from now on. */
 int pool_co_column_drop(struct ashlar_pool *p, struct pgroup *g, unsigned col) __must_check;
+/* Coroutine. How much is allocated in it. */
+int pool_co_group_bytes(struct ashlar_pool *p, const struct raid_desc *d, uint64_t *bytes) __must_check;
 /* Coroutine. How much moving one column of the group copies. */
 int pool_co_column_bytes(struct ashlar_pool *p, unsigned kind, const struct raid_desc *d, uint64_t *bytes) __must_check;
 /* Index in the label's list of metadata groups; -ENOENT: it is not one that is in use. */

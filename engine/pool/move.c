@@ -150,6 +150,15 @@ static int fill_co(struct fill *f)
 	}
 }
 
+int pool_co_group_bytes(struct ashlar_pool *p, const struct raid_desc *d, uint64_t *bytes)
+{
+	uint64_t clusters;
+	int r = thin_co_group_used(p->thin, d->group, &clusters);
+
+	*bytes = r == 0 ? clusters * p->label->cluster_bytes : 0;
+	return r;
+}
+
 int pool_co_column_bytes(struct ashlar_pool *p, unsigned kind, const struct raid_desc *d, uint64_t *bytes)
 {
 	uint64_t clusters = 0;
@@ -294,7 +303,9 @@ static int move_co_switch(struct ashlar_pool *p, struct pgroup *g, unsigned col,
 	seq = move_hand_in(p, g, target);
 	if (MUTANT(REBUILD_FORGETS_DIRTY))
 		dirty_forget(p, g);
-	r = meta_co_commit(p->meta, seq); /* if that fails the pool has stopped */
+	r = meta_co_commit(p->meta, seq);
+	if (r < 0) /* the pool has stopped, and nobody knows where the next opening finds the column */
+		pool_co_shut(p);
 	if (g->kind != THIN_GROUP_META)
 		pool_co_transition_end(p, g);
 	g->before = NULL; /* nobody goes by it any more */

@@ -191,12 +191,17 @@ static int shut_here(void *arg)
 	return 0;
 }
 
+void pool_co_shut(struct ashlar_pool *p)
+{
+	pool_co_each_reactor(p, shut_here, p);
+}
+
 /* Coroutine. What clients write now would be found by the other one's clients, or not, and destroy what is theirs. */
 static void shut_co_main(void *arg)
 {
 	struct ashlar_pool *p = arg;
 
-	pool_co_each_reactor(p, shut_here, p);
+	pool_co_shut(p);
 	pool_life_leave(p);
 }
 

@@ -68,6 +68,7 @@ enum {
 	POOL_REC_SETTINGS = 36,	  /* struct pool_rec_settings */
 	POOL_REC_NOTE_PART = 37,  /* struct pool_rec_note_part */
 	POOL_REC_NOTE = 38,	  /* struct pool_rec_note */
+	POOL_REC_GROUP_SHAPE = 39, /* struct pool_group_disk: all columns are others now, perhaps more or fewer; extents change hands */
 };
 
 /* POOL_ARRAY_NOTES, by volume << 10 | key << 7 | place. Place 0: the head; 1 .. 63 and 64 .. 126: the halves, a long one lies in one. */

@@ -74,7 +74,7 @@ struct pgroup {
 	uint64_t touched; /* leased since the cleaner's last look */
 	struct co_mutex sync; /* one at a time: syncing, or the way to another descriptor */
 	/* As the instances have it, or are about to: transition.c. */
-	bool homed, has_target;
+	bool homed, has_target, shaping;
 	uint8_t target_col;
 	struct raid_col target;
 	uint64_t caught_up, caught_up_gen; /* regions that every disk that was STALE at that stale_gen has */
@@ -83,6 +83,9 @@ struct pgroup {
 	bool leaving; /* about to be destroyed */
 	uint64_t lease[]; /* by reactor */
 };
+
+/* As a kind, in memory alone: what another group is copied into (reshape.c). */
+#define POOL_GROUP_SHAPE 100
 
 struct pending_run { /* extents of a group whose record has not been applied yet */
 	struct list link;
@@ -251,6 +254,8 @@ bool pool_space_reserve_would_hold(const struct ashlar_pool *p, const uint64_t *
 unsigned pool_metadata_copies(const struct ashlar_pool *p);
 /* Nothing lies there, as far as records have been applied, or will. */
 bool pool_space_is_empty(struct ashlar_pool *p, unsigned disk);
+/* Coroutine, under p->alloc. The same for all columns of a parity group, which has no record yet. */
+int pool_co_space_take_shape(struct ashlar_pool *p, struct raid_profile prof, struct raid_desc *d) __must_check;
 void pool_space_target_handed_in(struct ashlar_pool *p, const struct raid_col *target, uint64_t seq);
 void pool_space_target_drop(struct ashlar_pool *p, const struct raid_col *target);
 /* A column whose extents a record has freed, or will: nobody gets them before pool_space_release(). Any time. */
@@ -307,14 +312,20 @@ int pool_co_stripe_logs_resync(struct ashlar_pool *p) __must_check;
 void pool_event(struct ashlar_pool *p, enum ashlar_severity s, const char *type, int disk, const char *volume, const char *fmt, ...)
 	__printf_like(6, 7);
 
+/* ours.c. Coroutine. The pool has failed, and must not be written any more at all: see raid_shut(). */
+void pool_co_shut(struct ashlar_pool *p);
+
 /* transition.c: a group's way from one descriptor to another, and its time as a homed one */
 /* Coroutine. All instances take g's desc, target and homed flag as they are in the pgroup now; leases start anew. */
 void pool_co_group_publish(struct ashlar_pool *p, struct pgroup *g);
+/* Coroutine. The same for one that was `shaping`: the home first, which holds all requests until co_thaw(arg). */
+void pool_co_group_publish_shape(struct ashlar_pool *p, struct pgroup *g, void (*co_thaw)(void *arg), void *arg);
 /* What an instance is told of a group, but for leases of data groups. */
 void pool_group_info(const struct ashlar_pool *p, const struct pgroup *g, struct raid_group_info *out);
 
-/* move.c, settings.c: records */
+/* move.c, reshape.c, settings.c: records */
 int pool_co_apply_group_move(struct ashlar_pool *p, const void *payload, size_t len) __must_check;
+int pool_co_apply_group_shape(struct ashlar_pool *p, const void *payload, size_t len) __must_check;
 int pool_apply_settings(struct ashlar_pool *p, const void *payload, size_t len) __must_check;
 /* notes.c. Coroutines, inside co_apply. */
 int pool_co_apply_note(struct ashlar_pool *p, unsigned type, const void *payload, size_t len) __must_check;

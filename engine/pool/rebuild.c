@@ -99,6 +99,14 @@ static int lost_col(const struct ashlar_pool *p, const struct raid_desc *d)
 	return -1;
 }
 
+/* A lost disk is to be removed, and no other could take its column: the group gets fewer columns. */
+static bool is_reshaped(const struct ashlar_pool *p, unsigned kind, const struct raid_desc *d)
+{
+	int col = lost_col(p, d);
+
+	return col >= 0 && p->disks[d->cols[col].disk].leaving && pool_group_needs_shape(p, kind, d);
+}
+
 static int plan_add(struct rebuild *rb, const struct raid_desc *d, unsigned kind)
 {
 	struct ashlar_pool *p = rb->p;
@@ -118,7 +126,7 @@ static int plan_add(struct rebuild *rb, const struct raid_desc *d, unsigned kind
 		rb->cap = MAX(2 * rb->cap, 64);
 		rb->v = xrealloc(rb->v, rb->cap * sizeof(*rb->v));
 	}
-	r = pool_co_column_bytes(p, kind, d, &bytes);
+	r = is_reshaped(p, kind, d) ? pool_co_group_bytes(p, d, &bytes) : pool_co_column_bytes(p, kind, d, &bytes);
 	rb->v[rb->n++] = (struct todo){
 		.group = d->group,
 		.bytes = bytes,
@@ -185,7 +193,8 @@ static int group_co_rebuild(struct rebuild *rb, const struct todo *t)
 	if (r < 0)
 		return r;
 	while (r == 0 && (col = lost_col(p, &g->desc)) >= 0)
-		r = pool_co_column_move(p, g, (unsigned)col, rb->job);
+		r = is_reshaped(p, g->kind, &g->desc) ? pool_co_group_reshape(p, g, rb->job) :
+							pool_co_column_move(p, g, (unsigned)col, rb->job);
 	pool_group_unclaim(p, g);
 	return r;
 }
@@ -206,7 +215,7 @@ static void mover_co_run(void *arg)
 			rb->n_moved++;
 		} else if (r == -ERR_POOL_FULL) {
 			rb->n_full++;
-		} else if (gen != p->disk_gen || r == -ECANCELED) {
+		} else if (gen != p->disk_gen || r == -ECANCELED || r == -EAGAIN) {
 			rb->n_retry++; /* the world has changed in the middle */
 		} else {
 			rb->n_bad++;
@@ -307,7 +316,7 @@ static void job_waits_for_space(struct rebuild *rb)
 {
 	const char *leaving = leaving_path(rb->p);
 
-	pool_job_waits(rb->job, "waits for space on other disks: %u groups have no disk with room that is not theirs already; add a disk%s%.60s%s",
+	pool_job_waits(rb->job, "waits for space on other disks: %u groups have no disk with room that is not theirs already; add a disk, or give the lost one up with `disk remove`%s%.60s%s",
 		       rb->n_full, leaving ? ", or keep disk " : ", or delete something", leaving ? leaving : "", leaving ?
 		       ", which is leaving: `disk online`" : "");
 }

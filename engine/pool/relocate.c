@@ -206,7 +206,7 @@ static int plan_group(void *arg, const struct pool_group_disk *rec)
 			break;
 		}
 		if (!bytes)
-			r = pool_co_column_bytes(p, rec->kind, d, &bytes);
+			r = pool_group_needs_shape(p, rec->kind, d) ? pool_co_group_bytes(p, d, &bytes) : pool_co_column_bytes(p, rec->kind, d, &bytes);
 		todo_add(rl, &(struct todo){ .group = d->group, .bytes = bytes, .from = (uint16_t)disk, .to = LABEL_DISKS_MAX,
 					     .job = (uint16_t)disk, .rank = rec->kind == THIN_GROUP_DATA });
 	}
@@ -318,7 +318,9 @@ static int group_co_leave(struct ashlar_pool *p, struct pgroup *g, unsigned disk
 			return -ECANCELED;
 		if (!col_is_ours(p, &g->desc, disk))
 			return -EAGAIN;
-		if (g->kind == THIN_GROUP_DATA || g->desc.n_cols <= 2 || g->desc.n_cols <= pool_n_staying(p))
+		if (pool_group_needs_shape(p, g->kind, &g->desc))
+			r = pool_co_group_reshape(p, g, job);
+		else if (g->kind == THIN_GROUP_DATA || g->desc.n_cols <= 2 || g->desc.n_cols <= pool_n_staying(p))
 			r = pool_co_column_move(p, g, (unsigned)col, job);
 		else
 			r = can_spare_col(p, &g->desc, (unsigned)col) ? pool_co_column_drop(p, g, (unsigned)col) : -EAGAIN;

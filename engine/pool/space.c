@@ -382,6 +382,22 @@ int pool_co_space_take_group(struct ashlar_pool *p, unsigned kind, struct raid_p
 	return r;
 }
 
+int pool_co_space_take_shape(struct ashlar_pool *p, struct raid_profile prof, struct raid_desc *d)
+{
+	struct pending_run *run;
+	unsigned left;
+	int r = pool_co_space_take_group(p, THIN_GROUP_DATA, prof, d);
+
+	if (r < 0)
+		return r;
+	run = list_last(&p->pending_runs, struct pending_run, link);
+	for (left = d->n_cols; left; left--) {
+		run->target = true;
+		run = list_entry(run->link.prev, struct pending_run, link);
+	}
+	return 0;
+}
+
 void pool_space_handed_in(struct ashlar_pool *p, uint64_t seq)
 {
 	struct pending_run *run;

@@ -198,6 +198,8 @@ static bool loaded_can_lose(const struct ashlar_pool *p, struct lose *l)
 		for (n = p->pgroups.buckets[b]; n; n = n->next) {
 			struct pgroup *g = container_of(n, struct pgroup, node);
 
+			if (g->kind == POOL_GROUP_SHAPE) /* nobody needs it */
+				continue;
 			pool_group_encode(&g->desc, g->kind, p->label, &rec);
 			if (lose_check_group(l, &rec) < 0)
 				return false;

@@ -7,7 +7,8 @@
  *
  * Order. Into it: first the others, which forward from then on, then the home. Out of it: first the home, then the others; those
  * forward until it is their turn, and the home takes forwarded requests at any time. (A parity group's target becomes a column
- * at the home last: until then the home writes to both places, so whoever reads the new one reads right.)
+ * at the home last: until then the home writes to both places, so whoever reads the new one reads right. One that takes another shape has
+ * nobody but its home who reads, so the home comes first: what it holds until then may have been forwarded.)
  *
  * What is in flight on an instance when it changes is waited for, but not for ever: a request on a disk that does not answer
  * keeps a whole group waiting, and one of a metadata group may itself be waiting for us to read metadata. So after a moment
@@ -36,7 +37,8 @@ void pool_group_info(const struct ashlar_pool *p, const struct pgroup *g, struct
 	out->missed = pool_members_are_online(p, &g->desc) ? 0 : data ? g->dirty : ~0ULL;
 	out->lease = data ? 0 : ~0ULL; /* checksums tell good from bad there, copy by copy */
 	out->homed = g->homed;
-	out->checksummed = !data;
+	out->checksummed = g->kind == THIN_GROUP_META || g->kind == THIN_GROUP_LOG;
+	out->shaping = g->shaping;
 	out->has_target = g->has_target;
 	out->target_col = g->target_col;
 	out->target = g->target;
@@ -97,6 +99,22 @@ void pool_co_group_publish(struct ashlar_pool *p, struct pgroup *g)
 		change_co_at(c, home);
 		change_co_others(c, home);
 	}
+	g->unsync |= c->unsync;
+	xfree(c);
+}
+
+void pool_co_group_publish_shape(struct ashlar_pool *p, struct pgroup *g, void (*co_thaw)(void *arg), void *arg)
+{
+	struct change *c = xcalloc(1, sizeof(*c));
+	unsigned home = raid_home(p->reactors[0].raid, g->desc.group);
+
+	CHECK(g->moving);
+	c->p = p;
+	c->g = g;
+	pool_group_info(p, g, &c->info);
+	change_co_at(c, home);
+	co_thaw(arg);
+	change_co_others(c, home);
 	g->unsync |= c->unsync;
 	xfree(c);
 }

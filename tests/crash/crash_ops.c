@@ -49,6 +49,7 @@ enum op {
 	OP_REMOVE,
 	OP_REPLACE,
 	OP_REBALANCE, /* after another has joined */
+	OP_NARROW,    /* one is removed that all groups with parity have a column on, with writes meanwhile */
 	OP_ADOPT,     /* a volume begins as another disk's contents, and is used while they come over */
 	/* where there is parity */
 	OP_PIECES,	 /* small writes to one stripe, all at once */
@@ -65,7 +66,7 @@ static const char *const names[OP_N] = {
 	"discard-write", "zero",      "write-large", "create",	     "delete",	"shrink",	 "grow",    "rename", "access", "limits",
 	"time",	     "new-group",     "lose-disk",   "recycle",	     "churn", "laps",	"return",	 "rebuild",
 	"late-labels", "leaves",      "snapshots",   "clones",	     "rollbacks", "moves", "passes", "transfers", "share", "notes",
-	"add", "evacuate", "remove", "replace", "rebalance", "adopt",
+	"add", "evacuate", "remove", "replace", "rebalance", "narrow", "adopt",
 	"pieces",	     "stripe-new",   "stripe-over", "stripe-again",  "stripe-seq", "stripe-whole",
 };
 
@@ -75,10 +76,10 @@ static const enum op mixed_alone[] = {
 	OP_SHARE, OP_NOTES, OP_ADOPT, OP_WRITE_NEW, OP_OVERWRITE, OP_WRITE_SMALL,
 	OP_WRITE_ACROSS, OP_FUA_NEW, OP_FUA_OVER, OP_FLUSH, OP_DISCARD, OP_DISCARD_WRITE, OP_ZERO, OP_CREATE, OP_DELETE,
 	OP_SHRINK,  OP_GROW, OP_RENAME, OP_TIME, OP_NEW_GROUP, OP_LOSE_DISK, OP_RECYCLE, OP_RETURN, OP_ACCESS, OP_LIMITS,
-	OP_REMOVE,  OP_REPLACE, OP_EVACUATE, OP_ADD, OP_REBALANCE,
+	OP_REMOVE,  OP_REPLACE, OP_EVACUATE, OP_ADD, OP_REBALANCE, OP_NARROW,
 };
 static const enum op parity_alone[] = {
-	OP_PIECES,     OP_STRIPE_WHOLE, OP_SNAPS,      OP_OVERWRITE,	OP_ROLLBACKS,	  OP_CLONES,  OP_MOVES, OP_PASSES, OP_TRANSFERS, OP_SHARE, OP_ADOPT,
+	OP_PIECES,     OP_STRIPE_WHOLE, OP_NARROW, OP_SNAPS,      OP_OVERWRITE,	OP_ROLLBACKS,	  OP_CLONES,  OP_MOVES, OP_PASSES, OP_TRANSFERS, OP_SHARE, OP_ADOPT,
 	OP_STRIPE_AGAIN, OP_STRIPE_OVER,	  OP_WRITE_SMALL, OP_FUA_OVER, OP_REBUILD, OP_RETURN,
 	OP_STRIPE_NEW, OP_LOSE_DISK,	OP_STRIPE_SEQ, OP_WRITE_NEW,	OP_DISCARD_WRITE, OP_NEW_GROUP,	  OP_TIME,     OP_RECYCLE,
 	OP_REPLACE,    OP_REMOVE,	OP_EVACUATE,   OP_REBALANCE,
@@ -113,7 +114,7 @@ unsigned ops_random(struct crash_run *c)
 
 bool ops_moves_disks(unsigned op)
 {
-	return op >= OP_ADD && op <= OP_REBALANCE;
+	return op >= OP_ADD && op <= OP_NARROW;
 }
 
 bool ops_wants_other(unsigned op)
@@ -527,14 +528,14 @@ static void co_move_op(struct crash_run *c, unsigned op)
 	int r = 0;
 
 	g->degraded = g->may_be_full = true;
-	if (op != OP_REPLACE && rig_member(g, g->n_disks - 1) < 0)
+	if (op != OP_REPLACE && op != OP_NARROW && rig_member(g, g->n_disks - 1) < 0)
 		move_result(g, "disk add", ashlar_co_disk_add(g->p, &extra, 1, false, false, &e), &e);
 	co_writes_without(c);
 	if (op == OP_ADD)
 		return;
 	if (op == OP_EVACUATE)
 		r = ashlar_co_disk_evacuate(g->p, victim, false, &rel, &e);
-	else if (op == OP_REMOVE)
+	else if (op == OP_REMOVE || op == OP_NARROW)
 		r = ashlar_co_disk_remove(g->p, victim, false, &rel, &e);
 	else if (op == OP_REPLACE)
 		r = rig_member(g, g->n_disks - 1) < 0 ? ashlar_co_disk_replace(g->p, victim, extra, false, false, &rel, &e) : 0;
@@ -659,6 +660,7 @@ static int co_admin_op(struct crash_run *c, unsigned op)
 	case OP_REMOVE:
 	case OP_REPLACE:
 	case OP_REBALANCE:
+	case OP_NARROW:
 		co_move_op(c, op);
 		return 0;
 	default:

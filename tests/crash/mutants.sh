@@ -1,6 +1,6 @@
 #!/bin/bash
 # Is every deliberately broken variant of the engine found? mutants.sh BUILD [JOBS] [NAME...]
-# BUILD holds sim, crash and two unit tests built with -DASHLAR_MUTANTS. Runs are from fixed seeds, so the answer is always the same.
+# BUILD holds sim, crash and some unit tests built with -DASHLAR_MUTANTS. Runs are from fixed seeds, so the answer is always the same.
 set -u
 build=$1
 jobs=${2:-1}
@@ -22,6 +22,12 @@ for m in $names; do
 		found "$m" unit "$log"
 	elif ! MUTANT=$m timeout 300 "$build/tests/unit/engine_pool__leaving" >"$log" 2>&1; then
 		sed -i '1i FAILED: a disk is put out' "$log"
+		found "$m" unit "$log"
+	elif ! MUTANT=$m timeout 300 "$build/tests/unit/engine_pool__reshape" >"$log" 2>&1; then
+		sed -i '1i FAILED: another shape' "$log"
+		found "$m" unit "$log"
+	elif ! MUTANT=$m timeout 300 "$build/tests/unit/raid__parity_crash" >"$log" 2>&1; then
+		sed -i '1i FAILED: parity and power cuts' "$log"
 		found "$m" unit "$log"
 	elif ! "$build/tests/crash/crash" --parity --points 8 --states 5000 --jobs "$jobs" --mutant "$m" >"$log" 2>&1; then
 		found "$m" crash "$log"

@@ -61,16 +61,14 @@ story() {
 	refused "$layout: once is enough" already "$ashlar" disk add demo "$dir/disks/d$((n + 1))"
 	t 0 "$layout: rebalance, dry run" "$ashlar" pool rebalance demo --dry-run
 	t 0 "$layout: rebalance" "$ashlar" pool rebalance demo --wait
-	if [ "$layout" != raid5 ]; then # there, what has been written since is as wide as the pool, perhaps, and cannot do with less
-		t 0 "$layout: evacuate, dry run" "$ashlar" disk evacuate demo d1 --dry-run
-		says 'would copy [0-9.]+[KMG]' "$layout: it says how much"
-		t 0 "$layout: evacuate" "$ashlar" disk evacuate demo d1 --wait
-		[ "$(disk_field d1 used_bytes)" = 0 ] && [ "$(disk_field d1 state)" = empty ] && ok "$layout: it is empty" || not_ok "$layout: it is empty"
-		t 0 "$layout: it is put to use again" "$ashlar" disk online demo d1
-	fi
+	# Of raid5, what has been written since the other disk came has a column on each of them, perhaps, and does with less then.
+	t 0 "$layout: evacuate, dry run" "$ashlar" disk evacuate demo d1 --dry-run
+	says 'would copy [0-9.]+[KMG]' "$layout: it says how much"
+	t 0 "$layout: evacuate" "$ashlar" disk evacuate demo d1 --wait
+	[ "$(disk_field d1 used_bytes)" = 0 ] && [ "$(disk_field d1 state)" = empty ] && ok "$layout: it is empty" || not_ok "$layout: it is empty"
+	t 0 "$layout: it is put to use again" "$ashlar" disk online demo d1
 	t 0 "$layout: replace" "$ashlar" disk replace demo d1 "$dir/disks/d$((n + 2))" --wait
-	[ "$layout" = raid5 ] && leave=(replace demo d2 "$dir/disks/d$((n + 3))") || leave=(remove demo d2)
-	t 0 "$layout: ${leave[0]} another" "$ashlar" disk "${leave[@]}" --wait
+	t 0 "$layout: remove another" "$ashlar" disk remove demo d2 --wait
 	has_disk d2 && not_ok "$layout: it is gone" || ok "$layout: it is gone"
 	clients_end "$layout"
 	look "$layout"
@@ -78,12 +76,8 @@ story() {
 
 	# The daemon dies while a disk leaves: that goes on by itself.
 	t 0 "$layout: a slow pace" "$ashlar" pool set demo pace-floor=1M pace-ceiling=1M
-	if [ "$layout" = raid5 ]; then
-		json disk replace demo d3 "$dir/disks/d1"
-	else
-		t 0 "$layout: another is added" "$ashlar" disk add demo "$dir/disks/d$((n + 3))"
-		json disk remove demo d3
-	fi
+	t 0 "$layout: another is added" "$ashlar" disk add demo "$dir/disks/d$((n + 3))"
+	json disk remove demo d3
 	kill -KILL "$daemon_pid"
 	wait "$daemon_pid" 2>/dev/null
 	daemon_pid=

@@ -253,6 +253,20 @@ make_limits() {
 	lists=(sums)
 }
 
+# A disk of four has been removed, and groups have three columns; killed with the records in the journal.
+make_shapes() {
+	fresh raid5 4
+	start d1 d2 d3 d4
+	populate
+	volume gold/dense fill 5 500 90 1
+	"$ashlar" disk remove gold d2 --wait >/dev/null
+	volume gold/sparse fill 6 10 40 77
+	sums sums
+	stop KILL || true
+	rm d2
+	pack shapes d1 d3 d4
+}
+
 # until JSON COMMAND...: until what the command prints makes the expression true, of which `j` is its JSON
 until_so() {
 	local i
@@ -304,6 +318,6 @@ make_sources() {
 	lists=(sums)
 }
 
-for name in ${*:-clean crashed stale parity-clean parity-crashed snapshots-clean snapshots-crashed receiving access limits moves sources notes}; do
+for name in ${*:-clean crashed stale parity-clean parity-crashed snapshots-clean snapshots-crashed receiving access limits moves sources notes shapes}; do
 	"make_${name//-/_}"
 done

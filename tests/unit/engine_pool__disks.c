@@ -321,45 +321,11 @@ static int co_remove_refused(struct hist *h)
 	return hist_co_look(h);
 }
 
-static void co_relayout(struct hist *h, const char *layout)
-{
-	struct ashlar_move_info i;
-	struct err e = { 0 };
-	struct thin_vol *v;
-	bool moves = true;
-	unsigned k;
-
-	EXPECT(h, ashlar_co_pool_set_layout(h->rig.p, layout, false, &i, &e) == 0);
-	for (k = 0; k < 6000 && moves; k++) {
-		moves = false;
-		list_for_each (v, thin_vols(h->rig.p->thin), link)
-			moves |= v->state != THIN_VOLUME_LIVE || v->move_flags;
-		co_sleep_ns(100 * NS_PER_MS);
-	}
-	EXPECT(h, !moves);
-}
-
-static int co_wide_refused(struct hist *h)
-{
-	co_more(h, "fill", 2 * MIB);
-	co_refused(h, -EINVAL, "replace it", REMOVE, 0, 0);
-	co_done(h, co_begin(h, REPLACE, 0, 4));
-	EXPECT(h, rig_member(&h->rig, 0) < 0 && rig_member(&h->rig, 4) >= 0);
-	co_relayout(h, "raid1");
-	co_done(h, co_begin(h, REMOVE, 1, 0));
-	EXPECT(h, rig_member(&h->rig, 1) < 0);
-	co_relayout(h, "raid5"); /* of three */
-	return hist_co_look(h);
-}
-
 static void removals_that_cannot_be_are_refused_at_once(void)
 {
 	struct hist *h = begin("raid1", 2, 1, 12 * MIB);
 
 	hist_live(h, co_remove_refused);
-	hist_end(h);
-	h = begin("raid5", 4, 1, 24 * MIB);
-	hist_live(h, co_wide_refused);
 	hist_end(h);
 }
 
