@@ -224,7 +224,7 @@ static int label_co_check(struct ashlar_pool *p, unsigned disk, uint32_t places,
 {
 	struct pdisk *d = &p->disks[disk];
 	const struct disk *handle = d->disk;
-	uint32_t gone, front = (1U << LABEL_SLOTS) - 1;
+	uint32_t gone, front = (1U << LABEL_SLOTS) - 1, seen = d->labels_seen; /* before: a slow read may be older than a label that is there now */
 	struct look k = { 0 };
 	int r = places_co_look(p, disk, places, max_ns, &k);
 
@@ -238,7 +238,7 @@ static int label_co_check(struct ashlar_pool *p, unsigned disk, uint32_t places,
 		stranger_stop(p, disk, k.newer[0]);
 	if (k.error && !(k.ours | k.others))
 		return -EIO;
-	gone = k.others & d->labels_seen;
+	gone = k.others & d->labels_seen & seen;
 	if (gone & FRONT || gone & (gone - 1) || (k.others & front) == front) {
 		disk_lose(p, disk, k.what);
 		return -EUCLEAN;
