@@ -8,6 +8,7 @@ Each round goes through all operations at the default pace, with a measurement o
   remove     a disk leaves the pool
   rebalance  a disk is added, data is evened out
   evacuate   a disk gives away what it has
+  narrow     a disk leaves whose columns no other could take: raid5 of four disks becomes one of three
 
 The client stays connected throughout, and is measured from the command until the job is done, so whatever the switch at the end costs counts,
 and once more afterwards. What counts is how often its p99 is that of before or of after, whichever is more: what a layout costs by itself
@@ -31,7 +32,7 @@ from raid import MIB  # noqa: E402
 from run import Failed, note  # noqa: E402
 from snapshot import latencies, p99  # noqa: E402
 
-OPERATIONS = ("nothing", "replace", "remove", "rebalance", "evacuate", "raid5", "raid6", "raid1", "there", "back")
+OPERATIONS = ("nothing", "replace", "remove", "rebalance", "evacuate", "raid5", "narrow", "raid6", "raid1", "there", "back")
 JOB_SECONDS = 300
 
 
@@ -76,6 +77,8 @@ class Pools(raid.Pool):
         self.spares.append(self.members.pop(0))
         return "disk", "remove", "bench", self.spares[-1]
 
+    narrow = remove
+
     def rebalance(self):
         return "pool", "rebalance", "bench"
 
@@ -95,6 +98,8 @@ class Pools(raid.Pool):
         elif len(self.members) < 4:
             self.add()
             self.cli(*self.rebalance(), "--wait")
+        if what == "narrow":
+            self.cli(*self.command("raid5"), "--wait")
 
     def after(self, what):
         if what == "evacuate":

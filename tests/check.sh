@@ -145,7 +145,7 @@ seed=$((16#19617d8c))
 
 sim() {
 	quiet_make BUILD="$BUILD" "$BUILD/tests/sim/sim" &&
-		nice -n 19 "$BUILD/tests/sim/sim" --file tests/sim/seeds.txt --seed "$seed" --count 280 --jobs "$JOBS"
+		nice -n 19 "$BUILD/tests/sim/sim" --file tests/sim/seeds.txt --seed "$seed" --count 200 --jobs "$JOBS"
 }
 
 # The proof again, shorter, under the sanitizers.
@@ -190,15 +190,15 @@ fi
 quiet_make BUILD="$BUILD" "$BUILD/tests/sim/sim" "$BUILD/tests/crash/crash" "$BUILD/tests/e2e/no_uring" >/dev/null 2>&1
 beside e2e e2e
 step sim sim
-step crash gentle_make BUILD="$BUILD" crash STATES=6000
-step crash-parity gentle_make BUILD="$BUILD" crash PARITY=1 STATES=10000
+step crash gentle_make BUILD="$BUILD" crash STATES=5000
+step crash-parity gentle_make BUILD="$BUILD" crash PARITY=1 STATES=8000
 step proof-asan proof_asan
 joined e2e
 step proto proto
 beside cli cli
 beside golden quiet_make BUILD="$BUILD" golden
 step mutants gentle_make BUILD="$BUILD" mutants MUTANTS="$mutants"
-step fuzz gentle_make BUILD="$BUILD" fuzz-smoke SMOKE_SECONDS=2
+step fuzz gentle_make BUILD="$BUILD" fuzz-smoke SMOKE_SECONDS=1
 joined cli
 joined golden
 if [[ " ${only[*]} " == *" cli-asan "* ]]; then # make nightly
