@@ -90,6 +90,20 @@ static void all_back(struct sim_run *s)
 	}
 }
 
+/* Is a label left in the first so many bytes? One that has joined of late has few. */
+static bool has_label(struct sim_run *s, unsigned i, uint64_t size)
+{
+	char magic[8];
+	unsigned k;
+
+	for (k = 0; k < LABEL_SLOTS && k * LABEL_SLOT_BYTES + 4096 <= MAX(ALIGN_DOWN(size, 4096ULL), 4096ULL); k++) {
+		sim_disk_peek(s->rig.disks, i, k * LABEL_SLOT_BYTES, magic, sizeof(magic));
+		if (!memcmp(magic, LABEL_MAGIC, sizeof(magic)))
+			return true;
+	}
+	return false;
+}
+
 /* Some of those that are missing are there after all, but have been cut short; some of them have been made long again. */
 static void cut_short(struct sim_run *s)
 {
@@ -111,6 +125,8 @@ static void cut_short(struct sim_run *s)
 		size = rng_chance(&rng, 1, 2) ? h->cut_bytes - size : size;
 		if (rng_chance(&few, 1, 3)) /* labels, and not all of them */
 			size = rng_below(&few, 256 * KIB);
+		if (!has_label(s, i, size)) /* then it would be anybody's, and no `disk online` brings it back */
+			size = MAX(size, 256 * KIB);
 		sim_disk_resize(s->rig.disks, i, MAX(ALIGN_DOWN(size, 4096ULL), 4096ULL));
 		rig_note(&s->rig, "nemesis: disk %u has been cut short, to %llu of %llu KiB", i, (unsigned long long)size / 1024,
 			 (unsigned long long)h->cut_bytes / 1024);
