@@ -41,11 +41,6 @@ static void shape_failed(struct raid_shape *s, int error)
 
 /* ---- writes ---- */
 
-static void both_done(struct io *io)
-{
-	co_join_done(io->owner, io->result);
-}
-
 /* Hands the part of the request that has been copied to the other group. iov has room for the parent's. */
 static void both_submit(struct raid_group *g, const struct raid_req *q, struct io *io, struct iovec *iov, struct co_join *j)
 {
@@ -61,10 +56,7 @@ static void both_submit(struct raid_group *g, const struct raid_req *q, struct i
 		io->iov = iov;
 		io->iov_n = iov_slice(parent->iov, parent->iov_n, 0, io->len_bytes, iov, parent->iov_n);
 	}
-	io->done = both_done;
-	io->owner = j;
-	co_join_add(j);
-	bdev_submit(&g->raid->bdev, io);
+	bdev_submit_join(&g->raid->bdev, io, j);
 }
 
 int raid_shape_co_write(struct raid_group *g, struct raid_req *q)
@@ -95,6 +87,11 @@ int raid_shape_co_write(struct raid_group *g, struct raid_req *q)
 
 /* ---- copying ---- */
 
+static void read_done(struct io *io)
+{
+	co_join_done(io->owner, io->result);
+}
+
 /* Of the group, which is in flight: past freezes, which wait for that. */
 static int shape_co_read(struct raid_group *g, uint64_t off_bytes, uint64_t len_bytes, void *buf)
 {
@@ -103,7 +100,7 @@ static int shape_co_read(struct raid_group *g, uint64_t off_bytes, uint64_t len_
 	struct io io;
 
 	io_prep(&io, IO_READ, g->desc.group * g->raid->conf.group_bytes + off_bytes, len_bytes, buf, 0);
-	io.done = both_done;
+	io.done = read_done;
 	io.owner = &j;
 	co_join_init(&j);
 	co_join_add(&j);

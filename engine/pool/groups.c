@@ -478,9 +478,8 @@ int pool_co_apply_record(struct ashlar_pool *p, unsigned type, const void *paylo
 	case POOL_REC_GROUP_GONE:
 		return apply_group_gone(p, payload, len);
 	case POOL_REC_GROUP_MOVE:
-		return pool_co_apply_group_move(p, payload, len);
 	case POOL_REC_GROUP_SHAPE:
-		return pool_co_apply_group_shape(p, payload, len);
+		return pool_co_apply_group_columns(p, type, payload, len);
 	case POOL_REC_SETTINGS:
 		return pool_apply_settings(p, payload, len);
 	case POOL_REC_NOTE:

@@ -127,6 +127,8 @@ void pool_co_disks_settle(struct ashlar_pool *p);
  * -ERR_POOL_FULL: no disk has room that has no column of the group yet; -ECANCELED: the pool is closing; else some block
  * cannot be read from any column (or the pool has stopped), and nothing has changed. */
 int pool_co_column_move(struct ashlar_pool *p, struct pgroup *g, unsigned col, struct pool_job *job) __must_check;
+/* -ECANCELED: it is to stop, or to pause; -EAGAIN: it gives way to what restores redundancy. */
+int pool_job_may_go_on(const struct pool_job *job) __must_check;
 /* Is there no disk that stays without a column of this parity group? Then it must get fewer columns for one of its disks to leave. */
 bool pool_group_needs_shape(const struct ashlar_pool *p, unsigned kind, const struct raid_desc *d);
 /* Coroutine. A parity group, claimed, gets other columns, on disks that stay, as many as a new group would have; reshape.c. Redundancy is

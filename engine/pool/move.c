@@ -51,11 +51,11 @@ static uint64_t col_share(const struct raid_desc *d, uint64_t len)
 	return DIV_UP(len, raid_data_cols(d));
 }
 
-static int fill_may_go_on(const struct fill *f)
+int pool_job_may_go_on(const struct pool_job *job)
 {
-	if (f->job->stop || f->job->pause)
+	if (job->stop || job->pause)
 		return -ECANCELED;
-	return f->job->yields && (f->p->life->rebuilds || f->p->life->resyncs) ? -EAGAIN : 0;
+	return job->yields && (job->p->life->rebuilds || job->p->life->resyncs) ? -EAGAIN : 0;
 }
 
 /* Coroutine. One range, on the reactor that writes there. */
@@ -70,11 +70,11 @@ static int fill_co_range(struct fill *f, unsigned reactor, uint64_t off, uint64_
 	for (; off < end && r == 0; off += f->len) {
 		f->off = off;
 		f->len = MIN(end - off, pool_pace_unit(f->p, UNIT_BYTES));
-		r = fill_may_go_on(f);
+		r = pool_job_may_go_on(f->job);
 		if (r == 0)
 			r = pool_co_pace(f->p, is_there ? col_share(d, f->len) : f->len);
 		if (r == 0)
-			r = fill_may_go_on(f); /* that may have taken long */
+			r = pool_job_may_go_on(f->job); /* that may have taken long */
 		if (r == 0)
 			r = reactor_co_call(f->p->w->reactors[reactor], fill_there, f);
 		if (r == 0) {
@@ -448,9 +448,18 @@ static bool desc_has_col(const struct raid_desc *d, unsigned col, const struct r
 	return col < d->n_cols && d->cols[col].disk == c->disk && d->cols[col].off_bytes == c->off_bytes;
 }
 
-int pool_co_apply_group_move(struct ashlar_pool *p, const void *payload, size_t len)
+/* Of a move, columns stay as large, and those in the same place stay; of another shape, the layout stays, and no column. */
+static int columns_check(const struct raid_desc *old, const struct raid_desc *new, unsigned kind, bool is_shape)
+{
+	if (is_shape)
+		return kind == THIN_GROUP_DATA && old->layout == new->layout && old->copies == new->copies ? 0 : -ERR_FORMAT;
+	return old->col_bytes == new->col_bytes ? 0 : -ERR_FORMAT;
+}
+
+int pool_co_apply_group_columns(struct ashlar_pool *p, unsigned type, const void *payload, size_t len)
 {
 	const struct pool_group_disk *rec = payload;
+	bool is_shape = type == POOL_REC_GROUP_SHAPE;
 	struct raid_desc *old = xmalloc(2 * sizeof(*old)), *new = old + 1;
 	struct pool_group_disk *was = xmalloc(sizeof(*was));
 	unsigned c;
@@ -460,13 +469,13 @@ int pool_co_apply_group_move(struct ashlar_pool *p, const void *payload, size_t 
 		r = meta_array_co_get(p->groups, new->group, was);
 	if (r == 0)
 		r = was->kind == rec->kind && rec->kind != THIN_GROUP_NONE ? pool_group_decode(p, was, old, NULL) : -ERR_FORMAT;
-	if (r == 0 && old->col_bytes != new->col_bytes)
-		r = -ERR_FORMAT;
+	if (r == 0)
+		r = columns_check(old, new, rec->kind, is_shape);
 	for (c = 0; r == 0 && c < old->n_cols; c++)
-		if (!desc_has_col(new, c, &old->cols[c]))
+		if (is_shape || !desc_has_col(new, c, &old->cols[c]))
 			r = pool_co_column_mark(p, old, c, false);
 	for (c = 0; r == 0 && c < new->n_cols; c++)
-		if (!desc_has_col(old, c, &new->cols[c]))
+		if (is_shape || !desc_has_col(old, c, &new->cols[c]))
 			r = pool_co_column_mark(p, new, c, true);
 	if (r == 0)
 		r = meta_array_co_set(p->groups, new->group, rec);

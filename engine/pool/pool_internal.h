@@ -181,6 +181,8 @@ int pool_co_close(struct ashlar_pool *p, bool clean, struct err *e);
 extern const struct meta_hooks pool_meta_hooks;
 int pool_co_publish_labels(struct ashlar_pool *p) __must_check;
 int pool_co_publish_locked(struct ashlar_pool *p) __must_check; /* under p->labels */
+/* Coroutine. Programs that do not know these LABEL_INCOMPAT_* must not open the pool from now on, durably. Most ask pool_co_feature(). */
+int pool_co_incompat_set(struct ashlar_pool *p, uint64_t bits) __must_check;
 int pool_co_settle(struct ashlar_pool *p) __must_check; /* raid_hooks.co_settle */
 int pool_co_disk_error(struct ashlar_pool *p, unsigned disk, enum io_op op, int error) __must_check;
 /* Coroutine. The same with a reason in words; -ENODEV, -ENXIO: it has vanished, its handle is given up. */
@@ -323,9 +325,8 @@ void pool_co_group_publish_shape(struct ashlar_pool *p, struct pgroup *g, void (
 /* What an instance is told of a group, but for leases of data groups. */
 void pool_group_info(const struct ashlar_pool *p, const struct pgroup *g, struct raid_group_info *out);
 
-/* move.c, reshape.c, settings.c: records */
-int pool_co_apply_group_move(struct ashlar_pool *p, const void *payload, size_t len) __must_check;
-int pool_co_apply_group_shape(struct ashlar_pool *p, const void *payload, size_t len) __must_check;
+/* move.c, settings.c: records */
+int pool_co_apply_group_columns(struct ashlar_pool *p, unsigned type, const void *payload, size_t len) __must_check;
 int pool_apply_settings(struct ashlar_pool *p, const void *payload, size_t len) __must_check;
 /* notes.c. Coroutines, inside co_apply. */
 int pool_co_apply_note(struct ashlar_pool *p, unsigned type, const void *payload, size_t len) __must_check;

@@ -142,11 +142,9 @@ static int co_used(void *arg, uint64_t first, unsigned n, uint8_t *bits)
 
 static int may_go_on(const struct reshape *s)
 {
-	if (s->job->stop || s->job->pause || s->p->stopping)
-		return -ECANCELED;
-	if (s->job->yields && (s->p->life->rebuilds || s->p->life->resyncs))
-		return -EAGAIN;
-	return all_in_service(s->p, &s->to->desc) ? 0 : -EAGAIN;
+	int r = s->p->stopping ? -ECANCELED : pool_job_may_go_on(s->job);
+
+	return r < 0 || all_in_service(s->p, &s->to->desc) ? r : -EAGAIN;
 }
 
 /* How much at once: whole stripes of the new shape, and whole clusters. */
@@ -201,22 +199,6 @@ static uint64_t shape_hand_in(struct ashlar_pool *p, const struct pgroup *g)
 	return seq;
 }
 
-/* Coroutine. Programs that do not know the record must not open the pool. */
-static int feature_co_set(struct ashlar_pool *p)
-{
-	int r = 0;
-
-	co_mutex_lock(&p->labels);
-	if (!(p->label->incompat & LABEL_INCOMPAT_SHAPES)) {
-		p->label->incompat |= LABEL_INCOMPAT_SHAPES;
-		r = pool_co_publish_locked(p);
-		if (r < 0)
-			p->label->incompat &= ~LABEL_INCOMPAT_SHAPES; /* asked for again next time */
-	}
-	co_mutex_unlock(&p->labels);
-	return r;
-}
-
 /* One may hold requests at a time; who wants regions synced may have to wait for that. */
 static void co_thaw(void *arg)
 {
@@ -226,7 +208,7 @@ static void co_thaw(void *arg)
 	co_mutex_unlock(&s->g->sync);
 }
 
-/* Coroutine. *done: the columns are the group's now. */
+/* Coroutine with g->sync held. *done: the columns are the group's now, and it has been let go; else nothing has. */
 static int reshape_co_switch(struct reshape *s, bool *done)
 {
 	struct raid_desc *before = xmalloc(sizeof(*before));
@@ -234,14 +216,11 @@ static int reshape_co_switch(struct reshape *s, bool *done)
 	struct pgroup *g = s->g;
 	uint64_t group = g->desc.group, seq;
 	unsigned i;
-	int r;
+	int r = at_home(s, close_there);
 
-	co_mutex_lock(&g->sync);
-	r = at_home(s, close_there);
 	if (r == 0)
 		r = may_go_on(s);
 	if (r < 0) {
-		co_thaw(s);
 		xfree(before);
 		return r;
 	}
@@ -284,13 +263,13 @@ static int reshape_co_try(struct reshape *s, bool *done)
 	if (r == 0)
 		r = bdev_co_flush(raid_bdev(s->p->reactors[0].raid));
 	if (r == 0)
-		r = feature_co_set(s->p);
+		r = pool_co_incompat_set(s->p, LABEL_INCOMPAT_SHAPES);
 	if (r == 0)
 		r = meta_co_admit(s->p->meta, sizeof(struct pool_group_disk) + 64, false);
+	co_mutex_lock(&s->g->sync);
 	if (r == 0)
 		r = reshape_co_switch(s, done);
 	if (!*done) {
-		co_mutex_lock(&s->g->sync);
 		co_thaw(s);
 		s->g->shaping = false;
 		pool_co_group_publish(s->p, s->g); /* its leases start anew */
@@ -328,32 +307,5 @@ int pool_co_group_reshape(struct ashlar_pool *p, struct pgroup *g, struct pool_j
 out:
 	xfree(d);
 	xfree(s);
-	return r;
-}
-
-/* ---- the record ---- */
-
-int pool_co_apply_group_shape(struct ashlar_pool *p, const void *payload, size_t len)
-{
-	const struct pool_group_disk *rec = payload;
-	struct raid_desc *old = xmalloc(2 * sizeof(*old)), *new = old + 1;
-	struct pool_group_disk *was = xmalloc(sizeof(*was));
-	unsigned c;
-	int r = len == sizeof(*rec) ? pool_group_decode(p, rec, new, NULL) : -ERR_FORMAT;
-
-	if (r == 0)
-		r = meta_array_co_get(p->groups, new->group, was);
-	if (r == 0)
-		r = was->kind == rec->kind && rec->kind == THIN_GROUP_DATA ? pool_group_decode(p, was, old, NULL) : -ERR_FORMAT;
-	if (r == 0 && (old->layout != new->layout || old->copies != new->copies))
-		r = -ERR_FORMAT;
-	for (c = 0; r == 0 && c < old->n_cols; c++)
-		r = pool_co_column_mark(p, old, c, false);
-	for (c = 0; r == 0 && c < new->n_cols; c++)
-		r = pool_co_column_mark(p, new, c, true);
-	if (r == 0)
-		r = meta_array_co_set(p->groups, new->group, rec);
-	xfree(was);
-	xfree(old);
 	return r;
 }

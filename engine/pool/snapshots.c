@@ -219,22 +219,11 @@ int ashlar_co_snapshot_delete(struct ashlar_pool *p, const char *const *names, s
 
 int pool_co_feature(struct ashlar_pool *p, uint64_t bits, struct err *e)
 {
-	uint64_t new = bits & ~p->label->incompat;
 	int r;
 
 	CHECK(p->a->admin.owner == co_self());
-	if (!new)
-		return 0;
-	co_mutex_lock(&p->labels); /* no label is being written */
-	p->label->incompat |= new;
-	co_mutex_unlock(&p->labels);
-	r = pool_co_publish_labels(p);
-	if (r == 0)
-		return 0;
-	co_mutex_lock(&p->labels);
-	p->label->incompat &= ~new; /* asked for again next time */
-	co_mutex_unlock(&p->labels);
-	return err_set(e, r, "pool %s: its labels could not be written: %s", p->label->name, err_text(r));
+	r = pool_co_incompat_set(p, bits);
+	return r == 0 ? 0 : err_set(e, r, "pool %s: its labels could not be written: %s", p->label->name, err_text(r));
 }
 
 static void guid_make(struct world *w, struct uuid *u)

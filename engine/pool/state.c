@@ -90,6 +90,22 @@ int pool_co_settle(struct ashlar_pool *p)
 	return r;
 }
 
+int pool_co_incompat_set(struct ashlar_pool *p, uint64_t bits)
+{
+	uint64_t new;
+	int r = 0;
+
+	co_mutex_lock(&p->labels); /* no label is being written */
+	new = bits & ~p->label->incompat;
+	p->label->incompat |= new;
+	if (new)
+		r = pool_co_publish_locked(p);
+	if (r < 0)
+		p->label->incompat &= ~new; /* asked for again next time */
+	co_mutex_unlock(&p->labels);
+	return r;
+}
+
 int pool_co_publish_labels(struct ashlar_pool *p)
 {
 	int r;

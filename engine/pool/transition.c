@@ -83,15 +83,28 @@ static void change_co_others(struct change *c, unsigned home)
 			change_co_at(c, i);
 }
 
-void pool_co_group_publish(struct ashlar_pool *p, struct pgroup *g)
+static struct change *change_begin(struct ashlar_pool *p, struct pgroup *g)
 {
 	struct change *c = xcalloc(1, sizeof(*c));
-	unsigned home = raid_home(p->reactors[0].raid, g->desc.group);
 
 	CHECK(g->moving);
 	c->p = p;
 	c->g = g;
 	pool_group_info(p, g, &c->info);
+	return c;
+}
+
+static void change_end(struct change *c)
+{
+	c->g->unsync |= c->unsync;
+	xfree(c);
+}
+
+void pool_co_group_publish(struct ashlar_pool *p, struct pgroup *g)
+{
+	unsigned home = raid_home(p->reactors[0].raid, g->desc.group);
+	struct change *c = change_begin(p, g);
+
 	if (g->homed || g->has_target || pool_layout_is_parity(g->desc.layout)) {
 		change_co_others(c, home);
 		change_co_at(c, home);
@@ -99,24 +112,18 @@ void pool_co_group_publish(struct ashlar_pool *p, struct pgroup *g)
 		change_co_at(c, home);
 		change_co_others(c, home);
 	}
-	g->unsync |= c->unsync;
-	xfree(c);
+	change_end(c);
 }
 
 void pool_co_group_publish_shape(struct ashlar_pool *p, struct pgroup *g, void (*co_thaw)(void *arg), void *arg)
 {
-	struct change *c = xcalloc(1, sizeof(*c));
 	unsigned home = raid_home(p->reactors[0].raid, g->desc.group);
+	struct change *c = change_begin(p, g);
 
-	CHECK(g->moving);
-	c->p = p;
-	c->g = g;
-	pool_group_info(p, g, &c->info);
 	change_co_at(c, home);
 	co_thaw(arg);
 	change_co_others(c, home);
-	g->unsync |= c->unsync;
-	xfree(c);
+	change_end(c);
 }
 
 int pool_co_group_claim(struct ashlar_pool *p, uint64_t group, struct pgroup **out)

@@ -14,20 +14,17 @@ found() { # name, tool, log
 	printf '%-28s found by %-6s %s\n' "$1" "$2" "$(grep -m1 -h '^FAILED' "$3" | cut -c 9-90)"
 }
 
+units() { # NAME
+	local t
+	for t in engine_pool__move_pools engine_pool__leaving engine_pool__reshape raid__parity_crash; do
+		MUTANT=$1 timeout 300 "$build/tests/unit/$t" >"$log" 2>&1 || { sed -i "1i FAILED: $t" "$log"; return 1; }
+	done
+}
+
 for m in $names; do
 	if ! "$build/tests/sim/sim" --seed 1 --count 150 --jobs "$jobs" --mutant "$m" >"$log" 2>&1; then
 		found "$m" sim "$log"
-	elif ! MUTANT=$m timeout 300 "$build/tests/unit/engine_pool__move_pools" >"$log" 2>&1; then
-		sed -i '1i FAILED: two pools' "$log"
-		found "$m" unit "$log"
-	elif ! MUTANT=$m timeout 300 "$build/tests/unit/engine_pool__leaving" >"$log" 2>&1; then
-		sed -i '1i FAILED: a disk is put out' "$log"
-		found "$m" unit "$log"
-	elif ! MUTANT=$m timeout 300 "$build/tests/unit/engine_pool__reshape" >"$log" 2>&1; then
-		sed -i '1i FAILED: another shape' "$log"
-		found "$m" unit "$log"
-	elif ! MUTANT=$m timeout 300 "$build/tests/unit/raid__parity_crash" >"$log" 2>&1; then
-		sed -i '1i FAILED: parity and power cuts' "$log"
+	elif ! units "$m"; then
 		found "$m" unit "$log"
 	elif ! "$build/tests/crash/crash" --parity --points 8 --states 5000 --jobs "$jobs" --mutant "$m" >"$log" 2>&1; then
 		found "$m" crash "$log"

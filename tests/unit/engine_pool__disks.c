@@ -282,24 +282,10 @@ static void a_removal_survives_power_cuts(void)
 
 	for (i = 0; i < ARRAY_LEN(some); i++) {
 		struct hist *h = begin(some[i], n[i], 0, 16 * MIB);
-		struct image at = hist_save(h);
-		uint64_t first, len, k;
 
-		hist_each_crash(h, co_remove_crash, 16, 0);
-		hist_load(h, &at);
-		first = sim_disks_n_events(h->rig.disks);
-		hist_live(h, co_remove_crash);
-		len = sim_disks_n_events(h->rig.disks) - first;
-		for (k = 1; k < 30 && !h->rig.failed; k++) {
-			hist_load(h, &at);
-			if (hist_live_to(h, co_remove_crash, first + k * len / 30) != -ECANCELED)
-				break;
-			hist_cut(h, SIM_CUT_RANDOM);
-			hist_live(h, co_removal_goes_on);
-		}
+		each_cut(h, co_remove_crash, co_removal_goes_on, 16, 30);
 		if (h->rig.failed)
 			fprintf(stderr, "... %s\n", some[i]);
-		image_free(&at);
 		hist_end(h);
 	}
 }

@@ -201,6 +201,28 @@ static inline void co_more(struct hist *h, const char *name, uint64_t bytes)
 			break;
 }
 
+/* Lives of this body that end with a power cut: n_each as hist_each_crash() has them, then at n moments, evenly spread, each followed by a
+ * life in which it goes on. */
+static inline void each_cut(struct hist *h, int (*body)(struct hist *h), int (*goes_on)(struct hist *h), unsigned n_each, unsigned n)
+{
+	struct image at = hist_save(h);
+	uint64_t first, len, k;
+
+	hist_each_crash(h, body, n_each, 0);
+	hist_load(h, &at);
+	first = sim_disks_n_events(h->rig.disks);
+	hist_live(h, body);
+	len = sim_disks_n_events(h->rig.disks) - first;
+	for (k = 1; k < n && !h->rig.failed; k++) {
+		hist_load(h, &at);
+		if (hist_live_to(h, body, first + k * len / n) != -ECANCELED)
+			break;
+		hist_cut(h, SIM_CUT_RANDOM);
+		hist_live(h, goes_on);
+	}
+	image_free(&at);
+}
+
 static const char *const layouts[] = { "single", "raid0", "raid1", "raid1-3", "raid10", "raid5", "raid6" };
 static const unsigned n_least[] = { 1, 2, 2, 3, 4, 3, 4 };
 

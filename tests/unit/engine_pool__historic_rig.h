@@ -253,6 +253,17 @@ static inline struct sim_faults *hist_faults(struct hist *h, unsigned disk)
 	return sim_disk_faults(h->rig.disks, disk);
 }
 
+/* Labels are long under way, and nothing else. */
+static inline void hist_labels_slow(struct hist *h, uint64_t disk_bytes)
+{
+	for (unsigned i = 0; i < h->rig.n_disks; i++) {
+		hist_faults(h, i)->stall = UINT16_MAX + 1;
+		hist_faults(h, i)->stall_ns = 2 * NS_PER_MS;
+		hist_faults(h, i)->calm_from_bytes = LABEL_AREA_BYTES;
+		hist_faults(h, i)->calm_end_bytes = disk_bytes - LABEL_AREA_BYTES;
+	}
+}
+
 static inline void hist_co_fail(struct hist *h, unsigned disk)
 {
 	struct err e = { 0 };

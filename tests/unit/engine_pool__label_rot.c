@@ -27,12 +27,7 @@ static int co_rotten(struct hist *h)
 	unsigned i;
 
 	is_over = false;
-	for (i = 0; i < h->rig.n_disks; i++) { /* labels are long under way, and nothing else */
-		hist_faults(h, i)->stall = UINT16_MAX + 1;
-		hist_faults(h, i)->stall_ns = 2 * NS_PER_MS;
-		hist_faults(h, i)->calm_from_bytes = LABEL_AREA_BYTES;
-		hist_faults(h, i)->calm_end_bytes = DISK_BYTES - LABEL_AREA_BYTES;
-	}
+	hist_labels_slow(h, DISK_BYTES);
 	h->rig.degraded = h->rig.may_be_full = true;
 	hist_faults(h, 1)->write_error = 65536;
 	n = sim_disk_n_ops(h->rig.disks, 1, IO_WRITE);

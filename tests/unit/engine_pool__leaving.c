@@ -65,16 +65,10 @@ static void co_writers(struct hist *h)
 static int co_leave(struct hist *h)
 {
 	struct sim_faults *f = hist_faults(h, leaver);
-	unsigned i;
 
 	co_writers(h);
 	co_sleep_ns(NS_PER_MS); /* they have their leases */
-	for (i = 0; i < h->rig.n_disks; i++) { /* labels are long under way, and nothing else */
-		hist_faults(h, i)->stall = UINT16_MAX + 1;
-		hist_faults(h, i)->stall_ns = 2 * NS_PER_MS;
-		hist_faults(h, i)->calm_from_bytes = LABEL_AREA_BYTES;
-		hist_faults(h, i)->calm_end_bytes = DISK_BYTES - LABEL_AREA_BYTES;
-	}
+	hist_labels_slow(h, DISK_BYTES);
 	h->rig.degraded = h->rig.may_be_full = true;
 	from = sim_disks_n_events(h->rig.disks);
 	f->write_error = way == BY_WRITE_ERROR ? 65536 : 0;

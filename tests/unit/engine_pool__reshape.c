@@ -94,24 +94,10 @@ static void power_cuts_leave_the_old_shape_or_the_new_one(void)
 {
 	for (unsigned i = 0; i < 2; i++) {
 		struct hist *h = begin(parity[i], 4 + i, 0, 16 * MIB);
-		struct image at = hist_save(h);
-		uint64_t first, len, k;
 
-		hist_each_crash(h, co_leave_crash, 8, 0);
-		hist_load(h, &at);
-		first = sim_disks_n_events(h->rig.disks);
-		hist_live(h, co_leave_crash);
-		len = sim_disks_n_events(h->rig.disks) - first;
-		for (k = 1; k < 60 && !h->rig.failed; k++) {
-			hist_load(h, &at);
-			if (hist_live_to(h, co_leave_crash, first + k * len / 60) != -ECANCELED)
-				break;
-			hist_cut(h, SIM_CUT_RANDOM);
-			hist_live(h, co_leaving_goes_on);
-		}
+		each_cut(h, co_leave_crash, co_leaving_goes_on, 8, 60);
 		if (h->rig.failed)
 			fprintf(stderr, "... %s\n", parity[i]);
-		image_free(&at);
 		hist_end(h);
 	}
 }

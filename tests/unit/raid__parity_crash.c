@@ -157,6 +157,23 @@ static void power_cut_after_writes_that_failed_leaves_every_sector_old_or_new(vo
 
 /* ---- what the log must not undo ---- */
 
+/* The first ends where it says, with the power. */
+static void two_lives(uint64_t s, const struct shape *shape, int (*co_main)(void *arg))
+{
+	rig_up(s, shape);
+	for (unsigned life = 0; life < 2; life++) {
+		alloc_track_begin();
+		world_up();
+		EXPECT(sim_run(rig.w, co_main, NULL, NULL, 0) == (life ? 0 : -ECANCELED));
+		sim_world_destroy(rig.w);
+		alloc_track_drop();
+		sim_disks_stop_at(rig.ds, UINT64_MAX);
+		sim_disks_power_cut(rig.ds, SIM_CUT_NONE, &rig.rng);
+		model_power_cut();
+	}
+	rig_down();
+}
+
 static int undone_co_main(void *arg)
 {
 	uint64_t off = 2 * stripe_bytes();
@@ -182,20 +199,8 @@ static int undone_co_main(void *arg)
 
 static void fresh_stripe_is_not_undone_by_an_older_entry_of_the_log(void)
 {
-	for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {
-		rig_up(i, &shapes[i]);
-		for (unsigned life = 0; life < 2; life++) {
-			alloc_track_begin();
-			world_up();
-			EXPECT(sim_run(rig.w, undone_co_main, NULL, NULL, 0) == (life ? 0 : -ECANCELED));
-			sim_world_destroy(rig.w);
-			alloc_track_drop();
-			sim_disks_stop_at(rig.ds, UINT64_MAX);
-			sim_disks_power_cut(rig.ds, SIM_CUT_NONE, &rig.rng);
-			model_power_cut();
-		}
-		rig_down();
-	}
+	for (size_t i = 0; i < ARRAY_LEN(shapes); i++)
+		two_lives(i, &shapes[i], undone_co_main);
 }
 
 /* ---- writes that are in the log, and fail in place on a disk that the pool cannot do without ---- */
@@ -418,20 +423,8 @@ static int back_co_main(void *arg)
 
 static void parity_that_was_away_for_a_write_is_not_undone(void)
 {
-	for (size_t i = 0; i < 2 * ARRAY_LEN(shapes); i++) {
-		rig_up(i, &shapes[i / 2]);
-		for (unsigned life = 0; life < 2; life++) {
-			alloc_track_begin();
-			world_up();
-			EXPECT(sim_run(rig.w, back_co_main, NULL, NULL, 0) == (life ? 0 : -ECANCELED));
-			sim_world_destroy(rig.w);
-			alloc_track_drop();
-			sim_disks_stop_at(rig.ds, UINT64_MAX);
-			sim_disks_power_cut(rig.ds, SIM_CUT_NONE, &rig.rng);
-			model_power_cut();
-		}
-		rig_down();
-	}
+	for (size_t i = 0; i < 2 * ARRAY_LEN(shapes); i++)
+		two_lives(i, &shapes[i / 2], back_co_main);
 }
 
 /* ---- who waits for room behind a write that fails late ---- */
